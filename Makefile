@@ -1,0 +1,67 @@
+# Two commands do everything: `make demo` (core environment and the main job) and `make test` (with [models]).
+# Plain venv + pip; every installation passes the constraints of its Python version.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TAG := $(shell $(PYTHON) -c 'import sys; print("py%d%d" % sys.version_info[:2])')
+CONSTRAINTS := constraints/$(TAG).txt
+# Where torch comes from. On plain Linux the default torch carries CUDA (several GB); for the CPU build name the index
+# or folder that has it, for example: make test TORCH_PIP_ARGS="--index-url <PyTorch's CPU index>"
+TORCH_PIP_ARGS ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST_ARGS ?= -n 2
+
+.PHONY: demo test bench lint types docs constraints clean
+
+demo: $(VENV)/.core
+	$(BIN)/cytolabe demo --out demo-out
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.test
+	$(BIN)/python bench/startup.py
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check src tests scripts bench
+	$(BIN)/ruff format --check src tests scripts bench
+	$(BIN)/lint-imports
+	$(BIN)/codespell src docs README.md CHANGELOG.md
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+# Written by pip's own resolver; run it with each Python that is to be supported.
+constraints:
+	$(PYTHON) scripts/write_constraints.py
+
+$(CONSTRAINTS):
+	@echo "There is no $(CONSTRAINTS): this Python was not tried yet." >&2
+	@echo "Use Python 3.11 (make PYTHON=python3.11 ...) or write it: make constraints" >&2
+	@exit 2
+
+$(VENV)/.made: $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.core: pyproject.toml $(CONSTRAINTS) $(VENV)/.made
+	$(PIP) -c $(CONSTRAINTS) -e .
+	touch $@
+
+# torch first and by its bare version: any other spelling pulls gigabytes of CUDA packages on a CPU machine.
+$(VENV)/.test: pyproject.toml $(CONSTRAINTS) $(VENV)/.core
+	$(PIP) -c $(CONSTRAINTS) $(TORCH_PIP_ARGS) "$$(grep '^torch==' $(CONSTRAINTS))"
+	$(PIP) -c $(CONSTRAINTS) -e '.[models]'
+	$(PIP) -c $(CONSTRAINTS) $$($(BIN)/python scripts/dependency_group.py test lint)
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP) -c $(CONSTRAINTS) $$($(BIN)/python scripts/dependency_group.py docs)
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo-out site

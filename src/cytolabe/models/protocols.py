@@ -1,0 +1,126 @@
+"""What a model is handed, and what it has to answer. Arrays only: a model never sees a split, a file or an atlas.
+
+A `QueryView` physically lacks labels and persons; a `TrainView` physically lacks the held-out cells. Every step that
+is fitted leaves a `FitScope`: without one there is no score.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.sparse import csr_matrix
+
+from cytolabe.records import FitScope, ModelCard
+
+__all__ = [
+    "TECHNICAL_COLUMNS",
+    "Annotator",
+    "AnnotatorOutput",
+    "Embedder",
+    "FittedAnnotator",
+    "FittedEmbedder",
+    "QueryView",
+    "TrainView",
+]
+
+TECHNICAL_COLUMNS = ("dataset_id", "batch", "assay", "suspension_type", "site")
+"""The only metadata that a view carries. Allow-list of rule R12: nothing here encodes a cell type."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryView:
+    """Cells to embed or annotate: raw counts (cells x genes, integers) and technical columns, no labels."""
+
+    cell_ids: np.ndarray
+    counts: csr_matrix
+    genes: tuple[str, ...]
+    technical: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainView(QueryView):
+    """Cells to fit on. `labels` holds a term per cell, empty where unlabelled (never a class); `persons` a key per
+    cell, used to validate by person.
+    """
+
+    labels: np.ndarray
+    persons: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatorOutput:
+    """One probability per cell and class; rows sum to 1. `classes` are sorted terms seen in training."""
+
+    classes: tuple[str, ...]
+    probability: Float[np.ndarray, "cells classes"]
+
+
+@runtime_checkable
+class FittedEmbedder(Protocol):
+    """An embedder after `fit`. `notes` says what a reader must know (no convergence, genes cut, ...)."""
+
+    @property
+    def scopes(self) -> tuple[FitScope, ...]:
+        """Which cells each step was fitted on."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of this fit; empty where nothing is unusual."""
+        ...
+
+    def embed(self, view: QueryView) -> Float[np.ndarray, "cells dims"]:
+        """Return one row per cell of the view.
+
+        A model with `fit_on_query` other than `none` answers only for the train and query views it was fitted on.
+        """
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Counts in, embedding out. It never reads labels."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model needs and has seen."""
+        ...
+
+    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedEmbedder:
+        """Fit on the train view; `query` is given only where the card's `fit_on_query` is not `none`."""
+        ...
+
+
+@runtime_checkable
+class FittedAnnotator(Protocol):
+    """An annotator after `fit`."""
+
+    @property
+    def scopes(self) -> tuple[FitScope, ...]:
+        """Which cells each step was fitted on."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of this fit; empty where nothing is unusual."""
+        ...
+
+    def predict(self, query: QueryView) -> AnnotatorOutput:
+        """Return class probabilities for each cell of the view."""
+        ...
+
+
+@runtime_checkable
+class Annotator(Protocol):
+    """Counts or metadata in, terms out."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model needs and has seen."""
+        ...
+
+    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedAnnotator:
+        """Fit on the labelled cells of the train view."""
+        ...

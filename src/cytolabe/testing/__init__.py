@@ -1,0 +1,1 @@
+"""Simulated contributions with known truth and planted faults, and snapshots in memory."""
