@@ -1,0 +1,29 @@
+"""Test a split for leakage, duplicates, confounding and exposure, and certify what was tested."""
+
+from cytolabe.audit.certificate import certify, verify_certificate
+from cytolabe.audit.claims import ClaimVerdict, cell_type_claim, donor_claim
+from cytolabe.audit.confounding import ConfoundingRow, audit_confounding
+from cytolabe.audit.duplicates import DuplicateReport, duplicate_table, find_duplicates
+from cytolabe.audit.exposure import exposure_of
+from cytolabe.audit.leakage import FoldAudit, allowed_scopes, audit_fold, audit_split, check_fit_scopes
+from cytolabe.audit.persons import person_table
+
+__all__ = [
+    "ClaimVerdict",
+    "ConfoundingRow",
+    "DuplicateReport",
+    "FoldAudit",
+    "allowed_scopes",
+    "audit_confounding",
+    "audit_fold",
+    "audit_split",
+    "cell_type_claim",
+    "certify",
+    "check_fit_scopes",
+    "donor_claim",
+    "duplicate_table",
+    "exposure_of",
+    "find_duplicates",
+    "person_table",
+    "verify_certificate",
+]

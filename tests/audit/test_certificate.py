@@ -1,0 +1,119 @@
+"""A certificate is computed, names its own content, and does not survive a lie."""
+
+import dataclasses
+import json
+
+import pytest
+
+from cytolabe.audit.certificate import certify, verify_certificate
+from cytolabe.audit.duplicates import find_duplicates
+from cytolabe.audit.leakage import audit_fold
+from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
+from cytolabe.records import FitScope, LabelMapping, Predicate
+from cytolabe.split.groups import leave_one_group_out
+
+PERSONS = [f"p{n}" for n in range(12)]
+
+
+@pytest.fixture
+def certified(overlapping):
+    snapshot = overlapping(copies=2, person_id=PERSONS)
+    report = find_duplicates(snapshot)
+    split = leave_one_group_out(snapshot, by=("person",), duplicates=report.pairs)
+    fold = split.folds[0]
+    ids = snapshot.cells["cell_id"].to_numpy(dtype=object)
+    train = FitScope(step="pca", cells_digest=cells_digest(ids[fold.train_rows]), n_cells=len(fold.train_rows))
+    certificate = certify(
+        snapshot, fold, audit=audit_fold(snapshot, fold, duplicates=report), scopes={"pca": [train], "silent": []},
+        thresholds={"version": 3},
+    )  # fmt: skip
+    return snapshot, split, certificate
+
+
+def as_document(certificate) -> dict:
+    return json.loads(canonical_json(certificate))
+
+
+def resealed(document: dict) -> dict:
+    return {**document, "digest": digest_of({key: value for key, value in document.items() if key != "digest"})}
+
+
+def test_the_digest_is_over_everything_else(certified):
+    _, _, certificate = certified
+    body = jsonable(certificate)
+    digest = body.pop("digest")
+    assert digest == digest_of(body)
+
+
+def test_a_true_certificate_verifies(certified):
+    snapshot, split, certificate = certified
+    assert verify_certificate(as_document(certificate), snapshot, split) == ()
+
+
+def test_it_says_tested_and_lists_what_was_assumed(certified):
+    _, _, certificate = certified
+    text = canonical_json(certificate).decode()
+    assert "proven" not in text
+    # Persons p0 and p6 share cells, so one side holds both: 2 x 10 pairs have no evidence at all.
+    assert certificate.assumptions[0] == (
+        "0 known shared persons, 0 person pairs with evidence of being different, 20 assumed different"
+    )
+    assert "near-identical cells (thinned or re-processed copies) were not looked for" in certificate.assumptions
+    assert certificate.thresholds == {"version": 3, "audit_version": 1, "min_shared_counts": 300}
+
+
+def test_a_model_that_does_not_say_what_it_was_fitted_on_is_not_testable(certified):
+    _, _, certificate = certified
+    assert certificate.not_testable["fit scope of silent"] == 1
+    (scope,) = [test for test in certificate.tests if test["test"] == "fit scope of pca"]
+    assert [step["cells"] for step in scope["steps"]] == ["training cells"]
+
+
+def test_evidence_about_persons_replaces_the_assumption(certified):
+    snapshot, split, _ = certified
+    fold = split.folds[0]
+    made = certify(
+        snapshot, fold, audit=audit_fold(snapshot, fold, duplicates=None), scopes={},
+        persons={"different": 5, "assumed_different": 15},
+    )  # fmt: skip
+    assert "5 person pairs with evidence of being different, 15 assumed different" in made.assumptions[0]
+
+
+def test_a_label_that_expression_decided_is_counted(certified):
+    snapshot, split, _ = certified
+    mapping = LabelMapping(
+        dataset_id="a", contributor_label="B cell", predicate=Predicate.EXACT, term="CL:0000236", term_name="B cell",
+        justification="semapv:InstanceBasedMatching", confidence=900, decision="auto", ontology_release="x",
+    )  # fmt: skip
+    named = dataclasses.replace(snapshot, mappings=(mapping,))
+    fold = split.folds[0]
+    made = certify(named, fold, audit=audit_fold(named, fold, duplicates=None), scopes={})
+    (test,) = [test for test in made.tests if test["test"] == "label evidence"]
+    assert (test["n_tested"], test["n_found"]) == (1, 1)
+
+
+def test_an_edited_certificate_is_caught_by_its_digest(certified):
+    snapshot, split, certificate = certified
+    document = as_document(certificate)
+    document["assumptions"] = []
+    assert [finding.code for finding in verify_certificate(document, snapshot, split)] == ["E-CERT-01"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "code"),
+    [("snapshot_id", "sha256:0", "E-CERT-02"), ("split_id", "person=nobody", "E-CERT-03"), ("tests", [], "E-CERT-04")],
+)
+def test_a_resealed_lie_about_the_whole_is_caught(certified, *, key, value, code):
+    snapshot, split, certificate = certified
+    findings = verify_certificate(resealed({**as_document(certificate), key: value}), snapshot, split)
+    assert {finding.code for finding in findings} == {code}
+
+
+@pytest.mark.parametrize("name", ["sides", "shared persons", "shared libraries", "identical cells", "label evidence"])
+def test_a_resealed_lie_about_one_test_is_caught(certified, name):
+    snapshot, split, certificate = certified
+    document = as_document(certificate)
+    (test,) = [test for test in document["tests"] if test["test"] == name]
+    test["n_found"] += 1
+    findings = verify_certificate(resealed(document), snapshot, split)
+    assert [(finding.code, finding.where) for finding in findings] == [("E-CERT-04", name)]
