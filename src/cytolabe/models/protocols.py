@@ -41,9 +41,7 @@ class QueryView:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainView(QueryView):
-    """Cells to fit on. `labels` holds a term per cell, empty where unlabelled (never a class); `persons` a key per
-    cell, used to validate by person.
-    """
+    """Cells to fit on, with a term per cell (empty where unlabelled, never a class) and a person key per cell."""
 
     labels: np.ndarray
     persons: np.ndarray
@@ -74,7 +72,7 @@ class FittedEmbedder(Protocol):
     def embed(self, view: QueryView) -> Float[np.ndarray, "cells dims"]:
         """Return one row per cell of the view.
 
-        A model with `fit_on_query` other than `none` answers only for the train and query views it was fitted on.
+        A model with `fit_on_query` other than `none` may refuse cells that it was not fitted on.
         """
         ...
 

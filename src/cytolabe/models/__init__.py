@@ -1,0 +1,1 @@
+"""Models: components that know arrays and cards, never splits or files of an atlas. Nothing heavy is imported here."""

@@ -1,0 +1,102 @@
+"""The cards of all models: what each needs, what it fits on, and what it has seen.
+
+None of these models carries published weights, so none has a pretraining manifest: all of them learn from the
+training cells of the fold, and nothing else. `precomputed` is the exception: a file does not say what made it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cytolabe.records import UNKNOWN, FitOnQuery, ModelCard, Protocol
+
+__all__ = ["CARDS", "METADATA_COLUMNS", "precomputed_card"]
+
+METADATA_COLUMNS = ("assay", "site", "suspension_type")
+"""All that the metadata-only floor may read (rule R12): never a column that could have been made from cell types."""
+
+_OURS = "BSD-3-Clause"
+
+_MAJORITY = ModelCard(
+    name="majority",
+    title="Class shares of the training cells, the same for every cell",
+    gene_ids="none",
+    value_semantics="none",
+    capabilities=("predict_labels",),
+    protocol=Protocol.CONTROL,
+    fit_on_query=FitOnQuery.NONE,
+    unit_of_inference="cell",
+    determinism="bit_exact",
+    licence=_OURS,
+    source="cytolabe",
+)
+
+_METADATA_ONLY = replace(
+    _MAJORITY,
+    name="metadata_only",
+    title="Class shares given assay, site and suspension type: what the technique alone says",
+    inputs=METADATA_COLUMNS,
+)
+
+_PCA = ModelCard(
+    name="pca",
+    title="Principal components of variable genes, fitted on training cells",
+    gene_ids="gene_reference",
+    value_semantics="log1p_cp10k",
+    capabilities=("embed_cells", "fit"),
+    protocol=Protocol.SELF_SUPERVISED,
+    fit_on_query=FitOnQuery.NONE,
+    unit_of_inference="cell",
+    determinism="numerically_close",
+    licence=_OURS,
+    source="cytolabe",
+)
+
+_HARMONY = replace(
+    _PCA,
+    name="harmony",
+    title="Harmony on the principal components of training and query cells together",
+    fit_on_query=FitOnQuery.JOINT,
+    unit_of_inference="dataset",
+    licence="GPL-3.0-or-later (harmonypy, an optional dependency)",
+    source="harmonypy; Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0",
+    inputs=("dataset_id", "batch"),
+)
+
+_SCVI = replace(
+    _PCA,
+    name="scvi",
+    title="scVI from scratch on training cells; unseen batches of the query are mapped by scArches surgery",
+    value_semantics="counts",
+    capabilities=("embed_cells", "fit", "map_query"),
+    fit_on_query=FitOnQuery.UNLABELLED,
+    licence="BSD-3-Clause (scvi-tools, an optional dependency)",
+    source="scvi-tools; Lopez et al. 2018, doi:10.1038/s41592-018-0229-2; Lotfollahi et al. 2021, "
+    "doi:10.1038/s41587-021-01001-7",
+    inputs=("dataset_id", "batch"),
+    n_seeds=3,
+)
+
+_PRECOMPUTED = ModelCard(
+    name="precomputed",
+    title="A file of embeddings or predictions that was made elsewhere",
+    gene_ids=UNKNOWN,
+    value_semantics=UNKNOWN,
+    capabilities=(),
+    protocol=Protocol.ZERO_SHOT,
+    fit_on_query=FitOnQuery.NONE,
+    unit_of_inference=UNKNOWN,
+    determinism=UNKNOWN,
+    licence=UNKNOWN,
+    source=UNKNOWN,
+    pretraining=(UNKNOWN,),
+)
+
+CARDS: Mapping[str, ModelCard] = {
+    card.name: card for card in (_MAJORITY, _METADATA_ONLY, _PCA, _HARMONY, _SCVI, _PRECOMPUTED)
+}
+"""The card of each model of the registry, by name."""
+
+
+def precomputed_card(name: str, *, capability: str, weights_digest: str) -> ModelCard:
+    """Return the card of one file: `weights_digest` is the SHA-256 of its bytes."""
+    return replace(_PRECOMPUTED, name=name, capabilities=(capability,), weights_digest=weights_digest)

@@ -1,0 +1,124 @@
+"""The models by name, and whether they can run here.
+
+Adding a model = a card in `cards`, a frozen dataclass whose fields are its options, and a line here. Nothing of torch
+is imported to answer `is_available` or to make a model: only `fit` does that.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from cytolabe.errors import MissingExtraError, UsageError
+from cytolabe.models.baselines.majority import Majority
+from cytolabe.models.baselines.metadata import MetadataOnly
+from cytolabe.models.baselines.pca import PcaEmbedder
+from cytolabe.models.extras import is_installed, missing_extra_message
+from cytolabe.models.harmony import HarmonyEmbedder
+from cytolabe.models.precomputed import PrecomputedSource
+from cytolabe.models.protocols import Annotator, Embedder
+from cytolabe.models.scvi import ScviEmbedder
+
+__all__ = ["MODEL_NAMES", "is_available", "make_model", "model_options"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """How a model is made: its options, a factory over them, and the modules that it needs."""
+
+    options: type
+    make: Callable[..., Embedder | Annotator]
+    needs: tuple[str, ...] = ()
+
+
+def _make_precomputed(**options: object) -> Embedder | Annotator:
+    return PrecomputedSource(**options).read()  # type: ignore[arg-type]
+
+
+_REGISTRY: Mapping[str, _Entry] = {
+    "majority": _Entry(options=Majority, make=Majority),
+    "metadata_only": _Entry(options=MetadataOnly, make=MetadataOnly),
+    "pca": _Entry(options=PcaEmbedder, make=PcaEmbedder),
+    "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
+    "scvi": _Entry(options=ScviEmbedder, make=ScviEmbedder, needs=("scvi", "torch", "safetensors")),
+    "precomputed": _Entry(options=PrecomputedSource, make=_make_precomputed),
+}
+
+MODEL_NAMES: tuple[str, ...] = tuple(_REGISTRY)
+"""Every model that `make_model` knows; floors first."""
+
+
+def is_available(name: str) -> tuple[bool, str]:
+    """Say whether a model can run here, and if not, what to install. Nothing is imported.
+
+    Raises
+    ------
+    UsageError
+        If there is no such model.
+    """
+    for module in _entry(name).needs:
+        if not is_installed(module):
+            return False, missing_extra_message(module)
+    return True, ""
+
+
+def model_options(name: str) -> tuple[str, ...]:
+    """Return the options of a model, sorted.
+
+    Raises
+    ------
+    UsageError
+        If there is no such model.
+    """
+    return tuple(sorted(field.name for field in dataclasses.fields(_entry(name).options) if field.init))
+
+
+def make_model(name: str, /, **options: object) -> Embedder | Annotator:
+    """Make a model by name.
+
+    Parameters
+    ----------
+    name
+        One of `MODEL_NAMES`.
+    options
+        Fields of the model's dataclass, for example `n_dims=20` of `pca`.
+
+    Raises
+    ------
+    UsageError
+        If the model or an option is unknown, or a required one is missing.
+    MissingExtraError
+        If a library that the model needs is not installed.
+    """
+    entry = _entry(name)
+    known = model_options(name)
+    unknown = sorted(set(options).difference(known))
+    if unknown:
+        msg = f"{name} has no option {unknown[0]!r}{_did_you_mean(unknown[0], known)} Known: {', '.join(known)}."
+        raise UsageError(msg)
+    required = [field.name for field in dataclasses.fields(entry.options) if field.init and _has_no_default(field)]
+    missing = [option for option in required if option not in options]
+    if missing:
+        msg = f"{name} needs the option(s) {', '.join(missing)}."
+        raise UsageError(msg)
+    available, remedy = is_available(name)
+    if not available:
+        msg = f"The model {name} cannot run here: {remedy}"
+        raise MissingExtraError(msg)
+    return entry.make(**options)
+
+
+def _has_no_default(field: "dataclasses.Field[object]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _REGISTRY:
+        msg = f"There is no model {name!r}{_did_you_mean(name, MODEL_NAMES)} Known: {', '.join(MODEL_NAMES)}."
+        raise UsageError(msg)
+    return _REGISTRY[name]
+
+
+def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "."

@@ -1,0 +1,102 @@
+"""Which cells a step was handed: the small words that every model here shares.
+
+A `FitScope` names the cells that a step was *handed*, which is never less than what it used: a cell without counts
+or without a label is in the digest although it moved nothing. The audit compares digests, so a step that was given
+one cell more than the train side cannot hide it.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+from scipy.sparse import csr_matrix
+
+from cytolabe.errors import LeakageError, RefusedError, UnmeasuredGeneError
+from cytolabe.models.protocols import QueryView
+from cytolabe.provenance import cells_digest
+from cytolabe.records import FitScope
+
+__all__ = [
+    "BATCH_KEY",
+    "batch_levels",
+    "fit_scope",
+    "has_counts",
+    "refuse_other_genes",
+    "refuse_shared_cells",
+    "refuse_too_few_cells",
+]
+
+BATCH_KEY = ("dataset_id", "batch")
+"""The columns whose combination is one technical batch: batch names are only unique inside a data set."""
+
+
+def fit_scope(step: str, cell_ids: Iterable[str]) -> FitScope:
+    """Return the scope of a step that was handed these cells."""
+    distinct = sorted(set(cell_ids))
+    return FitScope(step=step, cells_digest=cells_digest(distinct), n_cells=len(distinct))
+
+
+def batch_levels(technical: pd.DataFrame) -> np.ndarray:
+    """Return one batch name per cell, `<dataset_id>|<batch>`, as an array of text."""
+    dataset_id, batch = (technical[column].astype(str) for column in BATCH_KEY)
+    return np.asarray((dataset_id + "|" + batch).to_numpy(), dtype=object)
+
+
+def has_counts(counts: csr_matrix) -> Bool[np.ndarray, " cells"]:
+    """Return which cells have at least one count. The others have no composition, whatever a model makes of them."""
+    return np.asarray(counts.sum(axis=1)).ravel() > 0
+
+
+def refuse_other_genes(view: QueryView, genes: tuple[str, ...]) -> None:
+    """Raise unless a view has exactly the genes of the fit, in their order.
+
+    Raises
+    ------
+    UnmeasuredGeneError
+        If a gene is missing, added or moved. A missing gene is unmeasured, and a model must not read it as zero.
+    """
+    if view.genes == genes:
+        return
+    given = set(view.genes)
+    missing = [gene for gene in genes if gene not in given]
+    n_extra = len(given.difference(genes))
+    msg = (
+        f"The view has {len(view.genes)} genes where the fit has {len(genes)}: {len(missing)} missing "
+        f"({', '.join(missing[:5])}), {n_extra} more, or another order. An unmeasured gene is not a zero. "
+        "Make both views over the genes of one gene space."
+    )
+    raise UnmeasuredGeneError(msg)
+
+
+def refuse_shared_cells(train: QueryView, query: QueryView) -> None:
+    """Raise if a cell is in both views.
+
+    Raises
+    ------
+    LeakageError
+        If one is: its embedding would be fitted and tested at once.
+    """
+    shared = sorted(set(train.cell_ids.tolist()) & set(query.cell_ids.tolist()))
+    if shared:
+        msg = (
+            f"{len(shared)} cell(s) are in the train view and in the query view: {', '.join(shared[:5])}. "
+            "A score on them would measure memory. Make the query view from the held-out rows only."
+        )
+        raise LeakageError(msg)
+
+
+def refuse_too_few_cells(n_cells: int, *, least: int, model: str) -> None:
+    """Raise if a fit has fewer cells with counts than it can be fitted on.
+
+    Raises
+    ------
+    RefusedError
+        If `n_cells` is smaller than `least`.
+    """
+    if n_cells < least:
+        msg = (
+            f"{model} has {n_cells} training cell(s) with counts in these genes and needs at least {least}. "
+            "Choose a wider gene space or more training data sets."
+        )
+        raise RefusedError(msg)

@@ -1,0 +1,238 @@
+"""All that needs scvi-tools is in this module, so that its import is paid once."""
+
+import dataclasses
+import importlib.util
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytolabe.errors import IntegrityError, LeakageError, RefusedError, UnmeasuredGeneError, UnreadableInputError
+from cytolabe.models.baselines.probes import fit_probe
+from cytolabe.models.extras import import_extra
+from cytolabe.models.protocols import Embedder, FittedEmbedder
+from cytolabe.models.scvi import ScviEmbedder, cells_table
+from cytolabe.models.scvi_files import DESCRIPTION_NAME, WEIGHTS_NAME, load_scvi, save_scvi
+from cytolabe.models.scvi_training import divide_cells, minibatch_size
+from cytolabe.provenance import cells_digest
+
+pytestmark = [pytest.mark.models, pytest.mark.timeout(180)]
+
+TINY = ScviEmbedder(max_epochs=3, query_epochs=2, n_hidden=16, n_latent=4)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _scvi_tools():
+    if not all(importlib.util.find_spec(module) for module in ("scvi", "torch", "safetensors")):
+        pytest.skip("the extra [models] is not installed")
+    import_extra("scvi")
+
+
+@pytest.fixture
+def fitted(make_train, make_query):
+    return TINY.fit(make_train(), query=make_query(batches=("new1", "new2")), seed=5)
+
+
+def test_same_seed_gives_the_same_bits(fitted, make_train, make_query):
+    query = make_query(batches=("new1", "new2"))
+    again = TINY.fit(make_train(), query=query, seed=5)
+    assert fitted.embed(query).tobytes() == again.embed(query).tobytes()
+    assert fitted.notes == again.notes
+
+
+def test_another_seed_gives_another_embedding(fitted, make_train):
+    other = TINY.fit(make_train(), query=None, seed=6)
+    assert not np.allclose(fitted.embed(make_train()), other.embed(make_train()))
+
+
+def test_types_are_apart_after_a_short_training(make_train, make_query, query_truth):
+    train, query = make_train(), make_query()
+    fitted = ScviEmbedder(max_epochs=40, n_latent=5).fit(train, query=query, seed=0)
+    output = fit_probe("knn", fitted.embed(train), train.labels, seed=0).predict_probability(fitted.embed(query))
+    predicted = np.array(output.classes, dtype=object)[output.probability.argmax(axis=1)]
+    assert (predicted == query_truth(60)).mean() > 0.8
+
+
+def test_labels_do_not_move_the_embedding(make_train):
+    train = make_train()
+    unlabelled = dataclasses.replace(train, labels=np.full(150, "", dtype=object))
+    first = TINY.fit(train, query=None, seed=0).embed(train)
+    second = TINY.fit(unlabelled, query=None, seed=0).embed(train)
+    assert first.tobytes() == second.tobytes()
+
+
+def test_mapping_the_query_leaves_training_cells_where_they_were(fitted, make_train):
+    """Surgery may fit the weights of new batches only; otherwise the query would reshape the reference."""
+    reference = TINY.fit(make_train(), query=None, seed=5)
+    np.testing.assert_allclose(fitted.embed(make_train()), reference.embed(make_train()), atol=1e-6)
+
+
+def test_mapping_does_change_the_query(make_train, make_query):
+    query = make_query(batches=("new",))
+    short = dataclasses.replace(TINY, query_epochs=1).fit(make_train(), query=query, seed=0)
+    long = dataclasses.replace(TINY, query_epochs=8).fit(make_train(), query=query, seed=0)
+    assert not np.allclose(short.embed(query), long.embed(query))
+
+
+def test_unseen_batch_without_a_query_is_refused(make_train, make_query):
+    fitted = TINY.fit(make_train(), query=None, seed=0)
+    with pytest.raises(RefusedError, match=r"1 batch.*lab0\|new"):
+        fitted.embed(make_query(batches=("new",)))
+
+
+def test_query_of_known_batches_fits_nothing(make_train, make_query):
+    query = make_query(dataset_id="lab1", cell_ids=np.array([f"lab1:q{c}" for c in range(60)], dtype=object))
+    fitted = TINY.fit(make_train(), query=query, seed=0)
+    assert "scvi/query" not in {scope.step for scope in fitted.scopes}
+    assert any("nothing was fitted on the query" in note for note in fitted.notes)
+
+
+def test_scopes_keep_training_and_query_apart(fitted, make_train, make_query):
+    digest_of_step = {scope.step: scope.cells_digest for scope in fitted.scopes}
+    assert digest_of_step["scvi/weights"] == cells_digest(make_train().cell_ids)
+    assert digest_of_step["scvi/epochs"] == cells_digest(make_train().cell_ids)
+    assert digest_of_step["scvi/query"] == cells_digest(make_query().cell_ids)
+    assert isinstance(TINY, Embedder)
+    assert isinstance(fitted, FittedEmbedder)
+
+
+def test_cell_on_both_sides_is_leakage(make_train):
+    with pytest.raises(LeakageError):
+        TINY.fit(make_train(), query=make_train(), seed=0)
+
+
+def test_query_with_other_genes_is_refused(fitted, make_query):
+    query = make_query()
+    with pytest.raises(UnmeasuredGeneError):
+        fitted.embed(dataclasses.replace(query, genes=query.genes[1:], counts=query.counts[:, 1:]))
+
+
+def test_cells_without_counts_lie_at_the_training_mean(make_train, make_query, without_counts):
+    train, query = make_train(), make_query(20, batches=("new",))
+    train = dataclasses.replace(train, counts=without_counts(train.counts, [0, 1]))
+    query = dataclasses.replace(query, counts=without_counts(query.counts, [3]))
+    fitted = TINY.fit(train, query=query, seed=0)
+    embedding = fitted.embed(query)
+    np.testing.assert_array_equal(embedding[3], fitted.mean_embedding)
+    assert any("1 of 20 cells have no counts" in note for note in fitted.notes)
+    assert any("2 training cells have no counts" in note for note in fitted.notes)
+
+
+def test_count_beyond_float32_is_refused(make_train):
+    train = make_train()
+    train.counts.data[0] = 2**24 + 1
+    with pytest.raises(RefusedError, match="largest count is 16777217"):
+        TINY.fit(train, query=None, seed=0)
+
+
+def test_only_the_most_variable_training_genes_are_read(make_train, make_query):
+    fitted = dataclasses.replace(TINY, n_top_genes=20).fit(make_train(), query=None, seed=0)
+    assert len(fitted.columns) == 20
+    assert fitted.embed(make_train()).shape == (150, 4)
+
+
+def test_nothing_is_written_or_printed_and_no_global_generator_is_touched(  # noqa: PLR0917 - fixtures
+    make_train, make_query, tmp_path, monkeypatch, capfd, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    torch = import_extra("torch")
+    # scvi-tools' own way to a seed would reseed the generators of numpy and Python for everybody else in the process.
+    reseeded = []
+    monkeypatch.setattr("numpy.random.seed", lambda *seeds: reseeded.append(seeds))
+    monkeypatch.setattr("random.seed", lambda *seeds: reseeded.append(seeds))
+    torch_before, n_threads = torch.random.get_rng_state().numpy().tobytes(), torch.get_num_threads()
+    level = logging.getLogger("lightning.pytorch").level
+    TINY.fit(make_train(), query=make_query(), seed=0)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+    assert reseeded == []
+    assert torch.random.get_rng_state().numpy().tobytes() == torch_before
+    assert torch.get_num_threads() == n_threads
+    assert logging.getLogger("lightning.pytorch").level == level
+
+
+def test_epochs_stop_when_the_validation_persons_gain_nothing(make_train):
+    fitted = ScviEmbedder(max_epochs=60, patience=1, n_hidden=8, n_latent=2).fit(make_train(), query=None, seed=0)
+    (best,) = [note for note in fitted.notes if note.startswith("best of at most 60 epochs")]
+    assert int(best.rsplit(" ", 1)[1]) < 60
+
+
+@pytest.mark.parametrize(("n_cells", "expected"), [(20, 32), (1000, 100), (5000, 500), (10**6, 512)])
+def test_small_data_sets_keep_ten_steps_per_epoch(n_cells, expected):
+    assert minibatch_size(n_cells) == expected
+
+
+def test_validation_leaves_out_whole_persons():
+    persons = np.array([f"p{cell % 7}" for cell in range(140)], dtype=object)
+    fit_rows, validation_rows, note = divide_cells(persons, np.full(140, "b", dtype=object), seed=3)
+    assert set(persons[fit_rows]).isdisjoint(persons[validation_rows])
+    assert sorted([*fit_rows, *validation_rows]) == list(range(140))
+    assert "training person(s)" in note
+
+
+def test_person_who_holds_a_batch_alone_stays_in_training():
+    """A batch without training cells would have no weights."""
+    persons = np.array(["p0"] * 20 + ["p1"] * 20 + ["p2"] * 60, dtype=object)
+    batches = np.array(["own"] * 20 + ["shared"] * 80, dtype=object)
+    for seed in range(10):
+        fit_rows, _, _ = divide_cells(persons, batches, seed=seed)
+        assert set(batches[fit_rows]) == {"own", "shared"}
+
+
+@pytest.mark.parametrize("persons", [["p0"] * 50, ["unknown"] * 50, ["p0"] * 25 + ["unknown"] * 25])
+def test_without_two_known_persons_cells_choose_the_epochs_and_it_is_said(persons):
+    batches = np.array(["a"] * 49 + ["b"], dtype=object)
+    fit_rows, validation_rows, note = divide_cells(np.array(persons, dtype=object), batches, seed=0)
+    assert "not persons" in note
+    assert len(validation_rows) == 4
+    assert 49 in fit_rows
+
+
+def test_stored_model_gives_the_same_embedding(fitted, make_train, make_query, tmp_path):  # noqa: PLR0917 - fixtures
+    query = make_query(batches=("new1", "new2"))
+    save_scvi(fitted, tmp_path / "model")
+    loaded = load_scvi(tmp_path / "model")
+    assert loaded.embed(query).tobytes() == fitted.embed(query).tobytes()
+    assert loaded.embed(make_train()).tobytes() == fitted.embed(make_train()).tobytes()
+    assert (loaded.scopes, loaded.notes, loaded.genes) == (fitted.scopes, fitted.notes, fitted.genes)
+
+
+def test_stored_model_is_safetensors_and_json_only(fitted, tmp_path):
+    save_scvi(fitted, tmp_path / "model")
+    save_scvi(fitted, tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [DESCRIPTION_NAME, WEIGHTS_NAME]
+    json.loads((tmp_path / "model" / DESCRIPTION_NAME).read_bytes())
+
+
+def test_changed_weights_are_an_integrity_error(fitted, tmp_path):
+    save_scvi(fitted, tmp_path)
+    content = bytearray((tmp_path / WEIGHTS_NAME).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / WEIGHTS_NAME).write_bytes(content)
+    with pytest.raises(IntegrityError, match="digest"):
+        load_scvi(tmp_path)
+
+
+def test_weights_that_do_not_fit_the_network_are_refused_and_not_skipped(fitted, tmp_path):
+    save_scvi(fitted, tmp_path)
+    description = json.loads((tmp_path / DESCRIPTION_NAME).read_bytes())
+    description["settings"]["n_hidden"] = 17
+    (tmp_path / DESCRIPTION_NAME).write_text(json.dumps(description))
+    with pytest.raises(IntegrityError, match="do not fit the network"):
+        load_scvi(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": "other"}', b'{"format": "cytolabe-scvi-1"}'])
+def test_description_that_is_no_description_is_unreadable(tmp_path, content):
+    (tmp_path / DESCRIPTION_NAME).write_bytes(content)
+    with pytest.raises(UnreadableInputError):
+        load_scvi(tmp_path)
+
+
+def test_table_of_training_holds_no_label_and_no_person(make_train):
+    table = cells_table(make_train(), columns=np.arange(60), batches=("lab1|b1", "lab1|b2"))
+    assert {field.name for field in dataclasses.fields(table)} == {"counts", "genes", "batch"}
+    assert isinstance(table.batch, pd.Categorical)
