@@ -1,0 +1,58 @@
+"""A study file is read whole or refused with the place and the cause."""
+
+from pathlib import Path
+
+import pytest
+
+from cytolabe.config import read_study
+from cytolabe.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def test_paths_are_relative_to_the_study_and_can_be_overridden(tmp_path):
+    path = write(tmp_path, '[study]\nname = "s"\ndata = "files"\n[[dataset]]\npath = "a.h5ad"\ndonor = "d"\n')
+    assert read_study(path).datasets[0].path == tmp_path / "files" / "a.h5ad"
+    assert read_study(path, data=Path("other")).datasets[0].path == Path("other/a.h5ad")
+    assert read_study(path).datasets[0].manifest.donor == "d"
+
+
+def test_without_models_every_model_of_the_registry_that_a_study_needs_is_run(tmp_path):
+    names = [model.name for model in read_study(write(tmp_path, '[study]\nname = "s"\n')).models]
+    assert names == ["majority", "metadata_only", "pca", "harmony", "scvi"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("", "name must be given", id="no name"),
+        pytest.param('[study]\nname="s"\nsead = 1', "Did you mean 'seed'", id="a typo in [study]"),
+        pytest.param('[study]\nname="s"\nseed = "one"', "whole number", id="a seed that is no number"),
+        pytest.param('[study]\nname="s"\nseed = true', "whole number", id="a seed that is a truth value"),
+        pytest.param('[study]\nname="s"\ngene_policies = ["unoin"]', "unoin", id="a gene policy nobody knows"),
+        pytest.param('[study]\nname="s"\n[[dataset]]\ndonor="d"', "no path", id="a data set without a file"),
+        pytest.param('[study]\nname="s"\n[[level]]\nname="mid"', "terms must be given", id="a level without terms"),
+        pytest.param(
+            '[study]\nname="s"\n[[model]]\nname="x"\nkind="precomputed"', "go together", id="precomputed without a file"
+        ),
+        pytest.param('[study]\nname="s"\n[dataset]\npath="x"', "double brackets", id="single brackets"),
+        pytest.param('[study]\nname="s"\n[[modle]]\nname="x"', "Did you mean 'model'", id="an unknown section"),
+    ],
+)
+def test_a_wrong_study_is_refused_with_its_cause(tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
+        read_study(write(tmp_path, text))
+
+
+def test_the_shipped_study_reads():
+    study = read_study(ROOT / "studies" / "pbmc.toml")
+    assert {level.name for level in study.levels} >= {"broad", "mid", "fine"}
+    assert study.decision_level in {level.name for level in study.levels}
+    named = {context.dataset for context in study.context} | {name for join in study.joined for name in join.datasets}
+    assert named <= {dataset.path.stem.lower() for dataset in study.datasets}
