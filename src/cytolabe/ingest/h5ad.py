@@ -1,0 +1,299 @@
+"""Read an AnnData file with HDF5 alone, never as a whole: tables as delivered, matrices as streams of whole cells.
+
+Scan the file first (`safety.scan_h5`): this reader trusts that no link leaves the file. It keeps to what the file
+says: nothing is renamed, converted or left out without a finding. Old layouts (`raw.X`, compound tables) are read too.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from cytolabe import files
+from cytolabe.errors import RefusedError, UnreadableInputError
+from cytolabe.ingest.features import choose_features
+from cytolabe.ingest.matrices import MatrixHandle, RowReader, describe_matrix, open_rows, plan_rows
+from cytolabe.ingest.refusals import readable, refusal
+from cytolabe.ingest.tables import ContributedTable, read_table, text_of
+from cytolabe.records import Block, Finding, Severity
+
+__all__ = ["H5adSource", "MatrixHandle", "open_h5ad"]
+
+_CHUNK_CACHE_BYTES = 64 << 20
+"""Chunks of a block are decoded once; the library's own cache of 1 MiB would decode large ones again and again."""
+_KEPT = {"obs", "var", "X", "raw", "raw.X", "raw.var", "layers"}
+
+
+@contextmanager
+def open_h5ad(path: Path) -> "Iterator[H5adSource]":
+    """Open a scanned file for reading.
+
+    Raises
+    ------
+    UnreadableInputError
+        If bytes are damaged, or the file is HDF5 but no AnnData file.
+    RefusedError
+        If its tables contradict themselves.
+    """
+    with ExitStack() as cleanup:
+        with readable(path.name):
+            file = cleanup.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES))
+        yield H5adSource(path, file, cleanup)
+
+
+class H5adSource:
+    """An open AnnData file. Make it with `open_h5ad`; it is valid inside that context."""
+
+    def __init__(self, path: Path, file: h5py.File, cleanup: ExitStack) -> None:
+        self.path = path
+        self._file = file
+        self._cleanup = cleanup
+        self._readers: dict[str, RowReader] = {}
+        if "obs" not in file:
+            raise refusal(UnreadableInputError, [_no_anndata(path, sorted(file))])
+        uns = file.get("uns")
+        self._uns = uns if isinstance(uns, h5py.Group) else None
+        self._obs = read_table(file["obs"], "obs", self._uns)
+        self.matrices: tuple[MatrixHandle, ...] = ()
+        self._matrix_findings: tuple[Finding, ...] = ()
+        self._describe_matrices()
+
+    @cached_property
+    def source_digest(self) -> str:
+        """`sha256:` and the digest of the file's bytes."""
+        return "sha256:" + files.sha256_of_file(self.path)
+
+    @property
+    def n_cells(self) -> int:
+        """Rows of `obs`."""
+        return len(self._obs.names)
+
+    @property
+    def cell_names(self) -> tuple[str, ...]:
+        """Index of `obs`, as delivered."""
+        return self._obs.names
+
+    @property
+    def cell_table(self) -> pd.DataFrame:
+        """Columns of `obs` as delivered, rows 0..n-1; categories are text, a missing one is None. Do not modify."""
+        return self._obs.columns
+
+    @cached_property
+    def uns_keys(self) -> tuple[str, ...]:
+        """Names inside `uns`, sorted."""
+        return tuple(sorted(self._uns)) if self._uns is not None else ()
+
+    @cached_property
+    def title(self) -> str:
+        """Title of the data set from `uns`, or an empty string."""
+        title = self._uns_text("title")
+        if title:
+            return title
+        try:
+            corpora = json.loads(self._uns_text("corpora") or "{}")
+        except json.JSONDecodeError:
+            return ""
+        return str(corpora.get("title", "")) if isinstance(corpora, dict) else ""
+
+    @property
+    def feature_findings(self) -> tuple[Finding, ...]:
+        """What had to be decided for the names of the features, over all tables of features."""
+        tables = sorted({_table_of(matrix.name) for matrix in self.matrices})
+        return tuple(finding for table in tables for finding in self._features[table][1])
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What could not be read or is not kept of the file."""
+        return (*self._obs.findings, *self._matrix_findings, *self._not_kept())
+
+    def features(self, matrix: MatrixHandle) -> tuple[str, ...]:
+        """Return one name per feature of a matrix, in its order."""
+        return self._features[_table_of(matrix.name)][0]
+
+    def read_cells(self, matrix: MatrixHandle, *, start: int, stop: int) -> csr_matrix:
+        """Return cells `start` to `stop` of a matrix, in source order."""
+        return self._reader(matrix).read(start, stop)
+
+    def iter_blocks(
+        self, matrix: MatrixHandle, *, dataset_id: str, max_cells: int = 4096, max_nonzero: int = 8_000_000
+    ) -> Iterator[Block]:
+        """Stream a matrix as blocks of whole cells in source order.
+
+        Parameters
+        ----------
+        max_cells, max_nonzero
+            Bounds on one block; a single cell over `max_nonzero` is a block of its own.
+
+        Raises
+        ------
+        RefusedError
+            If the structure of the matrix is damaged; `findings_of` says where.
+        """
+        reader = self._reader(matrix)
+        for start, stop in plan_rows(reader, matrix.shape, max_cells=max_cells, max_nonzero=max_nonzero):
+            yield Block(
+                dataset_id=dataset_id,
+                start=start,
+                cell_names=self.cell_names[start:stop],
+                counts=reader.read(start, stop),
+            )
+
+    def _reader(self, matrix: MatrixHandle) -> RowReader:
+        if matrix.name not in self._readers:
+            self._readers[matrix.name] = open_rows(self._nodes[matrix.name], matrix, self._cleanup)
+        return self._readers[matrix.name]
+
+    @cached_property
+    def _nodes(self) -> Mapping[str, h5py.Group | h5py.Dataset]:
+        """Everything that could be a matrix, in the order in which raw counts are looked for."""
+        nodes = {}
+        raw = self._file.get("raw")
+        if isinstance(raw, h5py.Group) and "X" in raw:
+            nodes["raw/X"] = raw["X"]
+        elif "raw.X" in self._file:
+            nodes["raw/X"] = self._file["raw.X"]
+        if "X" in self._file:
+            nodes["X"] = self._file["X"]
+        layers = self._file.get("layers")
+        for name in sorted(layers) if isinstance(layers, h5py.Group) else ():
+            nodes[f"layers/{name}"] = layers[name]
+        return nodes
+
+    @cached_property
+    def _features(self) -> Mapping[str, tuple[tuple[str, ...], tuple[Finding, ...]]]:
+        found = {}
+        for table in sorted({_table_of(name) for name in self._nodes}):
+            node = self._file.get(table)
+            if node is None and table == "raw/var":
+                node = self._file.get("raw.var")
+            found[table] = self._features_of(table, node)
+        return found
+
+    def _features_of(
+        self, table: str, node: h5py.Group | h5py.Dataset | None
+    ) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+        if node is not None:
+            try:
+                return choose_features(read_table(node, table, self._uns), table)
+            except RefusedError:
+                if isinstance(node, h5py.Dataset) or len(node):
+                    raise
+        n_features = max((_width(node) for name, node in self._nodes.items() if _table_of(name) == table), default=0)
+        finding = Finding(
+            code="W-FEATURE-03",
+            severity=Severity.WARNING,
+            where=table,
+            n_affected=n_features,
+            n_total=n_features,
+            message=f"The file names none of its {n_features:,} features; they are counted from 0.",
+            remedy="Write the gene ids into the index of var.",
+            rule="cytolabe/features",
+        )
+        names = tuple(str(position) for position in range(n_features))
+        return choose_features(ContributedTable(names=names, columns=pd.DataFrame(), findings=(finding,)), table)
+
+    def _describe_matrices(self) -> None:
+        """List the matrices whose shape agrees with the tables; every other one becomes a finding."""
+        described, findings = [], []
+        for name, node in self._nodes.items():
+            matrix = describe_matrix(node, name)
+            if matrix is None:
+                if dict(node.attrs).get("encoding-type") != "null":
+                    findings.append(_no_matrix(name, node))
+                continue
+            expected = (self.n_cells, len(self._features[_table_of(name)][0]))
+            if matrix.shape != expected:
+                findings.append(_wrong_shape(matrix, expected))
+            else:
+                described.append(matrix)
+        self.matrices = tuple(described)
+        self._matrix_findings = tuple(findings)
+
+    def _uns_text(self, key: str) -> str:
+        node = self._uns.get(key) if self._uns is not None else None
+        if not isinstance(node, h5py.Dataset) or node.size != 1 or node.dtype.kind not in "OS":
+            return ""
+        with readable(f"uns/{key}"):
+            value = node[()]
+        return text_of(value if node.shape == () else value.ravel()[0])
+
+    def _not_kept(self) -> tuple[Finding, ...]:
+        """Name what is delivered beside counts and tables: it is derived, and computed anew from the counts."""
+        others: list[str] = []
+        for name in sorted(set(self._file) - _KEPT):
+            node = self._file[name]
+            others += [f"{name}/{key}" for key in sorted(node)] if isinstance(node, h5py.Group) else [name]
+        if not others:
+            return ()
+        finding = Finding(
+            code="N-H5AD-02",
+            severity=Severity.NOTE,
+            where=self.path.name,
+            n_affected=len(others),
+            n_total=len(others),
+            examples=tuple(others[:5]),
+            message=f"{len(others)} elements are not taken into the atlas ({', '.join(others[:5])}).",
+            remedy="Nothing to do: embeddings and graphs are computed anew; the file itself is named by its digest.",
+            rule="cytolabe/facts",
+        )
+        return (finding,)
+
+
+def _table_of(matrix_name: str) -> str:
+    return "raw/var" if matrix_name == "raw/X" else "var"
+
+
+def _width(node: h5py.Group | h5py.Dataset) -> int:
+    matrix = describe_matrix(node, "")
+    return matrix.shape[1] if matrix is not None else 0
+
+
+def _no_anndata(path: Path, found: list[str]) -> Finding:
+    return Finding(
+        code="E-H5AD-01",
+        severity=Severity.ERROR,
+        where=path.name,
+        n_affected=1,
+        n_total=1,
+        examples=tuple(found[:5]),
+        message=f"The file is HDF5, but no AnnData file: it has no table of cells 'obs' (found: {', '.join(found[:5])}).",
+        remedy="Convert it to .h5ad first, for example a 10x .h5 file with scanpy.read_10x_h5(...).write_h5ad(...).",
+        rule="cytolabe/readable",
+    )
+
+
+def _no_matrix(name: str, node: h5py.Group | h5py.Dataset) -> Finding:
+    word = text_of(node.attrs.get("encoding-type", "none"))
+    return Finding(
+        code="W-MATRIX-05",
+        severity=Severity.WARNING,
+        where=name,
+        n_affected=1,
+        n_total=1,
+        examples=(word,),
+        message=f"{name} is no numeric matrix that can be read (encoding {word!r}); it is left out.",
+        remedy="If it holds the counts, write it as csr_matrix, csc_matrix or a dense array of numbers.",
+        rule="cytolabe/matrix",
+    )
+
+
+def _wrong_shape(matrix: MatrixHandle, expected: tuple[int, int]) -> Finding:
+    return Finding(
+        code="E-MATRIX-06",
+        severity=Severity.ERROR,
+        where=matrix.name,
+        n_affected=1,
+        n_total=1,
+        examples=(str(matrix.shape), str(expected)),
+        message=(
+            f"The matrix has {matrix.shape[0]:,} x {matrix.shape[1]:,} values, but the tables name {expected[0]:,} "
+            f"cells and {expected[1]:,} features: which value belongs to which cell is not said."
+        ),
+        remedy="Write the file anew from the object that is right.",
+        rule="cytolabe/matrix",
+    )

@@ -1,0 +1,210 @@
+"""Which files are meant, what is declared about each, and under which id it enters the atlas.
+
+A folder stands for the `.h5ad` files directly inside it; a `manifest.toml` given by itself stands for the files that
+it names. Nothing that was pointed at is passed over in silence: a file that is not read, a name that is not there and
+an id that two files claim all become findings. The order is that of the ids, so that the order of the arguments
+changes nothing. An id is never a path: it is a slug of the file's name, with a hash where the name is unusual.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytolabe.config.manifest import MANIFEST_NAME, Manifest, read_manifests
+from cytolabe.records import Finding, Severity
+
+__all__ = ["SourceFile", "find_sources", "slug_of"]
+
+_SUFFIX = ".h5ad"
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_USUAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()+-]{0,63}")
+_RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}
+"""Device names of one operating system: a file of that name cannot be made there, with any suffix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """One file to read, what was declared about it, and its id in the atlas."""
+
+    path: Path
+    manifest: Manifest
+    dataset_id: str
+
+
+def slug_of(stem: str) -> str:
+    """Return an id of the alphabet a-z, 0-9, `_` and `-` for a file name without its suffix.
+
+    Usual names are lower-cased with other characters as `_`. An unusual name (control or non-ASCII characters, a
+    leading dash or dot, a device name, over 64 characters) keeps what is readable and gets eight digits of its hash,
+    so that two such names stay apart.
+    """
+    plain = re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-")
+    if _USUAL.fullmatch(stem) and ".." not in stem and plain not in _RESERVED and plain:
+        return plain
+    digest = hashlib.sha256(stem.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{plain[:40].strip('_-') or 'dataset'}-{digest}"
+
+
+def find_sources(paths: Sequence[Path]) -> tuple[tuple[SourceFile, ...], tuple[Finding, ...]]:
+    """List the files that `paths` stand for, with their manifests, in the order of their ids.
+
+    Parameters
+    ----------
+    paths
+        Files, folders, or `manifest.toml` files.
+
+    Returns
+    -------
+    sources
+        Only those whose id is valid and their own; the others are error findings.
+    findings
+        Errors for what is not there or not clear, notes for what is not read.
+
+    Raises
+    ------
+    UsageError
+        If a manifest cannot be read.
+    """
+    findings: list[Finding] = []
+    chosen: dict[Path, Path] = {}
+    for path in paths:
+        for file in _files_of(path, findings):
+            # The resolved path decides whether two arguments mean one file; the given one is what people recognize.
+            chosen.setdefault(file.resolve(), file)
+    manifests = {folder: read_manifests(folder) for folder in sorted({file.parent for file in chosen.values()})}
+    sources = []
+    for file in chosen.values():
+        declared = manifests[file.parent]
+        manifest = declared.get(file.name, declared[""])
+        source = _with_id(file, manifest, findings)
+        if source is not None:
+            sources.append(source)
+    kept = _without_clashes(sorted(sources, key=lambda s: (s.dataset_id, s.path.as_posix())), findings)
+    return kept, tuple(sorted(findings, key=lambda f: (f.code, f.where, f.message)))
+
+
+def _files_of(path: Path, findings: list[Finding]) -> list[Path]:
+    if path.is_dir():
+        return _files_of_folder(path, findings)
+    if path.name == MANIFEST_NAME and path.is_file():
+        return _files_of_manifest(path, findings)
+    if not path.exists():
+        findings.append(
+            Finding(
+                code="E-SOURCE-01",
+                severity=Severity.ERROR,
+                where=str(path),
+                n_affected=1,
+                n_total=1,
+                message="This path does not exist.",
+                remedy="Correct the path; sources are .h5ad files, folders of them, or a manifest.toml.",
+                rule="cytolabe/sources",
+            )
+        )
+        return []
+    return [path]
+
+
+def _files_of_folder(folder: Path, findings: list[Finding]) -> list[Path]:
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    files = [entry for entry in entries if entry.suffix.lower() == _SUFFIX and entry.is_file()]
+    others = [entry.name for entry in entries if entry not in files and entry.name != MANIFEST_NAME]
+    if not files:
+        findings.append(
+            Finding(
+                code="E-SOURCE-02",
+                severity=Severity.ERROR,
+                where=str(folder),
+                n_total=len(entries),
+                examples=tuple(others[:5]),
+                message=f"The folder holds no {_SUFFIX} file (sub-folders are not searched).",
+                remedy="Name the folder that holds the files, or the files themselves.",
+                rule="cytolabe/sources",
+            )
+        )
+    if others:
+        findings.append(
+            Finding(
+                code="N-SOURCE-03",
+                severity=Severity.NOTE,
+                where=str(folder),
+                n_affected=len(others),
+                n_total=len(entries),
+                examples=tuple(others[:5]),
+                message=f"{len(others)} entries of the folder are no {_SUFFIX} files and are not read.",
+                remedy="Nothing to do, unless one of them was meant: convert it to .h5ad.",
+                rule="cytolabe/sources",
+            )
+        )
+    present = {file.name for file in files}
+    findings.extend(_absent(folder, sorted(set(read_manifests(folder)) - {""} - present)))
+    return files
+
+
+def _files_of_manifest(path: Path, findings: list[Finding]) -> list[Path]:
+    named = sorted(set(read_manifests(path.parent)) - {""})
+    if not named:
+        return _files_of_folder(path.parent, findings)
+    present = [name for name in named if (path.parent / name).is_file()]
+    findings.extend(_absent(path.parent, [name for name in named if name not in present]))
+    return [path.parent / name for name in present]
+
+
+def _absent(folder: Path, names: Iterable[str]) -> list[Finding]:
+    return [
+        Finding(
+            code="E-SOURCE-04",
+            severity=Severity.ERROR,
+            where=f"{folder / MANIFEST_NAME}: [[dataset]] file = {name!r}",
+            n_affected=1,
+            n_total=1,
+            examples=(name,),
+            message=f"The manifest declares {name!r}, but no such file lies in the folder.",
+            remedy="Add the file, correct its name in the manifest, or remove its [[dataset]] table.",
+            rule="cytolabe/sources",
+        )
+        for name in names
+    ]
+
+
+def _with_id(file: Path, manifest: Manifest, findings: list[Finding]) -> SourceFile | None:
+    if manifest.id and not _SLUG.fullmatch(manifest.id):
+        findings.append(
+            Finding(
+                code="E-SOURCE-05",
+                severity=Severity.ERROR,
+                where=f"{file.name}: manifest id",
+                n_affected=1,
+                n_total=1,
+                examples=(manifest.id[:80],),
+                message=f"{manifest.id[:80]!r} cannot be an id: lower-case letters, digits, '_' and '-', at most 64.",
+                remedy=f"Write id = '{slug_of(manifest.id)}', or leave it out.",
+                rule="cytolabe/sources",
+            )
+        )
+        return None
+    return SourceFile(path=file, manifest=manifest, dataset_id=manifest.id or slug_of(file.stem))
+
+
+def _without_clashes(sources: Sequence[SourceFile], findings: list[Finding]) -> tuple[SourceFile, ...]:
+    by_id: dict[str, list[SourceFile]] = {}
+    for source in sources:
+        by_id.setdefault(source.dataset_id, []).append(source)
+    for dataset_id, claimants in by_id.items():
+        if len(claimants) > 1:
+            findings.append(
+                Finding(
+                    code="E-SOURCE-06",
+                    severity=Severity.ERROR,
+                    where=f"dataset id {dataset_id!r}",
+                    n_affected=len(claimants),
+                    n_total=len(sources),
+                    examples=tuple(str(claimant.path) for claimant in claimants[:5]),
+                    message=f"{len(claimants)} files claim the id {dataset_id!r}; their cells could not be told apart.",
+                    remedy="Give each its own id: --id for a single file, or id = '...' in its [[dataset]] table.",
+                    rule="cytolabe/sources",
+                )
+            )
+    return tuple(claimants[0] for claimants in by_id.values() if len(claimants) == 1)

@@ -1,0 +1,217 @@
+"""Decode `obs` and `var` of an AnnData file as they were written, over all encodings since version 0.6.
+
+Values stay verbatim. Categories become text with None for a missing one; a column that cannot be decoded is a
+finding, never left out in silence. What is known of old files: until 0.6 a table is one compound data set and
+its categories lie in `uns/<column>_categories`; 0.7 keeps integer codes with a reference to `__categories/<column>`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from cytolabe.errors import CytolabeError, RefusedError
+from cytolabe.ingest.refusals import readable, refusal
+from cytolabe.records import Finding, Severity
+
+__all__ = ["ContributedTable", "read_table", "text_of"]
+
+_OLD_INDEX_NAMES = ("index", "_index", "obs_names", "var_names")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributedTable:
+    """A table as delivered: one name per row, the columns, and what could not be read of it."""
+
+    names: tuple[str, ...]
+    columns: pd.DataFrame
+    findings: tuple[Finding, ...] = ()
+
+
+def read_table(node: h5py.Group | h5py.Dataset, where: str, uns: h5py.Group | None) -> ContributedTable:
+    """Read `obs` or `var`.
+
+    Parameters
+    ----------
+    where
+        Name of the table in findings.
+    uns
+        Where files of version 0.6 keep categories.
+
+    Raises
+    ------
+    RefusedError
+        If a column contradicts the table: another length, or a category code without a category.
+    UnreadableInputError
+        If bytes are damaged.
+    """
+    with readable(where):
+        if isinstance(node, h5py.Dataset):
+            return _read_compound(node, where, uns)
+        return _read_group(node, where)
+
+
+def text_of(value: object) -> str:
+    """Return text as delivered; bytes are UTF-8, or Latin-1 where they cannot be."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value.decode("latin-1")
+    return str(value)
+
+
+# --- groups: 0.7 and later ----------------------------------------------------------------------------------------
+
+
+def _read_group(group: h5py.Group, where: str) -> ContributedTable:
+    index_name = text_of(group.attrs.get("_index", "_index"))
+    if index_name not in group:
+        index_name = next((name for name in _OLD_INDEX_NAMES if name in group), "")
+    if not index_name:
+        raise _refused(code="E-TABLE-01", where=where, message="The table has no index, so its rows have no names.")
+    index = _decoded(group[index_name], group, f"{where}/{index_name}")
+    if index is None:
+        raise _refused(code="E-TABLE-01", where=where, message="The index of the table cannot be decoded.")
+    names = tuple(text_of(value) for value in index)
+    declared = [text_of(name) for name in group.attrs.get("column-order", [])]
+    extra = sorted(
+        set(group) - set(declared) - {index_name, "__categories"} - {name.split("/")[0] for name in declared}
+    )
+    columns: dict[str, pd.Series] = {}
+    unread: list[str] = []
+    for name in [*declared, *extra]:
+        if name not in group:
+            unread.append(f"{name} (declared, but not there)")
+            continue
+        values = _decoded(group[name], group, f"{where}[{name!r}]")
+        if values is None:
+            unread.append(name)
+            continue
+        if len(values) != len(names):
+            message = f"The column has {len(values):,} values for {len(names):,} rows."
+            raise _refused(code="E-TABLE-02", where=f"{where}[{name!r}]", message=message)
+        columns[name] = pd.Series(values, index=range(len(names)))
+    table = pd.DataFrame(columns, index=range(len(names)))
+    return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
+
+
+def _decoded(
+    node: h5py.Group | h5py.Dataset, table: h5py.Group, where: str
+) -> pd.api.extensions.ExtensionArray | np.ndarray | None:
+    """Return the values of one column, or None where its encoding is unknown."""
+    if isinstance(node, h5py.Group):
+        if "codes" in node and "categories" in node:
+            return _categories(np.asarray(node["codes"][...]), _plain(node["categories"]), where)
+        if "values" in node and "mask" in node:
+            return _masked(_plain(node["values"]), np.asarray(node["mask"][...], dtype=bool))
+        return None
+    if node.ndim != 1:
+        return None
+    reference = node.attrs.get("categories")
+    if isinstance(reference, h5py.Reference):
+        return _categories(np.asarray(node[...]), _plain(table.file[reference]), where)
+    return _plain(node)
+
+
+def _plain(dataset: h5py.Dataset | h5py.Group) -> np.ndarray:
+    if isinstance(dataset, h5py.Group):
+        # Categories may themselves be a nullable string array.
+        return np.asarray(
+            _masked(_plain(dataset["values"]), np.asarray(dataset["mask"][...], dtype=bool)), dtype=object
+        )
+    values = dataset[...]
+    if values.dtype.kind in "SO":
+        return np.array([text_of(value) for value in values], dtype=object)
+    return np.asarray(values)
+
+
+def _categories(codes: np.ndarray, categories: np.ndarray, where: str) -> np.ndarray:
+    wrong = np.flatnonzero((codes < -1) | (codes >= len(categories)))
+    if len(wrong):
+        message = (
+            f"{len(wrong):,} of {len(codes):,} category codes have no category "
+            f"(first at row {wrong[0]}: code {codes[wrong[0]]}, {len(categories)} categories)."
+        )
+        raise _refused(code="E-TABLE-03", where=where, message=message, rows=wrong.tolist())
+    words = np.array([*(text_of(value) for value in categories), None], dtype=object)
+    return np.asarray(words[codes.astype(np.int64)], dtype=object)
+
+
+def _masked(values: np.ndarray, mask: np.ndarray) -> pd.api.extensions.ExtensionArray | np.ndarray:
+    if values.dtype.kind == "b":
+        return pd.arrays.BooleanArray(values, mask)
+    if values.dtype.kind in "iu":
+        return pd.arrays.IntegerArray(values, mask)
+    if values.dtype.kind == "f":
+        return np.where(mask, np.nan, values)
+    texts = values.astype(object)
+    texts[mask] = None
+    return texts
+
+
+# --- compound data sets: until 0.6 --------------------------------------------------------------------------------
+
+
+def _read_compound(dataset: h5py.Dataset, where: str, uns: h5py.Group | None) -> ContributedTable:
+    fields = dataset.dtype.names or ()
+    index_name = next((name for name in _OLD_INDEX_NAMES if name in fields), "")
+    if not index_name:
+        raise _refused(code="E-TABLE-01", where=where, message="The table has no index, so its rows have no names.")
+    rows = dataset[...]
+    columns: dict[str, np.ndarray] = {}
+    unread: list[str] = []
+    for name in fields:
+        values = rows[name]
+        if name == index_name:
+            continue
+        if values.ndim != 1:
+            unread.append(name)
+            continue
+        key = f"{name}_categories"
+        if uns is not None and isinstance(uns.get(key), h5py.Dataset) and values.dtype.kind in "iu":
+            columns[name] = _categories(values, np.atleast_1d(_plain(uns[key])), f"{where}[{name!r}]")
+        elif values.dtype.kind in "SO":
+            columns[name] = np.array([text_of(value) for value in values], dtype=object)
+        else:
+            columns[name] = values
+    names = tuple(text_of(value) for value in rows[index_name])
+    table = pd.DataFrame(columns, index=range(len(names)))
+    return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
+
+
+# --- findings -----------------------------------------------------------------------------------------------------
+
+
+def _unread_finding(unread: list[str], n_read: int, where: str) -> tuple[Finding, ...]:
+    if not unread:
+        return ()
+    finding = Finding(
+        code="W-TABLE-04",
+        severity=Severity.WARNING,
+        where=where,
+        n_affected=len(unread),
+        n_total=n_read + len(unread),
+        examples=tuple(unread[:5]),
+        message=f"{len(unread)} columns have an encoding that is not known, or are declared but absent: {', '.join(unread[:5])}.",
+        remedy="Write them as plain text, numbers or categories if they are needed.",
+        rule="cytolabe/readable",
+    )
+    return (finding,)
+
+
+def _refused(*, code: str, where: str, message: str, rows: Sequence[int] = ()) -> CytolabeError:
+    finding = Finding(
+        code=code,
+        severity=Severity.ERROR,
+        where=where,
+        n_affected=max(1, len(rows)),
+        n_total=max(1, len(rows)),
+        examples=tuple(f"row {row}" for row in rows[:5]),
+        message=message,
+        remedy="Write the file anew with a current AnnData from the object that is right.",
+        rule="cytolabe/readable",
+    )
+    return refusal(RefusedError, [finding])

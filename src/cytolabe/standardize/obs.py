@@ -1,0 +1,291 @@
+"""The cells of one data set under CELLxGENE's column names, with one word for what was not given.
+
+Values are kept as the contributor wrote them, but for white space at their ends. What means "nothing" in a lab's
+language (`NA`, `n/a`, `unassigned`, ...) becomes `unknown`, in labels the empty string, because unlabelled is not a
+class (rule R4). Donors that stand for several persons become `pooled`. Nothing is guessed: a suspension type that
+nobody gave stays unknown. Every such change is counted in a finding.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from cytolabe.records import UNKNOWN, Finding, Severity
+
+__all__ = ["POOLED", "STANDARD_COLUMNS", "CellFacts", "standardize_cells"]
+
+POOLED = "pooled"
+"""A donor value that stands for several persons."""
+
+STANDARD_COLUMNS = (
+    "cell_id", "dataset_id", "study", "row", "donor_id", "batch", "assay", "suspension_type", "site", "tissue", "disease",
+    "sex", "organism", "contributor_label", "label_parent", "label_origin", "claimed_term", "n_counts", "n_genes",
+)  # fmt: skip
+"""What this stage makes, in order. Persons and reconciled terms are overlays that come later."""
+
+_ROLE_OF_COLUMN = {
+    "donor_id": "donor", "batch": "batch", "assay": "assay", "suspension_type": "suspension_type", "site": "site",
+    "tissue": "tissue", "disease": "disease", "sex": "sex", "organism": "organism",
+}  # fmt: skip
+_NOTHING = frozenset(
+    {
+        "",
+        "unknown",
+        "unassigned",
+        "unlabelled",
+        "unlabeled",
+        "unannotated",
+        "undefined",
+        "na",
+        "n/a",
+        "nan",
+        "none",
+        "null",
+        "<na>",
+    }
+)
+_NO_LABEL = _NOTHING | {"unclassified", "not assigned", "no label", "nolabel", "ambiguous", "-", "?"}
+_POOLED_WORDS = frozenset({"pooled", "pool", "mixed", "multiple", "several", "pooled samples", "pooled donors"})
+_SUSPENSION = {"cell": "cell", "cells": "cell", "nucleus": "nucleus", "nuclei": "nucleus"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFacts:
+    """What is known of the cells of one data set beside their table.
+
+    `columns` maps a role to the column that carries it, `constants` a role to the value of every cell. `unlabelled`
+    are further words that mean no label. `cell_totals` and `cell_genes` come from the proven counts.
+    """
+
+    dataset_id: str
+    study: str
+    columns: Mapping[str, str]
+    constants: Mapping[str, str]
+    cell_totals: Int[np.ndarray, " cells"]
+    cell_genes: Int[np.ndarray, " cells"]
+    label_origin: str = UNKNOWN
+    unlabelled: tuple[str, ...] = field(default=())
+
+
+def standardize_cells(
+    cell_table: pd.DataFrame, cell_names: tuple[str, ...], *, facts: CellFacts
+) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
+    """Make the standard table of cells.
+
+    Parameters
+    ----------
+    cell_table
+        Columns as delivered, one row per cell.
+    cell_names
+        Names as delivered, in the same order.
+
+    Returns
+    -------
+    cells
+        One row per cell with `STANDARD_COLUMNS`, index 0..n-1, no missing value.
+    findings
+        `E-CELL-01` refuses the data set; the others say what was changed.
+    """
+    findings = list(_duplicate_names(cell_names))
+    n_cells = len(cell_names)
+    made: dict[str, object] = {
+        "cell_id": np.array([f"{facts.dataset_id}:{name}" for name in cell_names], dtype=object),
+        "dataset_id": facts.dataset_id,
+        "study": facts.study or facts.dataset_id,
+        "row": np.arange(n_cells, dtype=np.int64),
+        "label_origin": facts.label_origin or UNKNOWN,
+        "n_counts": np.asarray(facts.cell_totals, dtype=np.int64),
+        "n_genes": np.asarray(facts.cell_genes, dtype=np.int64),
+    }
+    for column, role in _ROLE_OF_COLUMN.items():
+        made[column] = _values_of(cell_table, role, facts=facts, findings=findings)
+    made["donor_id"] = _pooled(_array(made["donor_id"]), findings)
+    made["suspension_type"] = _suspension(_array(made["suspension_type"]), findings)
+    if "batch" not in facts.columns and "batch" not in facts.constants:
+        made["batch"] = facts.dataset_id
+    made["contributor_label"] = _labels(cell_table, "label", facts=facts, findings=findings)
+    made["label_parent"] = _labels(cell_table, "label_parent", facts=facts, findings=[])
+    made["claimed_term"] = _claimed(cell_table, facts, findings)
+    cells = pd.DataFrame({name: made[name] for name in STANDARD_COLUMNS}, index=range(n_cells))
+    return cells, tuple(findings)
+
+
+# --- columns ------------------------------------------------------------------------------------------------------
+
+
+def _texts(cell_table: pd.DataFrame, column: str) -> tuple[np.ndarray, int]:
+    """Return a column as trimmed text, None where there is no value, and how many levels were trimmed."""
+    codes, levels = pd.factorize(cell_table[column], use_na_sentinel=True)
+    raw = [_text(level) for level in levels]
+    trimmed = [text.strip() for text in raw]
+    n_trimmed = sum(one != other for one, other in zip(raw, trimmed, strict=True))
+    return np.array([*trimmed, None], dtype=object)[codes], n_trimmed
+
+
+def _text(level: object) -> str:
+    # Codes such as batch 1 are often stored as 1.0.
+    return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
+
+
+def _values_of(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, findings: list[Finding]) -> np.ndarray:
+    if role not in facts.columns:
+        return np.full(len(cell_table), facts.constants.get(role, UNKNOWN).strip() or UNKNOWN, dtype=object)
+    column = facts.columns[role]
+    texts, n_trimmed = _texts(cell_table, column)
+    if n_trimmed:
+        findings.append(_trimmed(column, n_trimmed))
+    return _replaced(texts, _NOTHING, UNKNOWN)
+
+
+def _labels(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, findings: list[Finding]) -> np.ndarray:
+    if role not in facts.columns:
+        return np.full(len(cell_table), "", dtype=object)
+    column = facts.columns[role]
+    texts, n_trimmed = _texts(cell_table, column)
+    if n_trimmed:
+        findings.append(_trimmed(column, n_trimmed))
+    words = _NO_LABEL | {word.strip().lower() for word in facts.unlabelled}
+    labels = _replaced(texts, words, "")
+    without = labels == ""
+    if without.any():
+        said = Counter("no value" if text is None else str(text) for text in texts[without])
+        findings.append(
+            Finding(
+                code="N-CELL-05",
+                severity=Severity.NOTE,
+                where=f"obs[{column!r}]",
+                n_affected=int(without.sum()),
+                n_total=len(labels),
+                examples=tuple(
+                    f"{word!r}: {times}" for word, times in sorted(said.items(), key=lambda p: (-p[1], p[0]))[:5]
+                ),
+                message=f"{int(without.sum()):,} of {len(labels):,} cells have no label; unlabelled is not a class.",
+                remedy="Nothing to do; if one of these words is a type, rename it, and name others as unlabelled = [...].",
+                rule="R4",
+            )
+        )
+    return labels
+
+
+def _claimed(cell_table: pd.DataFrame, facts: CellFacts, findings: list[Finding]) -> np.ndarray:
+    """Return the Cell Ontology ids that the contributor gives; what is no such id is counted, not kept."""
+    column = facts.columns.get("claimed_term", "")
+    if not column:
+        return np.full(len(cell_table), "", dtype=object)
+    texts = _replaced(_texts(cell_table, column)[0], _NOTHING, "")
+    good = np.array([_is_cl_id(text) for text in texts], dtype=bool)
+    wrong = ~good & (texts != "")
+    if wrong.any():
+        examples = sorted({str(text) for text in texts[wrong]})
+        findings.append(
+            Finding(
+                code="W-CELL-06",
+                severity=Severity.WARNING,
+                where=f"obs[{column!r}]",
+                n_affected=int(wrong.sum()),
+                n_total=len(texts),
+                examples=tuple(examples[:5]),
+                message=f"{int(wrong.sum()):,} cells claim a term that is no Cell Ontology id ({', '.join(examples[:3])}).",
+                remedy="Write ids as CL:0000000 (seven digits); the claims of these cells are not used.",
+                rule="cytolabe/labels",
+            )
+        )
+    return np.where(good, texts, "").astype(object)
+
+
+def _is_cl_id(text: object) -> bool:
+    word = str(text)
+    return word.startswith("CL:") and len(word) == 10 and word[3:].isdigit()
+
+
+def _replaced(texts: np.ndarray, words: frozenset[str], instead: str) -> np.ndarray:
+    """Put `instead` where there is no value or one of `words`, whatever its case."""
+    codes, levels = pd.factorize(texts, use_na_sentinel=True)
+    table = np.array(
+        [*(instead if str(level).lower() in words else str(level) for level in levels), instead], dtype=object
+    )
+    return np.asarray(table[codes], dtype=object)
+
+
+def _pooled(donors: np.ndarray, findings: list[Finding]) -> np.ndarray:
+    pooled = np.array([str(donor).lower() in _POOLED_WORDS for donor in donors], dtype=bool)
+    if pooled.any():
+        findings.append(
+            Finding(
+                code="N-CELL-02",
+                severity=Severity.NOTE,
+                where="donor_id",
+                n_affected=int(pooled.sum()),
+                n_total=len(donors),
+                examples=tuple(sorted({str(donor) for donor in donors[pooled]})[:5]),
+                message=f"{int(pooled.sum()):,} cells come from pools of donors; they belong to no single person.",
+                remedy="Give the donor of each cell if the pool was demultiplexed.",
+                rule="R8",
+            )
+        )
+    return np.where(pooled, POOLED, donors).astype(object)
+
+
+def _suspension(values: np.ndarray, findings: list[Finding]) -> np.ndarray:
+    """Keep `cell` and `nucleus`; nothing else is a suspension type, and none is guessed from the assay."""
+    codes, levels = pd.factorize(values)
+    known = [_SUSPENSION.get(str(level).lower(), UNKNOWN) for level in levels]
+    other = [str(level) for level, word in zip(levels, known, strict=True) if word == UNKNOWN and level != UNKNOWN]
+    if other:
+        n_affected = int(np.isin(values, other).sum())
+        findings.append(
+            Finding(
+                code="W-CELL-03",
+                severity=Severity.WARNING,
+                where="suspension_type",
+                n_affected=n_affected,
+                n_total=len(values),
+                examples=tuple(other[:5]),
+                message=f"{n_affected:,} cells have a suspension type that is neither cell nor nucleus; it is unknown.",
+                remedy="Write 'cell' or 'nucleus'.",
+                rule="R10",
+            )
+        )
+    return np.array(known, dtype=object)[codes] if known else values
+
+
+def _array(values: object) -> np.ndarray:
+    return np.asarray(values, dtype=object)
+
+
+# --- findings -----------------------------------------------------------------------------------------------------
+
+
+def _duplicate_names(cell_names: tuple[str, ...]) -> tuple[Finding, ...]:
+    repeated = sorted(name for name, times in Counter(cell_names).items() if times > 1)
+    if not repeated:
+        return ()
+    finding = Finding(
+        code="E-CELL-01",
+        severity=Severity.ERROR,
+        where="obs index",
+        n_affected=len(repeated),
+        n_total=len(cell_names),
+        examples=tuple(repeated[:5]),
+        message=f"{len(repeated):,} cell names occur more than once ({', '.join(repeated[:3])}); they name no single cell.",
+        remedy="Put the library before the barcode (lib1_AAAC...), so that each cell has its own name.",
+        rule="cytolabe/cells",
+    )
+    return (finding,)
+
+
+def _trimmed(column: str, n_levels: int) -> Finding:
+    return Finding(
+        code="N-CELL-04",
+        severity=Severity.NOTE,
+        where=f"obs[{column!r}]",
+        n_affected=n_levels,
+        n_total=n_levels,
+        message=f"{n_levels} values had white space at their ends, which was removed.",
+        remedy="Nothing to do; values that differ by white space only are the same now.",
+        rule="cytolabe/cells",
+    )

@@ -1,0 +1,308 @@
+"""The checks of one data set: pure functions from what is known of it to what was found.
+
+A check yields `Hit`s: which rule, where, how many, and the values for its message. What is said and at which threshold
+lies in the pack, so that a threshold is never changed without a new version of it.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from cytolabe.records import UNKNOWN, DatasetRecord, FeatureAlignment, HopState
+
+__all__ = ["CHECKS", "Examined", "Hit"]
+
+Thresholds = Mapping[str, Mapping[str, float]]
+_CODE = re.compile(r"(c|cl|clu|cluster|k|x|v|g|group|type|class|label)?[ _.:#-]*\d+([._-]\d+)*", re.IGNORECASE)
+_ENSEMBL = re.compile(r"ENS([A-Z]{0,4})G\d{11}(\.\d+)?")
+_MOUSE_SYMBOL = re.compile(r"[A-Z][a-z]+[0-9a-z-]*|\d+[A-Z]\d+Rik|Gm\d+|mt-[A-Z][a-z0-9]+")
+_HUMAN_SYMBOL = re.compile(r"[A-Z][A-Z0-9]+(-[A-Z0-9]+)*|C\d+orf\d+|MT-[A-Z0-9]+")
+_COUNTER = re.compile(r"(gene|feature|var|v|g|x)?[ _.-]?\d+", re.IGNORECASE)
+_POOLED = "pooled"
+_MIN_SYMBOLS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What the checks look at: the facts, the standard table of cells, the alignment, and the total per cell."""
+
+    record: DatasetRecord
+    cells: pd.DataFrame
+    alignment: FeatureAlignment
+    cell_totals: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """One rule that applies, with the values of its message."""
+
+    code: str
+    where: str
+    n_affected: int
+    n_total: int
+    examples: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+# --- genes --------------------------------------------------------------------------------------------------------
+
+
+def check_genes(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
+    """Hold the share of counts that maps onto the gene reference against the limits."""
+    alignment = examined.alignment
+    share = alignment.genes_mapped_fraction_of_counts
+    lost = [
+        place for place, (gene, status) in enumerate(zip(alignment.gene_ids, alignment.status, strict=True))
+        if not gene and status != "spike_in"
+    ]  # fmt: skip
+    lost.sort(key=lambda place: (-alignment.count_fraction[place], alignment.features[place]))
+    heaviest = tuple(f"{alignment.features[at]} ({alignment.count_fraction[at]:.2%})" for at in lost[:5])
+    values = {"share": f"{share:.1%}", "reference": alignment.gene_reference, "heaviest": ", ".join(heaviest[:3])}
+    limits = thresholds["E-GENES-01"]
+    if share < limits["refused_below"]:
+        cause = f"the heaviest of them are {values['heaviest']}"
+        if _share(alignment.features, _COUNTER) > 0.5:
+            cause = f"gene names are absent: features are mere counters such as {', '.join(alignment.features[:3])}"
+        elif share < limits["nothing_below"]:
+            cause = f"no gene of this reference is among names such as {', '.join(alignment.features[:3])}"
+        values["cause"] = cause
+        code = "E-GENES-01"
+    elif share < thresholds["W-GENES-02"]["warned_below"]:
+        code = "W-GENES-02"
+    else:
+        return
+    yield Hit(
+        code=code,
+        where="var index",
+        n_affected=len(lost),
+        n_total=len(alignment.features),
+        examples=heaviest,
+        values=values,
+    )
+
+
+def check_panel(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
+    """Say when a file measures a panel of genes."""
+    n_genes = len(examined.alignment.measured_genes)
+    if 0 < n_genes < thresholds["W-PANEL-01"]["panel_below"]:
+        yield Hit(code="W-PANEL-01", where="var", n_affected=n_genes, n_total=len(examined.alignment.features))
+
+
+def check_organism(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
+    """Compare the declared organism with the writing of the gene names: `CD3E` is human, `Cd3e` mouse."""
+    organisms = sorted(set(examined.cells["organism"]) - {UNKNOWN}) or [examined.record.organism]
+    if len(organisms) > 1:
+        n_cells = len(examined.cells)
+        shown = tuple(organisms[:5])
+        yield Hit(
+            code="E-ORGANISM-03",
+            where="organism",
+            n_affected=n_cells,
+            n_total=len(organisms),
+            examples=shown,
+            values={"example": ", ".join(shown)},
+        )
+        return
+    organism = organisms[0]
+    if organism in {"", UNKNOWN}:
+        yield Hit(code="W-ORGANISM-01", where="organism", n_affected=1, n_total=1)
+        return
+    yield from _foreign_names(examined, organism, thresholds["E-ORGANISM-02"]["foreign_above"])
+
+
+def _foreign_names(examined: Examined, organism: str, foreign_above: float) -> Iterator[Hit]:
+    features = examined.alignment.features
+    kinds: dict[str, list[str]] = {"human": [], "mouse": []}
+    for feature in features:
+        ensembl = _ENSEMBL.fullmatch(feature)
+        if ensembl:
+            kind = {"": "human", "MUS": "mouse"}.get(ensembl[1], "")
+        else:
+            kind = "human" if _HUMAN_SYMBOL.fullmatch(feature) else "mouse" if _MOUSE_SYMBOL.fullmatch(feature) else ""
+        if kind:
+            kinds[kind].append(feature)
+    own = {"homo sapiens": "human", "human": "human", "mus musculus": "mouse", "mouse": "mouse"}.get(
+        organism.lower(), ""
+    )
+    other = {"human": "mouse", "mouse": "human"}.get(own, "")
+    if not other or len(kinds[other]) < _MIN_SYMBOLS or len(kinds[other]) <= foreign_above * len(features):
+        return
+    yield Hit(
+        code="E-ORGANISM-02",
+        where="var index",
+        n_affected=len(kinds[other]),
+        n_total=len(features),
+        examples=tuple(kinds[other][:5]),
+        values={
+            "organism": organism,
+            "other": other,
+            "share": f"{len(kinds[other]) / len(features):.0%}",
+            "example": ", ".join(kinds[other][:3]),
+        },
+    )
+
+
+def check_upstream(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
+    """Say what a loss of counts before the file was shared means."""
+    left = examined.record.upstream_fraction_of_counts
+    if left is not None and left < thresholds["W-UPSTREAM-04"]["subset_below"]:
+        n_cells = len(examined.cells)
+        yield Hit(
+            code="W-UPSTREAM-04",
+            where=examined.record.matrix,
+            n_affected=n_cells,
+            n_total=n_cells,
+            examples=(f"{left:.3f}",),
+            values={"share": f"{left:.0%}"},
+        )
+
+
+# --- cells --------------------------------------------------------------------------------------------------------
+
+
+def check_empty_cells(examined: Examined, _: Thresholds) -> Iterator[Hit]:
+    """Count cells without any count."""
+    empty = np.flatnonzero(examined.cell_totals == 0)
+    if len(empty):
+        names = tuple(str(name) for name in examined.cells["cell_id"].to_numpy()[empty[:5]])
+        n_cells = len(examined.cell_totals)
+        yield Hit(code="W-CELL-07", where="cells", n_affected=len(empty), n_total=n_cells, examples=names)
+
+
+def check_donors(examined: Examined, _: Thresholds) -> Iterator[Hit]:
+    """Say how well the donors are known."""
+    donors = examined.cells["donor_id"].astype(str)
+    unclear = donors.isin([UNKNOWN, _POOLED])
+    persons = sorted(set(donors[~unclear]))
+    n_cells = len(donors)
+    if not persons:
+        yield Hit(code="W-DONOR-01", where="donor_id", n_affected=n_cells, n_total=n_cells)
+        return
+    if unclear.any():
+        words = tuple(sorted(set(donors[unclear])))
+        yield Hit(code="W-DONOR-02", where="donor_id", n_affected=int(unclear.sum()), n_total=n_cells, examples=words)
+    if len(persons) == 1:
+        yield Hit(
+            code="N-DONOR-03",
+            where="donor_id",
+            n_affected=n_cells,
+            n_total=n_cells,
+            examples=tuple(persons),
+            values={"example": persons[0]},
+        )
+
+
+def check_assay(examined: Examined, _: Thresholds) -> Iterator[Hit]:
+    """Count cells whose assay is not known."""
+    n_unknown = int((examined.cells["assay"] == UNKNOWN).sum())
+    if n_unknown:
+        yield Hit(code="N-ASSAY-01", where="assay", n_affected=n_unknown, n_total=len(examined.cells))
+
+
+# --- labels -------------------------------------------------------------------------------------------------------
+
+
+def check_labels(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
+    """Look at the labels as delivered: absent, all the same, or codes."""
+    labels = examined.cells["contributor_label"].astype(str)
+    labelled = labels[labels != ""]
+    levels = sorted(set(labelled))
+    column = examined.record.columns.get("label", "contributor_label")
+    n_cells = len(labels)
+    if not levels:
+        yield Hit(code="W-CLASS-03", where="obs", n_affected=n_cells, n_total=n_cells)
+        return
+    shown = tuple(levels[:5])
+    values = {"column": column, "example": ", ".join(shown)}
+    n_codes = sum(_CODE.fullmatch(level) is not None for level in levels)
+    if n_codes > thresholds["E-CLASS-01"]["codes_above"] * len(levels):
+        yield Hit(
+            code="E-CLASS-01",
+            where=f"obs[{column!r}]",
+            n_affected=n_codes,
+            n_total=len(levels),
+            examples=shown,
+            values=values,
+        )
+    if len(levels) == 1:
+        n_labelled = len(labelled)
+        yield Hit(
+            code="W-CLASS-02",
+            where=f"obs[{column!r}]",
+            n_affected=n_labelled,
+            n_total=n_cells,
+            examples=shown,
+            values=values,
+        )
+    yield from _label_origin(examined, n_labelled=len(labelled))
+
+
+def _label_origin(examined: Examined, *, n_labelled: int) -> Iterator[Hit]:
+    origin = examined.record.label_origin or UNKNOWN
+    n_cells = len(examined.cells)
+    if origin in {"automated", "transferred"}:
+        values = {"origin": origin}
+        yield Hit(code="W-CLASS-04", where="label_origin", n_affected=n_labelled, n_total=n_cells, values=values)
+    elif origin == UNKNOWN:
+        yield Hit(code="N-CLASS-05", where="label_origin", n_affected=n_labelled, n_total=n_cells)
+
+
+def check_batch_against_label(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
+    """Say when every batch holds one label only, so that the two cannot be told apart."""
+    labelled = examined.cells[examined.cells["contributor_label"] != ""]
+    table = pd.crosstab(labelled["batch"], labelled["contributor_label"]).to_numpy()
+    if not len(labelled) or min(table.shape) < 2:
+        return
+    agreeing = table.max(axis=1).sum() / table.sum()
+    if agreeing < thresholds["W-BATCH-01"]["nested_from"]:
+        return
+    pairs = labelled.groupby("batch", sort=True)["contributor_label"].min()
+    shown = tuple(f"{batch} holds {label}" for batch, label in list(pairs.items())[:3])
+    yield Hit(
+        code="W-BATCH-01",
+        where="batch and contributor_label",
+        n_affected=len(labelled),
+        n_total=table.shape[1],
+        examples=shown,
+        values={"example": "; ".join(shown)},
+    )
+
+
+# --- provenance ---------------------------------------------------------------------------------------------------
+
+
+def check_provenance(examined: Examined, _: Thresholds) -> Iterator[Hit]:
+    """Name the steps between the reads and the counts of which nothing is known."""
+    hops = examined.record.provenance
+    unknown = tuple(sorted(hop for hop, state in hops.items() if state is HopState.UNKNOWN))
+    if unknown:
+        yield Hit(
+            code="N-HOP-01",
+            where="manifest",
+            n_affected=len(unknown),
+            n_total=len(hops),
+            examples=unknown[:5],
+            values={"example": ", ".join(unknown)},
+        )
+
+
+def _share(names: Sequence[str], pattern: re.Pattern[str]) -> float:
+    return sum(pattern.fullmatch(name) is not None for name in names) / len(names) if names else 0.0
+
+
+CHECKS: Sequence[Callable[[Examined, Thresholds], Iterator[Hit]]] = (
+    check_genes,
+    check_panel,
+    check_organism,
+    check_upstream,
+    check_empty_cells,
+    check_donors,
+    check_assay,
+    check_labels,
+    check_batch_against_label,
+    check_provenance,
+)
+"""Every check, in the order in which findings are reported."""

@@ -1,0 +1,93 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytolabe.snapshot.view import CELL_COLUMNS
+from cytolabe.standardize.obs import STANDARD_COLUMNS, CellFacts, standardize_cells
+
+OVERLAYS = {
+    "person_id", "person_state", "cell_type_ontology_term_id", "cell_type", "mapping_decision", "mapping_confidence",
+}  # fmt: skip
+
+
+def standardized(cells, columns=None, names=None, **facts):
+    n = len(cells)
+    given = {"dataset_id": "d", "study": "s", "constants": {}, **facts}
+    totals = np.arange(n, dtype=np.int64)
+    table, findings = standardize_cells(
+        cells,
+        tuple(names or (f"c{i}" for i in range(n))),
+        facts=CellFacts(columns=columns or {}, cell_totals=totals, cell_genes=totals, **given),
+    )
+    return table, {finding.code: finding for finding in findings}
+
+
+def test_the_table_has_every_column_that_a_snapshot_reads_but_the_overlays():
+    table, findings = standardized(pd.DataFrame(index=range(3)))
+    assert set(STANDARD_COLUMNS) == (set(CELL_COLUMNS) - OVERLAYS) | {"claimed_term"}
+    assert tuple(table.columns) == STANDARD_COLUMNS
+    assert not table.isna().any().any()
+    assert list(table["cell_id"]) == ["d:c0", "d:c1", "d:c2"]
+    assert list(table["batch"]) == ["d"] * 3
+    assert set(table["donor_id"]) | set(table["assay"]) | set(table["sex"]) == {"unknown"}
+    assert not findings
+
+
+@pytest.mark.parametrize("word", ["unknown", "Unassigned", "NA", "nan", "None", "", "  n/a ", None, "doublet"])
+def test_unlabelled_is_not_a_class(word):
+    cells = pd.DataFrame({"ct": ["B", word, "T"]}, dtype=object)
+    table, findings = standardized(cells, {"label": "ct"}, unlabelled=("Doublet",))
+    assert list(table["contributor_label"]) == ["B", "", "T"]
+    assert (findings["N-CELL-05"].n_affected, findings["N-CELL-05"].n_total) == (1, 3)
+
+
+def test_labels_stay_as_the_lab_wrote_them_but_for_white_space():
+    cells = pd.DataFrame({"ct": ["T_CD4 ", "Mono CD14", "<script>"]})
+    table, findings = standardized(cells, {"label": "ct"})
+    assert list(table["contributor_label"]) == ["T_CD4", "Mono CD14", "<script>"]
+    assert findings["N-CELL-04"].n_affected == 1
+
+
+def test_donors_are_persons_pools_or_unknown():
+    cells = pd.DataFrame({"who": ["101", "Pooled", "NA", None, " 101"]}, dtype=object)
+    table, findings = standardized(cells, {"donor": "who"})
+    assert list(table["donor_id"]) == ["101", "pooled", "unknown", "unknown", "101"]
+    assert findings["N-CELL-02"].n_affected == 1
+
+
+def test_codes_that_were_stored_as_floats_are_whole_again():
+    table, _ = standardized(pd.DataFrame({"lane": [1.0, 2.0, np.nan]}), {"batch": "lane"})
+    assert list(table["batch"]) == ["1", "2", "unknown"]
+
+
+def test_a_suspension_type_is_never_guessed():
+    table, findings = standardized(
+        pd.DataFrame({"st": ["cell", "nuclei", "na", "tissue"], "a": ["10x"] * 4}),
+        {"suspension_type": "st", "assay": "a"},
+    )
+    assert list(table["suspension_type"]) == ["cell", "nucleus", "unknown", "unknown"]
+    assert findings["W-CELL-03"].examples == ("tissue",)
+    table, _ = standardized(pd.DataFrame({"a": ["10x"] * 4}), {"assay": "a"})
+    assert set(table["suspension_type"]) == {"unknown"}
+
+
+def test_normal_is_a_disease_state_that_is_kept():
+    table, _ = standardized(pd.DataFrame({"d": ["normal", "unknown"]}), {"disease": "d"})
+    assert list(table["disease"]) == ["normal", "unknown"]
+
+
+def test_claimed_terms_are_cl_ids_or_nothing():
+    cells = pd.DataFrame({"t": ["CL:0000236", "unknown", "CL:12312", "PATO:0000461"]})
+    table, findings = standardized(cells, {"claimed_term": "t"})
+    assert list(table["claimed_term"]) == ["CL:0000236", "", "", ""]
+    assert findings["W-CELL-06"].n_affected == 2
+
+
+def test_cell_names_that_occur_twice_refuse_the_data_set():
+    _, findings = standardized(pd.DataFrame(index=range(3)), names=["a", "b", "a"])
+    assert findings["E-CELL-01"].examples == ("a",)
+
+
+def test_constants_hold_for_every_cell():
+    table, _ = standardized(pd.DataFrame(index=range(2)), constants={"tissue": "blood", "donor": "d1", "batch": "b"})
+    assert table[["tissue", "donor_id", "batch"]].drop_duplicates().to_numpy().tolist() == [["blood", "d1", "b"]]
