@@ -1,0 +1,300 @@
+"""Joins a model to cells: makes the views, fits once, keeps what the model answered and what it was fitted on.
+
+An embedding is fitted once for each (model, options, cells, genes, seed) and shared by probes and resolutions: it
+never sees a label, not even of training cells. Annotators and probes see the labelled training cells of one level. What a
+model raises becomes a `Failure`, never a zero; an answer that is malformed is a failure of the model too.
+
+An integration batch key may not be nested with the label (rule R12): where every batch of a data set holds one type,
+the model is given the data set as its batch, and the answer says so.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Integer
+
+from cytolabe.apply.views import query_view, train_view
+from cytolabe.errors import MissingExtraError, RefusedError
+from cytolabe.evaluate.plan import AnnotatorPlan
+from cytolabe.models.baselines.metadata import UnseenLevelsError
+from cytolabe.models.baselines.probes import fit_probe
+from cytolabe.models.protocols import Annotator, AnnotatorOutput, Embedder, QueryView, TrainView
+from cytolabe.models.registry import make_model
+from cytolabe.provenance import digest_of
+from cytolabe.records import FitOnQuery, FitScope, ModelCard, ScoreStatus
+from cytolabe.snapshot.view import SnapshotView
+
+__all__ = ["EMBEDS", "Answer", "Failure", "FitTask", "ModelRunner", "combined", "nested_batches"]
+
+EMBEDS = "embed_cells"
+"""Capability of a card: the model embeds cells. Without it the model answers with terms."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTask:
+    """Cells, genes and seed of one fit; rows are positions in the snapshot."""
+
+    train_rows: np.ndarray
+    query_rows: np.ndarray
+    genes: tuple[str, ...]
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Digest of what the fit depends on."""
+        rows = [hashlib.sha256(side.astype("<i8").tobytes()).hexdigest() for side in (self.train_rows, self.query_rows)]
+        return digest_of([rows, self.genes, self.seed])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Class probabilities for the query cells, what was fitted on which cells, and what a reader must know."""
+
+    classes: tuple[str, ...]
+    probability: np.ndarray
+    scopes: tuple[FitScope, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def terms(self) -> np.ndarray:
+        """Most probable class of each cell; the first of equals."""
+        return np.asarray(np.array(self.classes, dtype=object)[self.probability.argmax(axis=1)])
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Highest class probability of each cell."""
+        return np.asarray(self.probability.max(axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why there is no answer: FAILED, REFUSED or NOT_RUN, with one line."""
+
+    status: ScoreStatus
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Embedded:
+    train: np.ndarray
+    query: np.ndarray
+    scopes: tuple[FitScope, ...]
+    notes: tuple[str, ...]
+
+
+class ModelRunner:
+    """Fits the models of one fold. Make a new one for each fold: it keeps every embedding."""
+
+    def __init__(self, snapshot: SnapshotView, *, merged_batches: frozenset[str] = frozenset()) -> None:
+        self._snapshot = snapshot
+        self._merged_batches = merged_batches
+        self._models: dict[str, Embedder | Annotator | Failure] = {}
+        self._embeddings: dict[str, _Embedded | Failure] = {}
+
+    def model(self, annotator: AnnotatorPlan) -> Embedder | Annotator | Failure:
+        """Return the model of an annotator, or why it is not there.
+
+        Raises
+        ------
+        UsageError
+            If the registry knows no model of that name, or the model refuses its options.
+        """
+        key = _model_key(annotator)
+        if key not in self._models:
+            try:
+                self._models[key] = make_model(annotator.component, **annotator.options)
+            except MissingExtraError as error:
+                self._models[key] = Failure(status=ScoreStatus.NOT_RUN, reason=_last_line(str(error)))
+        return self._models[key]
+
+    def card(self, annotator: AnnotatorPlan) -> ModelCard | None:
+        """Return the card of an annotator's model; None where it is not installed."""
+        model = self.model(annotator)
+        return None if isinstance(model, Failure) else model.card
+
+    def annotate(self, annotator: AnnotatorPlan, task: FitTask, terms: np.ndarray) -> Answer | Failure:
+        """Fit and answer for the query cells of a task.
+
+        Parameters
+        ----------
+        terms
+            One term per cell of the snapshot, empty where the label does not count; only those of training cells
+            are handed on.
+        """
+        model = self.model(annotator)
+        if isinstance(model, Failure):
+            return model
+        labelled = task.train_rows[terms[task.train_rows] != ""]
+        if not len(labelled):
+            return Failure(status=ScoreStatus.REFUSED, reason="no training cell has a label at this level")
+        if EMBEDS in model.card.capabilities:
+            embedded = self._embedded(annotator, cast("Embedder", model), task)
+            if isinstance(embedded, Failure):
+                return embedded
+            return _attempt(lambda: self._probed(annotator, embedded, task, terms=terms))
+        return _attempt(lambda: self._annotated(cast("Annotator", model), task, labelled, terms=terms))
+
+    def _embedded(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded | Failure:
+        key = f"{_model_key(annotator)} {task.key}"
+        if key not in self._embeddings:
+            self._embeddings[key] = _attempt(lambda: self._embed(model, task))
+        return self._embeddings[key]
+
+    def _embed(self, model: Embedder, task: FitTask) -> _Embedded:
+        """Fit an embedder on unlabelled training cells; the query goes along only where the card says so."""
+        train = self._train_view(task.train_rows, task.genes, labels=np.full(len(task.train_rows), "", dtype=object))
+        query = self._query_view(task.query_rows, task.genes)
+        fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
+        return _Embedded(
+            train=_checked_embedding(fitted.embed(train), len(task.train_rows)),
+            query=_checked_embedding(fitted.embed(query), len(task.query_rows)),
+            scopes=tuple(fitted.scopes),
+            notes=tuple(fitted.notes),
+        )
+
+    def _probed(self, annotator: AnnotatorPlan, embedded: _Embedded, task: FitTask, *, terms: np.ndarray) -> Answer:
+        own = terms[task.train_rows]
+        is_labelled = own != ""
+        labels = own[is_labelled]
+        ids = self._snapshot.cells["cell_id"].to_numpy(dtype=object)[task.train_rows[is_labelled]]
+        probe = fit_probe(
+            annotator.probe, embedded.train[is_labelled], labels, seed=task.seed, cell_ids=np.asarray(ids)
+        )
+        output = _checked_output(probe.predict_probability(embedded.query), len(task.query_rows))
+        # An embedding that says nothing of what it was fitted on is not made clean by a probe that does.
+        scopes = (*embedded.scopes, *probe.scopes) if embedded.scopes else ()
+        return _answer(output, scopes, (*embedded.notes, *probe.notes))
+
+    def _annotated(self, model: Annotator, task: FitTask, labelled: np.ndarray, *, terms: np.ndarray) -> Answer:
+        train = self._train_view(labelled, task.genes, labels=terms[labelled])
+        query = self._query_view(task.query_rows, task.genes)
+        fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
+        output = _checked_output(fitted.predict(query), len(task.query_rows))
+        return _answer(output, tuple(fitted.scopes), tuple(fitted.notes))
+
+    def _train_view(self, rows: np.ndarray, genes: tuple[str, ...], *, labels: np.ndarray) -> TrainView:
+        view = train_view(self._snapshot, rows, genes=genes, labels=labels)
+        return dataclasses.replace(view, technical=self._merged(view.technical))
+
+    def _query_view(self, rows: np.ndarray, genes: tuple[str, ...]) -> QueryView:
+        view = query_view(self._snapshot, rows, genes=genes)
+        return dataclasses.replace(view, technical=self._merged(view.technical))
+
+    def _merged(self, technical: pd.DataFrame) -> pd.DataFrame:
+        is_merged = technical["dataset_id"].isin(sorted(self._merged_batches))
+        return technical.assign(batch=technical["batch"].where(~is_merged, technical["dataset_id"]))
+
+
+def nested_batches(
+    cells: pd.DataFrame, terms: np.ndarray, rows: Integer[np.ndarray, " rows"]
+) -> dict[str, tuple[int, int]]:
+    """Return the data sets whose batches are nested with the label: data set -> (batches, classes).
+
+    A batch key is nested where a data set has several batches and several classes and every batch holds one class.
+    """
+    table = cells.iloc[rows][["dataset_id", "batch"]].assign(term=terms[rows])
+    found = {}
+    for dataset_id, part in table[table["term"] != ""].groupby("dataset_id", sort=True):
+        n_classes = part["term"].nunique()
+        per_batch = part.groupby("batch", sort=True)["term"].nunique()
+        if n_classes > 1 and len(per_batch) > 1 and bool((per_batch == 1).all()):
+            found[str(dataset_id)] = (len(per_batch), n_classes)
+    return found
+
+
+def combined(answers: Mapping[str, tuple[np.ndarray, Answer]], query_rows: np.ndarray) -> Answer:
+    """Average the class probabilities of several fits, over those that answer for a cell and know the class.
+
+    Parameters
+    ----------
+    answers
+        By name of the fit: the rows that it answers for, and its answer.
+    query_rows
+        All rows, in the order of the result. Each needs at least one answer.
+    """
+    classes = tuple(sorted({name for _, answer in answers.values() for name in answer.classes}))
+    column = {name: k for k, name in enumerate(classes)}
+    position = {int(row): place for place, row in enumerate(query_rows)}
+    total = np.zeros((len(query_rows), len(classes)))
+    n_known = np.zeros_like(total)
+    scopes: list[FitScope] = []
+    notes: list[str] = []
+    for name in sorted(answers):
+        rows, answer = answers[name]
+        places = np.array([position[int(row)] for row in rows], dtype=np.int64)
+        where = np.ix_(places, np.array([column[one] for one in answer.classes], dtype=np.int64))
+        total[where] += answer.probability
+        n_known[where] += 1
+        scopes += [dataclasses.replace(scope, step=f"{scope.step} [{name}]") for scope in answer.scopes]
+        notes += list(answer.notes)
+    mean = np.divide(total, n_known, out=np.zeros_like(total), where=n_known > 0)
+    return Answer(
+        classes=classes,
+        probability=mean / mean.sum(axis=1, keepdims=True),
+        scopes=tuple(scopes),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _model_key(annotator: AnnotatorPlan) -> str:
+    return f"{annotator.component} {digest_of(dict(annotator.options))}"
+
+
+def _shared_query(model: Embedder | Annotator, query: QueryView) -> QueryView | None:
+    return None if model.card.fit_on_query is FitOnQuery.NONE else query
+
+
+def _attempt(work: Callable[[], T]) -> T | Failure:
+    """Run foreign code. Whatever it raises is the model's result, not the end of the study."""
+    try:
+        return work()
+    except UnseenLevelsError as error:
+        why = _last_line(str(error)).removeprefix("not applicable: ")
+        return Failure(status=ScoreStatus.NOT_RUN, reason=f"not_applicable: {why}")
+    except MissingExtraError as error:
+        return Failure(status=ScoreStatus.NOT_RUN, reason=_last_line(str(error)))
+    except RefusedError as error:
+        return Failure(status=ScoreStatus.REFUSED, reason=_last_line(str(error)))
+    except Exception as error:  # noqa: BLE001  a model may raise anything, and its row must still appear
+        return Failure(status=ScoreStatus.FAILED, reason=f"{type(error).__name__}: {_last_line(str(error))}")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no message"
+
+
+def _answer(output: AnnotatorOutput, scopes: tuple[FitScope, ...], notes: tuple[str, ...]) -> Answer:
+    return Answer(classes=tuple(output.classes), probability=output.probability, scopes=scopes, notes=notes)
+
+
+def _checked_embedding(values: np.ndarray, n_cells: int) -> Float[np.ndarray, "cells dims"]:
+    if values.ndim != 2 or len(values) != n_cells:
+        msg = f"The model embedded {values.shape} where {n_cells} cells were asked for."
+        raise ValueError(msg)
+    n_bad = int((~np.isfinite(values)).any(axis=1).sum())
+    if n_bad:
+        msg = f"The embedding of {n_bad} of {n_cells} cells is not finite."
+        raise ValueError(msg)
+    return np.asarray(values)
+
+
+def _checked_output(output: AnnotatorOutput, n_cells: int) -> AnnotatorOutput:
+    probability = output.probability
+    if probability.shape != (n_cells, len(output.classes)):
+        msg = f"The model answered {probability.shape} for {n_cells} cells and {len(output.classes)} classes."
+        raise ValueError(msg)
+    if not np.isfinite(probability).all() or (probability < 0).any():
+        msg = "The model's probabilities are not finite, or negative."
+        raise ValueError(msg)
+    if n_cells and not np.allclose(probability.sum(axis=1), 1.0, atol=1e-3):
+        msg = "The model's probabilities do not sum to 1 for every cell."
+        raise ValueError(msg)
+    return output

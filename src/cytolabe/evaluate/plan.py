@@ -1,0 +1,124 @@
+"""What runs: which annotators, under which gene policies, with how many seeds.
+
+An embedder alone is no annotator: `pca` in a plan stands for `pca+knn` and `pca+logistic`. The floors `majority` and
+`metadata_only` run whether or not a plan names them: a score without its floor is not published.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cytolabe.errors import UsageError
+from cytolabe.evaluate.gene_space import GENE_POLICIES
+
+__all__ = [
+    "FLOOR_MODELS",
+    "PROBES",
+    "AnnotatorPlan",
+    "EvaluationPlan",
+    "ModelPlan",
+    "annotator_plans",
+    "default_models",
+]
+
+FLOOR_MODELS = ("majority", "metadata_only")
+"""Controls that bound a score from below."""
+
+PROBES = ("knn", "logistic")
+"""What turns an embedding into terms."""
+
+PRECOMPUTED = "precomputed"
+_EMBEDDERS = ("pca", "harmony", "scvi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlan:
+    """One model of a plan: a name of the registry, `<embedder>+<probe>`, or `precomputed:<name>`.
+
+    `options` go to the model. `gene_policies` narrows the plan's policies for this model; empty takes them all.
+    """
+
+    name: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    gene_policies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPlan:
+    """Everything that an evaluation is told. The first gene policy is the default one.
+
+    `n_seeds` holds for models whose fit is random; `ceilings` says whether the ceiling of each model is computed.
+    """
+
+    study: str
+    models: tuple[ModelPlan, ...]
+    gene_policies: tuple[str, ...] = ("intersection",)
+    decision_level: str = "mid"
+    seed: int = 0
+    n_seeds: int = 3
+    ceilings: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatorPlan:
+    """One row of the table of results: a component, and the probe on top of it if it is an embedder."""
+
+    name: str
+    component: str
+    probe: str
+    options: Mapping[str, object]
+    gene_policies: tuple[str, ...]
+
+
+def default_models() -> tuple[ModelPlan, ...]:
+    """Return the models that run where a study names none: the floors and three embedders."""
+    return tuple(ModelPlan(name=name) for name in (*FLOOR_MODELS, *_EMBEDDERS))
+
+
+def annotator_plans(plan: EvaluationPlan) -> tuple[AnnotatorPlan, ...]:
+    """Spell out the annotators of a plan, floors first, in the plan's order.
+
+    Raises
+    ------
+    UsageError
+        If a policy or probe is unknown, or two models of the plan have one name.
+    """
+    for policy in (*plan.gene_policies, *(policy for model in plan.models for policy in model.gene_policies)):
+        if policy not in GENE_POLICIES:
+            msg = f"Gene policy {policy!r} is none of {', '.join(GENE_POLICIES)}."
+            raise UsageError(msg)
+    if not plan.gene_policies:
+        msg = "The plan names no gene policy; gene_policies = ['intersection'] is the default."
+        raise UsageError(msg)
+    if plan.n_seeds < 1:
+        msg = f"n_seeds = {plan.n_seeds}: a model needs at least one seed."
+        raise UsageError(msg)
+    named = {model.name for model in plan.models}
+    floors = [ModelPlan(name=name) for name in FLOOR_MODELS if name not in named]
+    models = [*floors, *plan.models]
+    models.sort(key=lambda model: FLOOR_MODELS.index(model.name) if model.name in FLOOR_MODELS else len(FLOOR_MODELS))
+    found = [annotator for model in models for annotator in _annotators(model, plan)]
+    names = [annotator.name for annotator in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"The plan holds {', '.join(twice)} more than once; its rows could not be told apart."
+        raise UsageError(msg)
+    return tuple(found)
+
+
+def _annotators(model: ModelPlan, plan: EvaluationPlan) -> list[AnnotatorPlan]:
+    base, _, probe = model.name.partition("+")
+    component = base.partition(":")[0]
+    if probe and probe not in PROBES:
+        msg = f"Model {model.name!r}: probe {probe!r} is none of {', '.join(PROBES)}."
+        raise UsageError(msg)
+    probes = (probe,) if probe else PROBES if component in _EMBEDDERS else ("",)
+    return [
+        AnnotatorPlan(
+            name=f"{base}+{one}" if one else base,
+            component=component,
+            probe=one,
+            options=model.options,
+            gene_policies=model.gene_policies or plan.gene_policies,
+        )
+        for one in probes
+    ]

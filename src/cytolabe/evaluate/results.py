@@ -1,0 +1,59 @@
+"""What an evaluation hands to reports: scores, tables, certificates and predictions, all keyed by names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from cytolabe.audit.leakage import FoldAudit
+from cytolabe.evaluate.gene_space import GeneSpace
+from cytolabe.records import Certificate, Score
+
+__all__ = ["ALL_FOLDS", "Confusion", "StudyResult"]
+
+ALL_FOLDS = "all folds"
+"""`Score.split` of a row that pools folds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Cells by true (row) and predicted (column) class; `classes` orders both, `names` are for readers.
+
+    `matrix` is that of the first seed, `by_seed` holds every seed's; `scored` are the classes that macro-F1 over all
+    classes averages, `status` is that of the headline of these predictions.
+    """
+
+    split: str
+    model: str
+    resolution: str
+    gene_policy: str
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    matrix: np.ndarray
+    by_seed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    scored: tuple[str, ...] = ()
+    status: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """Everything that one evaluation found.
+
+    `support` counts cells by level, data set, class and reason; `open_set` lists the classes that only test sides
+    have; `dropped` counts the test cells that were left out because of a copy; `predictions` has one row per cell,
+    fold, model, policy and resolution (first seed).
+    """
+
+    snapshot_id: str
+    study: str
+    decision_level: str
+    scores: tuple[Score, ...]
+    confusions: tuple[Confusion, ...]
+    gene_spaces: tuple[GeneSpace, ...]
+    support: pd.DataFrame
+    open_set: pd.DataFrame
+    dropped: pd.DataFrame
+    certificates: tuple[Certificate, ...]
+    audits: tuple[FoldAudit, ...]
+    predictions: pd.DataFrame
