@@ -1,0 +1,32 @@
+"""The page, the terminal and the README: one content, laid out three times.
+
+`ReportContent` is what the flow hands over. Nothing here computes a score.
+"""
+
+from cytolabe.report.content import Confusion, PlantedFault, ReportContent, RunFacts, SourceRow
+from cytolabe.report.html import MAX_BYTES, render_report, write_report
+from cytolabe.report.terminal import (
+    faults_table,
+    findings_table,
+    leaderboard_markdown,
+    leaderboard_table,
+    sources_table,
+    verdict_lines,
+)
+
+__all__ = [
+    "MAX_BYTES",
+    "Confusion",
+    "PlantedFault",
+    "ReportContent",
+    "RunFacts",
+    "SourceRow",
+    "faults_table",
+    "findings_table",
+    "leaderboard_markdown",
+    "leaderboard_table",
+    "render_report",
+    "sources_table",
+    "verdict_lines",
+    "write_report",
+]

@@ -1,0 +1,112 @@
+"""How to read each number: one paragraph, and what the number hides.
+
+The report and `docs/reading-a-report.md` speak of the same numbers under the same names.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["GUIDE", "NOT_SHOWN", "STATUS_WORDS", "GuideEntry"]
+
+
+@dataclass(frozen=True)
+class GuideEntry:
+    """One number of the report."""
+
+    name: str
+    says: str
+    hides: str
+
+
+GUIDE = (
+    GuideEntry(
+        "Macro-F1",
+        "For each cell type, F1 is the harmonic mean of precision (of the cells called this type, how many are) and "
+        "recall (of the cells that are, how many were called). Macro-F1 is the plain mean over types: a type with 20 "
+        "cells weighs as much as one with 20,000. 1 is perfect, 0 is the worst.",
+        "which types fail, and how: two models with one value can fail on different types. It only counts types that "
+        "were present on both sides with at least 10 test cells; the table of cell types shows the rest.",
+    ),
+    GuideEntry(
+        "Macro-F1, rare types",
+        "The same mean over the types that are few in the test side or were few in training. Here models differ most.",
+        "how few cells it stands on: ten cells more or less can move it by tenths. Look at the cell counts.",
+    ),
+    GuideEntry(
+        "Accuracy",
+        "The share of test cells with the right type.",
+        "everything about small types: where 70 % of the cells are T cells, calling everything “T cell” scores 0.70.",
+    ),
+    GuideEntry(
+        "Floor and ceiling",
+        "The floor is the best that a trivial method reaches on the same cells: always the commonest type, or a "
+        "guess from technical columns alone. The ceiling is the same model trained inside the held-out study. A score "
+        "means something by where it stands between the two.",
+        "that the ceiling is itself measured: with one donor it is taken over cells of that donor, is too high, and "
+        "says “leaky”. A score under its floor is shown as it is.",
+    ),
+    GuideEntry(
+        "Intervals and points",
+        "Square brackets hold a 95 % interval over donors: repeat the study with other donors of the same kind, and "
+        "the value should fall there. With 6 to 19 donors it is a jackknife, from 20 a bootstrap of whole donors. "
+        "Under 6 there is no honest interval, so each donor's own value is printed instead.",
+        "everything that did not vary: other labs, other kits, other tissues. An interval over donors of one study "
+        "says nothing about the next lab.",
+    ),
+    GuideEntry(
+        "Status",
+        "SCORED, QUALIFIED, REFUSED, FAILED or NOT_RUN, with the reason beside it.",
+        "how serious a qualification is: read the reason.",
+    ),
+    GuideEntry(
+        "Confusion matrix",
+        "Rows are true types, columns are answers; each row adds up to 1, and the figures are cells. Blue is right, "
+        "orange is mistaken. Neighbors in the hierarchy are the forgivable mistakes; look for orange far from them.",
+        "how sure the model was, and cells whose label was too coarse for this level: those are left out.",
+    ),
+    GuideEntry(
+        "Levels",
+        "The same answers scored at coarse and fine cell types. A model can be perfect at “T cell” and lost among "
+        "its kinds.",
+        "cells labeled more coarsely than the level; they are excluded and counted in the support table.",
+    ),
+    GuideEntry(
+        "Gene space",
+        "The genes on which training and test were compared. A gene that a file never measured is not zero, so only "
+        "shared genes can be used, or one model per pair of files.",
+        "biology that the missing genes carried. Under 500 genes every score is QUALIFIED(panel).",
+    ),
+    GuideEntry(
+        "Confounding",
+        "Cramér's V between a technical and a biological column, over donors: 0 is independent, 1 means that one "
+        "tells the other. Where V is 1, no method can tell biology from batch.",
+        "which of the two causes a difference. A dash means too few donors to say; that is not zero. It never "
+        "refuses a score by itself.",
+    ),
+    GuideEntry(
+        "Identical cells",
+        "Cells of two files that have the same counts on all genes that both measure: the same library, "
+        "published twice. Their labels count once, and never on both sides of a fold.",
+        "copies that were processed differently, and cells with too few counts to tell. Those are counted as not testable.",
+    ),
+    GuideEntry(
+        "Confidence of a label",
+        "The probability that the mapping from a lab's label to a Cell Ontology term is right, as the mapper judges.",
+        "whether the lab's label is right. Labels made from clusters or by another tool carry their own mistakes.",
+    ),
+)
+
+STATUS_WORDS = (
+    ("SCORED", "Measured under the stated split. Every test that applies was run and found nothing."),
+    ("QUALIFIED", "Measured, but weaker than it looks: the reason says in which way. Do not quote it without."),
+    ("REFUSED", "The data cannot carry this number. It was kept apart and enters no mean."),
+    ("FAILED", "The model stopped. There is no number; a failure is not a zero."),
+    ("NOT_RUN", "Planned and not run: a part is not installed, or the question does not apply here."),
+)
+
+NOT_SHOWN = (
+    "Whether the labs' labels are true. Every score compares with labels that people or tools gave.",
+    "Anything about labs, kits, tissues or diseases that are not among these files.",
+    "That two donors with different names are different persons: where nothing tells, it is assumed and counted.",
+    "That no cell of the test side was ever seen by a model whose training data nobody published.",
+    "Which model is best in general. A few held-out groups show how models behave here.",
+)

@@ -1,0 +1,125 @@
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cytolabe.records import ScoreStatus
+from cytolabe.report.figures import confounding_figure, confusion_figure, mapping_figure, range_figure, score_figure
+from cytolabe.report.svg import element
+
+
+def shapes(figure, tag, kind):
+    return [node for node in ET.fromstring(str(figure)).iter(tag) if kind in (node.get("class") or "").split()]  # noqa: S314
+
+
+def test_a_refused_model_is_a_word_and_no_dot(score):
+    figure = score_figure(
+        {"a": score(), "b": score(value=None, raw_value=0.9, status=ScoreStatus.REFUSED, reason="nested")}, "t"
+    )
+    assert len(shapes(figure, "circle", "dot")) == 1
+    assert "REFUSED: nested" in figure
+
+
+def test_the_dot_stands_at_its_value_between_floor_and_ceiling(score):
+    figure = score_figure({"a": score(value=0.5, floor=0.25, ceiling=0.75)}, "t")
+    band = shapes(figure, "rect", "band")[0]
+    dot = shapes(figure, "circle", "dot")[0]
+    left, width = float(band.get("x")), float(band.get("width"))
+    assert float(dot.get("cx")) == left + width / 2
+
+
+def test_a_qualified_score_is_hollow_and_starred(score):
+    figure = score_figure({"a": score(status=ScoreStatus.QUALIFIED, reason="panel")}, "t")
+    assert shapes(figure, "circle", "hollow")
+    assert " *" in figure
+
+
+def test_few_donors_are_drawn_as_points_and_not_as_an_interval(score):
+    figure = score_figure({"a": score(points={"d1": 0.4, "d2": 0.6})}, "t")
+    assert len(shapes(figure, "circle", "point")) == 2
+    assert not shapes(figure, "line", "interval")
+
+
+def test_confusion_rows_are_shaded_by_their_own_total_and_counted(matrix_of):
+    matrix = matrix_of(
+        split="s",
+        model="m",
+        resolution="mid",
+        gene_policy="intersection",
+        classes=("a", "b"),
+        names=("big", "small"),
+        matrix=np.array([[900, 100], [1, 9]]),
+    )
+    figure = confusion_figure(matrix)
+    right = [float(node.get("fill-opacity")) for node in shapes(figure, "rect", "right")]
+    assert right == [0.9, 0.9] or np.allclose(right, 0.04 + 0.96 * 0.9, atol=0.006)
+    assert "n = 1,000" in figure
+    assert "n = 10<" in figure
+
+
+def test_answers_outside_of_the_classes_have_their_own_column(matrix_of):
+    matrix = matrix_of(
+        split="s",
+        model="m",
+        resolution="mid",
+        gene_policy="intersection",
+        classes=("a", "b"),
+        names=("a", "b"),
+        matrix=np.array([[5, 0, 7], [0, 5, 0]]),
+    )
+    assert "any other answer" in confusion_figure(matrix)
+    assert "n = 12<" in confusion_figure(matrix)
+
+
+def test_many_classes_lose_no_cell(matrix_of):
+    size = 60
+    matrix = matrix_of(
+        split="s",
+        model="m",
+        resolution="fine",
+        gene_policy="intersection",
+        classes=tuple(f"c{k}" for k in range(size)),
+        names=tuple(f"c{k}" for k in range(size)),
+        matrix=np.ones((size, size), dtype=int),
+    )
+    figure = confusion_figure(matrix)
+    assert "40 commonest of 60" in figure
+    assert figure.count("n = 60<") == 40
+
+
+def test_what_is_not_estimable_is_a_dash_and_not_zero():
+    frame = pd.DataFrame({"technical": ["batch"], "biological": ["cell_type"], "cramers_v": [np.nan]})
+    figure = confounding_figure(frame)
+    assert "0.00" not in figure
+    assert shapes(figure, "rect", "unknown")
+
+
+def test_a_missing_table_draws_nothing():
+    assert confounding_figure(pd.DataFrame()) is None
+    assert mapping_figure([]) is None
+
+
+def test_the_bars_of_a_data_set_add_up(mapping):
+    figure = mapping_figure(
+        [mapping("a", "CL:1", "a", n_cells=30), mapping("b", "", "", decision="abstained", n_cells=10)]
+    )
+    widths = [float(n.get("width")) for kind in ("auto", "abstained") for n in shapes(figure, "rect", kind)]
+    assert sorted(widths) == [12.0, 12.0, 100.0, 300.0]
+
+
+@given(value=st.floats(-0.5, 1.5), floor=st.floats(0, 1), ceiling=st.floats(0, 1))
+def test_strips_stay_inside_their_drawing(value, floor, ceiling, score):  # noqa: PLR0917
+    figure = range_figure(score(value=value, floor=floor, ceiling=ceiling))
+    assert all(0 <= float(x) <= 252 for x in re.findall(r'(?:cx|x1|x2)="([-\d.]+)"', figure))
+
+
+@given(text=st.text(max_size=30))
+def test_text_cannot_leave_its_attribute_or_element(text):
+    drawn = str(element("text", text, class_=text))
+    parsed = ET.fromstring(re.sub(r"[\x00-\x1f\ud800-\udfff\ufffe\uffff]", "", drawn))  # noqa: S314
+    assert parsed.tag == "text"
+    assert set(parsed.attrib) == {"class"}
+    assert len(parsed) == 0
