@@ -1,0 +1,270 @@
+"""Commands on an atlas: ingest, validate, reconcile, snapshot, split, audit."""
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from cytolabe.cli.options import AsJson, AtlasPath, Seed, SnapshotName, Workers
+from cytolabe.cli.output import print_document, print_findings, print_table, progress
+from cytolabe.errors import UsageError
+
+__all__ = ["audit", "ingest", "reconcile", "snapshot_app", "split", "validate"]
+
+Sources = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="h5ad files, folders, or a manifest.toml.")]
+
+
+def ingest(
+    atlas: AtlasPath,
+    sources: Sources,
+    dataset_id: Annotated[str, typer.Option("--id", help="Id of the data set, for one source.")] = "",
+    aliases: Annotated[Path | None, typer.Option(help="Table of older gene names: alias, gene id.")] = None,
+    workers: Workers = 1,
+    as_json: AsJson = False,
+) -> int:
+    """Bring contributions into an atlas: prove the counts, align the genes, check every rule, store."""
+    from cytolabe.flow.sources import ingest_sources
+    from cytolabe.provenance import jsonable
+
+    outcomes, findings, revision = ingest_sources(
+        atlas, sources, dataset_id=dataset_id, aliases=aliases, n_workers=workers, on_progress=progress()
+    )
+    if as_json:
+        keys = ("source", "dataset_id", "status", "n_cells", "n_genes", "genes_mapped_fraction_of_counts", "findings")
+        rows = [{key: jsonable(getattr(outcome, key)) for key in keys} for outcome in outcomes]
+        print_document({"datasets": rows, "findings": jsonable(findings), "revision": revision})
+    else:
+        header = ["source", "data set", "status", "cells", "genes", "counts mapped"]
+        print_table(
+            header,
+            [
+                [o.source, o.dataset_id, o.status, o.n_cells, o.n_genes, _share(o.genes_mapped_fraction_of_counts)]
+                for o in outcomes
+            ],
+        )
+        print_findings(findings)
+        for outcome in outcomes:
+            print_findings(outcome.findings, where=outcome.source)
+        typer.echo(f"revision {revision}")
+    if outcomes and all(outcome.unreadable for outcome in outcomes):
+        return 3
+    refused = any(outcome.status == "refused" for outcome in outcomes)
+    return 1 if refused or any(f.severity == "error" for f in findings) else 0
+
+
+def validate(sources: Sources, as_json: AsJson = False) -> int:
+    """Run every check on files, or list the findings of an atlas; nothing is written."""
+    from cytolabe.flow.sources import validate_paths
+    from cytolabe.provenance import jsonable
+
+    rows = validate_paths(sources)
+    if as_json:
+        document = [{"source": row.source, "valid": row.valid, "findings": jsonable(row.findings)} for row in rows]
+        print_document({"sources": document})
+    else:
+        for row in rows:
+            typer.echo(f"{row.source}: {'valid' if row.valid else 'not valid'}")
+            print_findings(row.findings, where=row.source)
+    if rows and all(row.unreadable for row in rows):
+        return 3
+    return 0 if all(row.valid for row in rows) else 1
+
+
+def reconcile(
+    atlas: AtlasPath,
+    export: Annotated[Path | None, typer.Option(help="Write the mappings as an SSSOM table to review.")] = None,
+    apply: Annotated[Path | None, typer.Option(help="Put a reviewed SSSOM table in force.")] = None,
+    levels: Annotated[bool, typer.Option("--levels", help="Show the resolutions of the mapped terms.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Map the labels of every contribution to the Cell Ontology, with confidence and abstention."""
+    from cytolabe.flow.interpret import reconcile_atlas
+    from cytolabe.provenance import jsonable
+
+    summary = reconcile_atlas(atlas, export=export, reviewed=apply)
+    document: dict[str, object] = {
+        "n_labels": len(summary.mappings),
+        "mapped": summary.count("auto", "reviewed"),
+        "abstained": summary.count("abstained", "reserved"),
+        "review": summary.count("review"),
+        "findings": jsonable(summary.findings),
+    }
+    if levels:
+        document["levels"] = {
+            name: [f"{term} {text}" for term, text in terms] for name, terms in summary.levels.items()
+        }
+    code = 1 if any(finding.severity == "error" for finding in summary.findings) else 0
+    if as_json:
+        print_document(document)
+        return code
+    print_table(
+        ["data set", "label", "cells", "term", "name", "confidence", "decision"],
+        [
+            [m.dataset_id, m.contributor_label, m.n_cells, m.term, m.term_name, m.confidence / 1000, m.decision]
+            for m in summary.mappings
+        ],
+    )
+    print_findings(summary.findings)
+    if levels:
+        for name, terms in summary.levels.items():
+            typer.echo(f"{name}: " + "; ".join(f"{text} ({term})" for term, text in terms))
+    return code
+
+
+class _SnapshotGroup(TyperGroup):
+    """`snapshot ATLAS` freezes; `snapshot list ATLAS` and `snapshot diff ATLAS A B` look."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer exports no name for it
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["freeze", *args]
+        return super().parse_args(ctx, args)
+
+
+snapshot_app = typer.Typer(
+    cls=_SnapshotGroup, help="Freeze the state of an atlas (snapshot ATLAS), list and compare snapshots.",
+    no_args_is_help=True, rich_markup_mode=None,
+)  # fmt: skip
+
+
+@snapshot_app.command("freeze")
+def freeze(
+    atlas: AtlasPath,
+    tag: Annotated[str, typer.Option(help="A name for the snapshot.")] = "",
+    as_json: AsJson = False,
+) -> int:
+    """Freeze the state of an atlas; `snapshot ATLAS` is short for it."""
+    from cytolabe.snapshot.atlas import open_atlas
+
+    opened = open_atlas(atlas)
+    snapshot = opened.freeze(tag=tag)
+    document: dict[str, object] = {
+        "snapshot_id": snapshot.snapshot_id,
+        "revision": opened.revision,
+        "tag": tag or None,
+        "n_cells": len(snapshot.cells),
+        "n_datasets": len(snapshot.datasets),
+    }
+    _print_pairs(document, as_json=as_json)
+    return 0
+
+
+@snapshot_app.command("list")
+def list_snapshots(atlas: AtlasPath, as_json: AsJson = False) -> int:
+    """List the snapshots of an atlas with their tags."""
+    from cytolabe.snapshot.atlas import open_atlas
+
+    opened = open_atlas(atlas)
+    tags = {
+        snapshot_id: [tag for tag, named in opened.tags.items() if named == snapshot_id]
+        for snapshot_id in opened.snapshots()
+    }
+    if as_json:
+        print_document({"snapshots": [{"snapshot_id": name, "tags": found} for name, found in tags.items()]})
+    else:
+        print_table(["snapshot", "tags"], [[name, ", ".join(found)] for name, found in tags.items()])
+    return 0
+
+
+@snapshot_app.command("diff")
+def diff(
+    atlas: AtlasPath,
+    first: Annotated[str, typer.Argument(help="Tag or id.")],
+    second: Annotated[str, typer.Argument(help="Tag or id.")],
+    as_json: AsJson = False,
+) -> int:
+    """Tell what changed from one snapshot to another."""
+    from cytolabe.flow.interpret import diff_document
+
+    document = diff_document(atlas, first, second)
+    _print_pairs(document, as_json=as_json)
+    return 0
+
+
+def split(
+    atlas: AtlasPath,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the split is written.")] = Path("split.json"),
+    by: Annotated[
+        str, typer.Option(help="What no two sides share: component, person, dataset, batch, ... joined by commas.")
+    ] = "component",
+    test_fraction: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Hold out about this share once; 0 = leave each group out in turn.")
+    ] = 0.0,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Divide the groups into so many folds; 0 = one fold per group.")
+    ] = 0,
+    seed: Seed = 0,
+    snapshot: SnapshotName = "latest",
+    as_json: AsJson = False,
+) -> int:
+    """Divide the cells of a snapshot by whole groups that share nothing."""
+    from cytolabe.flow.splits import make_split
+    from cytolabe.snapshot.atlas import open_atlas
+    from cytolabe.split import split_document, write_split
+
+    if test_fraction and folds:
+        msg = "--test-fraction and --folds are two ways to split; give one."
+        raise UsageError(msg)
+    frozen = open_atlas(atlas).snapshot(snapshot)
+    made = make_split(frozen, by=tuple(by.split(",")), test_fraction=test_fraction, n_folds=folds, seed=seed)
+    write_split(made, out)
+    document = split_document(made)
+    if as_json:
+        print_document(document)
+    else:
+        header = ["split", "train cells", "test cells", "status", "reason"]
+        rows = [[f.split_id, len(f.train_rows), len(f.test_rows), f.status, f.reason] for f in made.folds]
+        print_table(header, rows)
+        print_findings(made.findings)
+        typer.echo(f"written to {out}")
+    return 1 if any(finding.severity == "error" for finding in made.findings) else 0
+
+
+def audit(
+    atlas: AtlasPath,
+    split_file: Annotated[Path | None, typer.Option("--split", help="A split to audit and certify.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the certificate and the table of copies.")] = Path(),
+    snapshot: SnapshotName = "latest",
+    as_json: AsJson = False,
+) -> int:
+    """Look for leakage, copies and confounding, and write the certificate of a split."""
+    from cytolabe.flow.splits import audit_atlas
+    from cytolabe.snapshot.atlas import open_atlas
+
+    document, findings = audit_atlas(
+        open_atlas(atlas).snapshot(snapshot), split_file=split_file, out=out, on_progress=progress()
+    )
+    if as_json:
+        print_document(document)
+    else:
+        rows = cast("list[dict[str, Any]]", document["confounding"])
+        print_table(
+            ["data set", "technical", "biological", "Cramer's V", "estimable", "status"],
+            [
+                [
+                    r["dataset_id"] or "all",
+                    r["technical"],
+                    r["biological"],
+                    _share(r["cramers_v"]),
+                    r["estimable"],
+                    r["status"],
+                ]
+                for r in rows
+            ],
+        )
+        print_findings(findings)
+        typer.echo(f"{document['n_duplicates']} pair(s) of identical cells: {document['duplicates_path']}")
+        typer.echo(f"certificate: {document['certificate']}")
+    return 1 if any(finding.severity == "error" for finding in findings) else 0
+
+
+def _print_pairs(document: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        print_document(document)
+    else:
+        for key, value in document.items():
+            typer.echo(f"{key:14} {'' if value is None else value}")
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,95 @@
+"""Commands that run models: demo, benchmark, embed."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cytolabe.cli.options import AsJson, AtlasPath, OutPath, Seed, SnapshotName, Workers
+from cytolabe.cli.output import print_document, progress
+
+if TYPE_CHECKING:
+    from cytolabe.flow.runs import FinishedRun
+
+__all__ = ["benchmark", "demo", "embed"]
+
+
+def demo(
+    out: OutPath = Path("demo-out"),
+    data: Annotated[
+        Path | None, typer.Option(help="A folder of your own h5ad files, in place of the simulation.")
+    ] = None,
+    seed: Seed = 0,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> int:
+    """Run the main job on simulated contributions with planted faults, or on real files."""
+    from cytolabe.flow.demo import run_demo
+    from cytolabe.flow.runs import run_on_folder
+
+    tell = progress()
+    if data is not None:
+        finished = run_on_folder(data, out, seed=seed, n_workers=workers, on_progress=tell)
+    else:
+        finished = run_demo(out, seed=seed, n_workers=workers, on_progress=tell)
+    _print_run(finished, out, as_json=as_json)
+    return finished.exit_code
+
+
+def benchmark(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
+    out: OutPath,
+    data: Annotated[Path | None, typer.Option(help="Folder of the contributions, in place of the study's own.")] = None,
+    workers: Workers = 1,
+    as_json: AsJson = False,
+) -> int:
+    """Run a whole study: atlas, splits, audits, models, scores and the report."""
+    from cytolabe.flow.runs import run_study_file
+
+    finished = run_study_file(study, out, data=data, n_workers=workers, on_progress=progress())
+    _print_run(finished, out, as_json=as_json)
+    return finished.exit_code
+
+
+def embed(
+    model: Annotated[str, typer.Argument(help="pca, harmony or scvi.")],
+    atlas: AtlasPath,
+    split: Annotated[Path, typer.Option("--split", help="The split whose training side the model is fitted on.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Parquet file: cell_id, d0, d1, ...")],
+    fold: Annotated[str, typer.Option(help="Which fold of the split; the only one by default.")] = "",
+    seed: Seed = 0,
+    snapshot: SnapshotName = "latest",
+    as_json: AsJson = False,
+) -> int:
+    """Fit an embedding on the training side of a split and embed both sides."""
+    from cytolabe.flow.splits import embed_fold
+    from cytolabe.snapshot.atlas import open_atlas
+
+    document = embed_fold(
+        open_atlas(atlas).snapshot(snapshot), model=model, split_file=split, fold_id=fold, seed=seed, out=out
+    )
+    if as_json:
+        print_document(document)
+    else:
+        typer.echo(f"{document['n_cells']} cells x {document['n_dims']} dims: {out}")
+    return 0
+
+
+def _print_run(finished: "FinishedRun", out: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_document(finished.document)
+        return
+    from rich.console import Console
+
+    from cytolabe.report import faults_table, leaderboard_table, sources_table, verdict_lines
+
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console.print(sources_table(finished.content))
+    for fold in finished.content.folds:
+        console.print(leaderboard_table(finished.content, fold.split_id))
+    if finished.content.planted_faults:
+        console.print(faults_table(finished.content))
+    for line in verdict_lines(finished.content):
+        console.print(line, markup=False)
+    console.print(f"report: {out / 'report.html'}", markup=False)

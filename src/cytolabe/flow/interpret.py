@@ -1,0 +1,156 @@
+"""What we make of the contributions of an atlas: label mappings, persons, and the levels that scores speak of.
+
+Interpretations are overlays: they are published as revisions and rewrite no count. A mapping that a person has
+reviewed is never overwritten by a later run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytolabe.config.study import Study
+from cytolabe.ontology.graph import load_ontology
+from cytolabe.ontology.resolutions import DeclaredLevel, Resolutions, build_resolutions
+from cytolabe.reconcile import (
+    DeclaredPerson,
+    StudyContext,
+    apply_review,
+    label_table,
+    read_sssom,
+    reconcile_labels,
+    resolve_persons,
+    write_sssom,
+)
+from cytolabe.records import UNKNOWN, Finding, LabelMapping, Predicate
+from cytolabe.snapshot.atlas import Atlas, open_atlas
+from cytolabe.snapshot.diff import diff_snapshots
+from cytolabe.snapshot.view import SnapshotView
+from cytolabe.split import Link
+
+__all__ = [
+    "ReconcileSummary",
+    "diff_document",
+    "interpret_labels",
+    "interpret_persons",
+    "links_of",
+    "reconcile_atlas",
+    "resolutions_of",
+]
+
+
+def interpret_labels(
+    atlas: Atlas, *, study: Study | None = None, reviewed: Sequence[LabelMapping] = ()
+) -> tuple[tuple[LabelMapping, ...], tuple[Finding, ...]]:
+    """Map the labels of every contribution to the Cell Ontology and put the mappings in force.
+
+    Parameters
+    ----------
+    atlas
+        Its data sets.
+    study
+        Where given, its `[[context]]` says what the study knows of a label.
+    reviewed
+        Mappings that a person went over; they, and those reviewed before, win.
+    """
+    ontology = load_ontology("CL")
+    context = tuple(
+        StudyContext(
+            dataset_id=item.dataset,
+            contributor_label=item.label,
+            term=item.term,
+            predicate=Predicate(item.predicate),
+            evidence=item.evidence,
+            reviewer=item.reviewer,
+        )
+        for item in (study.context if study is not None else ())
+    )
+    proposed, findings = reconcile_labels(label_table(atlas.cells()), ontology=ontology, context=context)
+    before = tuple(mapping for mapping in atlas.mappings() if mapping.decision == "reviewed")
+    merged, review_findings = apply_review(proposed, (*before, *reviewed))
+    if merged:
+        atlas.put_mappings(merged, message="reconcile labels")
+    return merged, (*findings, *review_findings)
+
+
+def interpret_persons(atlas: Atlas, *, study: Study | None = None) -> tuple[Finding, ...]:
+    """Resolve donors into persons and put them in force."""
+    declared = tuple(
+        DeclaredPerson(person_id=item.id, dataset_id=item.dataset, donor_id=item.donor, evidence=item.evidence)
+        for item in (study.persons if study is not None else ())
+    )
+    persons, findings = resolve_persons(atlas.cells(), declared=declared)
+    atlas.put_persons(persons, message="resolve persons")
+    return findings
+
+
+def resolutions_of(snapshot: SnapshotView, *, study: Study | None = None) -> Resolutions:
+    """Return the levels that a study declares, or levels chosen from the terms of the snapshot."""
+    terms = snapshot.cells["cell_type_ontology_term_id"]
+    counts = terms[terms != UNKNOWN].value_counts()
+    declared = tuple(
+        DeclaredLevel(name=level.name, terms=level.terms, merged=dict(level.merged))
+        for level in (study.levels if study is not None else ())
+    )
+    return build_resolutions(
+        {str(term): int(n) for term, n in sorted(counts.items())}, ontology=load_ontology("CL"), declared=declared
+    )
+
+
+def links_of(study: Study) -> tuple[Link, ...]:
+    """Return which data sets a study joins because they are not proven to come from other persons."""
+    return tuple(
+        Link(dataset_a=first, dataset_b=other, reason=joined.reason)
+        for joined in study.joined
+        for first, other in zip(joined.datasets, joined.datasets[1:], strict=False)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconcileSummary:
+    """What `cytolabe reconcile` tells. `levels` maps a resolution to its (term, name) pairs."""
+
+    mappings: tuple[LabelMapping, ...]
+    findings: tuple[Finding, ...]
+    levels: Mapping[str, Sequence[tuple[str, str]]]
+
+    def count(self, *decisions: str) -> int:
+        """Return how many labels have one of the decisions."""
+        return sum(mapping.decision in decisions for mapping in self.mappings)
+
+
+def reconcile_atlas(atlas: Path, *, export: Path | None = None, reviewed: Path | None = None) -> ReconcileSummary:
+    """Map the labels of an atlas, apply a reviewed table if there is one, and write the table for review."""
+    ontology = load_ontology("CL")
+    rows = read_sssom(reviewed) if reviewed is not None else ()
+    opened = open_atlas(atlas)
+    mappings, findings = interpret_labels(opened, reviewed=rows)
+    person_findings = interpret_persons(opened)
+    if export is not None:
+        write_sssom(mappings, export, ontology=ontology)
+    counts: dict[str, int] = {}
+    for mapping in mappings:
+        if mapping.term:
+            counts[mapping.term] = counts.get(mapping.term, 0) + mapping.n_cells
+    levels = build_resolutions(counts, ontology=ontology).levels if counts else ()
+    return ReconcileSummary(
+        mappings=mappings,
+        findings=(*findings, *person_findings),
+        levels={level.name: [(term, ontology.name(term)) for term in level.terms] for level in levels},
+    )
+
+
+def diff_document(atlas: Path, first: str, second: str) -> dict[str, object]:
+    """Return what changed from one snapshot of an atlas to another."""
+    opened = open_atlas(atlas)
+    found = diff_snapshots(opened.snapshot(first), opened.snapshot(second))
+    return {
+        "before": found.before,
+        "after": found.after,
+        "datasets_added": list(found.datasets_added),
+        "datasets_removed": list(found.datasets_removed),
+        "n_cells_added": found.n_cells_added,
+        "n_cells_removed": found.n_cells_removed,
+        "n_cells_relabeled": found.n_cells_relabeled,
+        "n_persons_changed": found.n_persons_changed,
+        "relabeled": found.relabeled.to_dict("records"),
+    }

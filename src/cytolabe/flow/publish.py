@@ -1,0 +1,170 @@
+"""Lay out what a study found, and write it down: tables, report, and the run record that names them by digest.
+
+`run.json` is written last, so that a folder with one is whole. Neither it nor any other file holds a time, a host or
+a path: two runs of the same study are equal byte for byte.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from cytolabe.audit import cell_type_claim, donor_claim, person_table
+from cytolabe.evaluate.documents import write_scores
+from cytolabe.evaluate.gene_space import gene_spaces_table
+from cytolabe.files import replace_file
+from cytolabe.flow.study import StudyEvidence
+from cytolabe.flow.verify import RUN_RECORD
+from cytolabe.ontology.graph import load_ontology
+from cytolabe.provenance import (
+    artifact_of,
+    canonical_json,
+    code_identity,
+    digest_of,
+    environment_identity,
+    jsonable,
+)
+from cytolabe.reconcile import write_sssom
+from cytolabe.records import UNKNOWN, Artifact, RunRecord
+from cytolabe.report import PlantedFault, ReportContent, RunFacts, SourceRow, write_report
+from cytolabe.split import write_split
+from cytolabe.store.tables import write_parquet
+
+__all__ = ["publish_run", "report_content"]
+
+_DONOR_FACTORS = ("disease", "sex")
+_OUTPUTS = (
+    "certificate.json", "mappings.sssom.tsv", "predictions.parquet", "report.html", "scores.json", "scores.parquet",
+    "split.json",
+)  # fmt: skip
+
+
+def publish_run(evidence: StudyEvidence, out: Path, *, planted: Sequence[PlantedFault] = ()) -> ReportContent:
+    """Write every output of a study into `out` and return what the report says."""
+    write_split(evidence.split, out / "split.json")
+    write_sssom(evidence.snapshot.mappings, out / "mappings.sssom.tsv", ontology=load_ontology("CL"))
+    write_scores(evidence.result, out)
+    certificates = [jsonable(certificate) for certificate in evidence.result.certificates]
+    replace_file(out / "certificate.json", canonical_json({"certificates": certificates}))
+    write_parquet(evidence.result.predictions, out / "predictions.parquet")
+    before = [artifact_of(out / name, "output") for name in _OUTPUTS if name != "report.html"]
+    content = report_content(evidence, planted=planted, artifacts=before)
+    write_report(content, out / "report.html")
+    _write_run_record(evidence, out)
+    return content
+
+
+def report_content(
+    evidence: StudyEvidence, *, planted: Sequence[PlantedFault] = (), artifacts: Sequence[Artifact] = ()
+) -> ReportContent:
+    """Gather what a report may say; nothing is computed here that a stage did not find."""
+    study, snapshot, result = evidence.study, evidence.snapshot, evidence.result
+    ontology = load_ontology("CL")
+    exposures = {(e.model, e.dataset_id, e.status): e for audit in result.audits for e in audit.exposures}
+    return ReportContent(
+        title=study.title or study.name,
+        claims=study.claims,
+        snapshot_id=snapshot.snapshot_id,
+        facts=RunFacts(
+            cytolabe_version=code_identity()["version"],
+            ontology_release=snapshot.ontology_release,
+            gene_reference=snapshot.gene_reference,
+            seed=study.seed,
+            split_rule=f"leave one {' + '.join(study.by)} out",
+        ),
+        decision_level=study.decision_level,
+        gene_policy=study.gene_policies[0],
+        datasets=tuple(snapshot.datasets.values()),
+        sources=tuple(
+            SourceRow(
+                source=outcome.source,
+                dataset_id=outcome.dataset_id,
+                status=outcome.status,
+                n_cells=outcome.n_cells,
+                n_genes=outcome.n_genes,
+                genes_mapped_fraction_of_counts=outcome.genes_mapped_fraction_of_counts,
+                findings=outcome.findings,
+            )
+            for outcome in evidence.outcomes
+        ),
+        findings=evidence.findings,
+        mappings=snapshot.mappings,
+        levels={
+            level.name: [(term, ontology.name(term)) for term in level.terms] for level in evidence.resolutions.levels
+        },
+        support=result.support,
+        gene_spaces=gene_spaces_table(result.gene_spaces),
+        folds=evidence.split.folds,
+        persons=person_table(snapshot),
+        duplicates=evidence.duplicates.pairs,
+        duplicates_not_testable=evidence.duplicates.not_testable,
+        confounding=pd.DataFrame([jsonable(row) for row in evidence.confounding]),
+        claims_refused=claims_table(evidence),
+        exposure=tuple(exposures[key] for key in sorted(exposures)),
+        scores=result.scores,
+        confusions=result.confusions,
+        certificates=result.certificates,
+        planted_faults=planted,
+        artifacts=[(artifact.name, artifact.sha256) for artifact in artifacts],
+    )
+
+
+def claims_table(evidence: StudyEvidence) -> pd.DataFrame:
+    """Judge the claims that people would like to make of these data, whether or not a score stands on them.
+
+    One row for a split inside each labelled data set (every second cell held out), and one for each donor-level
+    factor and fold.
+    """
+    cells = evidence.snapshot.cells
+    terms = cells["cell_type_ontology_term_id"].to_numpy(dtype=object)
+    labels = evidence.resolutions.project(evidence.study.decision_level, terms)
+    rows = []
+    for dataset_id in evidence.snapshot.datasets:
+        inside = np.flatnonzero((cells["dataset_id"] == dataset_id).to_numpy() & (labels != ""))
+        if len(inside) > 1:
+            verdict = cell_type_claim(cells, labels, train_rows=inside[::2], test_rows=inside[1::2])
+            rows.append(("cell types, split inside the data set", dataset_id, verdict))
+    for factor in _DONOR_FACTORS:
+        if cells.loc[cells[factor] != UNKNOWN, factor].nunique() > 1:
+            rows += [
+                (f"{factor} of a donor", fold.split_id, donor_claim(cells, factor=factor, train_rows=fold.train_rows, test_rows=fold.test_rows))
+                for fold in evidence.split.folds
+            ]  # fmt: skip
+    return pd.DataFrame(
+        [(claim, where, str(v.status), v.reason or "; ".join(v.notes)) for claim, where, v in rows],
+        columns=["claim", "where", "status", "reason"],
+    )
+
+
+def _write_run_record(evidence: StudyEvidence, out: Path) -> None:
+    snapshot = evidence.snapshot
+    inputs = [
+        Artifact(role="source", name=outcome.source, sha256=outcome.source_sha256, n_bytes=outcome.n_bytes)
+        for outcome in evidence.outcomes
+    ]
+    record = RunRecord(
+        kind="benchmark",
+        inputs=tuple(inputs),
+        outputs=tuple(artifact_of(out / name, "output") for name in _OUTPUTS),
+        parameters=_parameters(evidence),
+        code=code_identity(),
+        environment=environment_identity(),
+        ontology_release=snapshot.ontology_release,
+        gene_reference=snapshot.gene_reference,
+        snapshot_id=snapshot.snapshot_id,
+    )
+    body = cast("dict[str, object]", jsonable(record))
+    replace_file(out / RUN_RECORD, canonical_json({**body, "record_id": digest_of(body)}))
+
+
+def _parameters(evidence: StudyEvidence) -> dict[str, object]:
+    """Return the study as it was resolved, with files by name: a folder is where something lies, not what it is."""
+    study = evidence.study
+    values = cast("dict[str, Any]", jsonable(study))
+    for table, dataset in zip(values["datasets"], study.datasets, strict=True):
+        table["path"] = dataset.path.name
+    for table, model in zip(values["models"], study.models, strict=True):
+        table["path"] = model.path.name if model.path is not None else None
+    return {**values, "levels_digest": evidence.resolutions.digest}

@@ -1,0 +1,126 @@
+"""Splits, audits and embeddings of an atlas, outside of a study."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cytolabe.apply.embed import embed_snapshot, write_embedding
+from cytolabe.audit import audit_confounding, audit_fold, certify, find_duplicates
+from cytolabe.errors import UsageError
+from cytolabe.files import replace_file
+from cytolabe.provenance import canonical_json, digest_of, jsonable
+from cytolabe.records import Certificate, Exposure, Finding, Fold, Split
+from cytolabe.snapshot.frozen import Snapshot
+from cytolabe.split import grouped_folds, hold_out_groups, leave_one_group_out, read_split
+from cytolabe.store.tables import write_parquet
+
+__all__ = ["audit_atlas", "embed_fold", "make_split"]
+
+_SHOWN_DUPLICATES = 10_000
+
+
+def make_split(
+    frozen: Snapshot, *, by: Sequence[str], test_fraction: float = 0.0, n_folds: int = 0, seed: int = 0
+) -> Split:
+    """Split a snapshot by whole groups; cells that are copies of each other stay together.
+
+    `test_fraction` above 0 holds groups out once, `n_folds` above 0 divides them; otherwise each is left out in turn.
+    """
+    duplicates = find_duplicates(frozen).pairs
+    if test_fraction:
+        return hold_out_groups(frozen, by=by, test_fraction=test_fraction, seed=seed, duplicates=duplicates)
+    if n_folds:
+        return grouped_folds(frozen, by=by, n_folds=n_folds, seed=seed, duplicates=duplicates)
+    return leave_one_group_out(frozen, by=by, duplicates=duplicates)
+
+
+def audit_atlas(
+    frozen: Snapshot,
+    *,
+    split_file: Path | None,
+    out: Path,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> tuple[dict[str, object], tuple[Finding, ...]]:
+    """Look for copies and confounding and, with a split, for leakage; write the table of copies and the certificate.
+
+    Returns
+    -------
+    The document of `cytolabe audit --json`, and the findings.
+    """
+    on_progress(f"comparing {len(frozen.cells):,} cells")
+    duplicates = find_duplicates(frozen)
+    out.mkdir(parents=True, exist_ok=True)
+    table = out / "duplicates.parquet"
+    write_parquet(duplicates.pairs, table)
+    confounding, findings = audit_confounding(frozen.cells)
+    found = [*duplicates.findings, *findings]
+    certificates: list[Certificate] = []
+    exposures: list[Exposure] = []
+    for fold in read_split(split_file, frozen).folds if split_file is not None else ():
+        audit = audit_fold(frozen, fold, duplicates=duplicates)
+        found += audit.findings
+        exposures += audit.exposures
+        certificates.append(certify(frozen, fold, audit=audit, scopes={}))
+    document = {"certificates": [jsonable(certificate) for certificate in certificates]}
+    path = out / "certificate.json"
+    if certificates:
+        replace_file(path, canonical_json(document))
+    shown = duplicates.pairs.head(_SHOWN_DUPLICATES)
+    return {
+        "snapshot_id": frozen.snapshot_id,
+        "certificate": str(path) if certificates else None,
+        "digest": digest_of(document) if certificates else None,
+        "findings": jsonable(found),
+        "n_duplicates": len(duplicates.pairs),
+        "duplicates_path": str(table),
+        "duplicates": [
+            {"a": row.cell_a, "b": row.cell_b, "kind": row.kind, "similarity": 1.0} for row in shown.itertuples()
+        ],
+        "not_testable": dict(duplicates.not_testable),
+        "confounding": [jsonable(row) for row in confounding],
+        "exposure": [jsonable(exposure) for exposure in exposures],
+    }, tuple(found)
+
+
+def embed_fold(
+    frozen: Snapshot, *, model: str, split_file: Path, fold_id: str, seed: int, out: Path
+) -> dict[str, object]:
+    """Fit an embedder on the training side of a fold, embed both sides, and write the embedding."""
+    fold = _fold_of(read_split(split_file, frozen), fold_id)
+    genes = _shared_genes(frozen, fold)
+    rows = np.sort(np.concatenate([fold.train_rows, fold.test_rows]))
+    embedding = embed_snapshot(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed)
+    write_embedding(embedding, out)
+    return {
+        "snapshot_id": frozen.snapshot_id,
+        "split_id": fold.split_id,
+        "model": model,
+        "n_cells": int(embedding.values.shape[0]),
+        "n_dims": int(embedding.values.shape[1]),
+        "n_genes": len(genes),
+        "embedding": str(out),
+    }
+
+
+def _fold_of(split: Split, fold_id: str) -> Fold:
+    named = {fold.split_id: fold for fold in split.folds}
+    if not fold_id and len(named) == 1:
+        return next(iter(named.values()))
+    if fold_id not in named:
+        msg = f"The split has {len(named)} folds; name one with --fold: {', '.join(named)}."
+        raise UsageError(msg)
+    return named[fold_id]
+
+
+def _shared_genes(snapshot: Snapshot, fold: Fold) -> list[str]:
+    """Return the genes that every data set of the fold measures: unmeasured is not zero (rule R1)."""
+    rows = np.concatenate([fold.train_rows, fold.test_rows])
+    names = sorted(snapshot.cells["dataset_id"].iloc[rows].unique())
+    genes = sorted(set.intersection(*(set(snapshot.measured_genes(name)) for name in names)))
+    if not genes:
+        msg = (
+            f"No gene is measured by all of {len(names)} data sets: {', '.join(names)}. Split or ingest fewer of them."
+        )
+        raise UsageError(msg)
+    return genes

@@ -1,0 +1,169 @@
+"""A whole study: contributions in, one frozen atlas and one honest report out.
+
+    contribute -> reconcile labels and persons -> freeze -> look for copies -> split -> evaluate -> confounding -> report
+
+The output folder holds `atlas/`, `mappings.sssom.tsv`, `split.json`, `scores.json`, `scores.parquet`,
+`certificate.json`, `predictions.parquet`, `report.html` and `run.json`, which names all of them by digest. Nothing in
+`scores.json` depends on the order of the files or on the number of workers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytolabe.audit import ConfoundingRow, DuplicateReport, audit_confounding, find_duplicates
+from cytolabe.config.study import ModelSpec, Study
+from cytolabe.errors import RefusedError, UsageError
+from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, evaluate_study
+from cytolabe.flow.contribute import SourceOutcome, contribute
+from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, resolutions_of
+from cytolabe.ingest.sources import SourceFile, slug_of
+from cytolabe.ontology.resolutions import Resolutions
+from cytolabe.records import Finding, Severity, Split
+from cytolabe.snapshot.atlas import create_atlas
+from cytolabe.snapshot.frozen import Snapshot
+from cytolabe.split import leave_one_group_out
+
+__all__ = ["StudyEvidence", "run_study", "study_sources"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyEvidence:
+    """Everything that a study found, before it is laid out."""
+
+    study: Study
+    outcomes: tuple[SourceOutcome, ...]
+    findings: tuple[Finding, ...]
+    snapshot: Snapshot
+    duplicates: DuplicateReport
+    confounding: tuple[ConfoundingRow, ...]
+    resolutions: Resolutions
+    split: Split
+    result: StudyResult
+
+    @property
+    def refused(self) -> bool:
+        """Whether a source was refused: the run then ends with exit code 1."""
+        return any(outcome.status == "refused" for outcome in self.outcomes)
+
+
+def study_sources(study: Study) -> tuple[SourceFile, ...]:
+    """Return the files of a study with what the study says of them.
+
+    Raises
+    ------
+    UsageError
+        If a file is not there, or two have one id.
+    """
+    missing = [str(dataset.path) for dataset in study.datasets if not dataset.path.exists()]
+    if missing:
+        msg = f"{len(missing)} file(s) of study {study.name} are not there: {', '.join(missing[:3])}. Name their folder with --data."
+        raise UsageError(msg)
+    sources = [
+        SourceFile(
+            path=dataset.path,
+            manifest=dataset.manifest,
+            dataset_id=dataset.manifest.id or slug_of(dataset.path.stem),
+        )
+        for dataset in study.datasets
+    ]
+    ids = [source.dataset_id for source in sources]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    if twice:
+        msg = f"Study {study.name} has two data sets with id {', '.join(twice)}; give one an id = '...'."
+        raise UsageError(msg)
+    return tuple(sources)
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    sources: Sequence[SourceFile],
+    n_workers: int = 1,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> StudyEvidence:
+    """Build the atlas of a study under `out` and evaluate its models.
+
+    Parameters
+    ----------
+    study
+        What to run.
+    out
+        Folder of the results; the atlas goes into `out/atlas`.
+    sources
+        The contributions, in any order.
+    n_workers
+        Processes that ingest files.
+    on_progress
+        Gets one line per step.
+
+    Raises
+    ------
+    RefusedError
+        If no contribution was accepted, or no label was mapped: there is nothing to evaluate then.
+    """
+    atlas = create_atlas(out / "atlas")
+    outcomes = contribute(atlas, sources, n_workers=n_workers, on_progress=on_progress)
+    if not any(outcome.status != "refused" for outcome in outcomes):
+        raise RefusedError(_nothing_accepted(outcomes))
+    on_progress("reconcile: labels and persons")
+    mappings, label_findings = interpret_labels(atlas, study=study)
+    person_findings = interpret_persons(atlas, study=study)
+    snapshot = atlas.freeze(tag=study.name)
+    if not any(mapping.term for mapping in mappings):
+        msg = "No label of any accepted file could be mapped to the Cell Ontology, so there is nothing to score. Name the label column in manifest.toml, or review the mappings: cytolabe reconcile ATLAS --export review.tsv."
+        raise RefusedError(msg)
+    on_progress(f"snapshot {snapshot.snapshot_id[:19]}: {len(snapshot.cells):,} cells; looking for copies")
+    duplicates = find_duplicates(snapshot)
+    split = leave_one_group_out(snapshot, by=study.by, links=links_of(study), duplicates=duplicates.pairs)
+    resolutions = resolutions_of(snapshot, study=study)
+    result = evaluate_study(
+        snapshot,
+        split=split,
+        plan=_plan(study),
+        resolutions=resolutions,
+        duplicates=duplicates,
+        on_progress=on_progress,
+    )
+    confounding, confounding_findings = audit_confounding(snapshot.cells)
+    return StudyEvidence(
+        study=study,
+        outcomes=outcomes,
+        findings=(
+            *label_findings, *person_findings, *duplicates.findings, *split.findings, *confounding_findings,
+        ),
+        snapshot=snapshot,
+        duplicates=duplicates,
+        confounding=confounding,
+        resolutions=resolutions,
+        split=split,
+        result=result,
+    )  # fmt: skip
+
+
+def _plan(study: Study) -> EvaluationPlan:
+    return EvaluationPlan(
+        study=study.name,
+        models=tuple(_model_plan(model) for model in study.models),
+        gene_policies=study.gene_policies,
+        decision_level=study.decision_level,
+        seed=study.seed,
+        n_seeds=study.n_seeds,
+        ceilings=study.ceilings,
+    )
+
+
+def _model_plan(model: ModelSpec) -> ModelPlan:
+    if model.kind == "precomputed":
+        return ModelPlan(name=f"precomputed:{model.name}", options={"path": model.path, **model.options})
+    return ModelPlan(name=model.name, options=model.options)
+
+
+def _nothing_accepted(outcomes: Sequence[SourceOutcome]) -> str:
+    causes = [
+        f"{outcome.source}: "
+        + "; ".join(f"{f.code} {f.message}" for f in outcome.findings if f.severity is Severity.ERROR)
+        for outcome in outcomes
+    ]
+    return f"None of {len(outcomes)} file(s) was accepted. " + " | ".join(causes)
