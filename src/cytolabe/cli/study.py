@@ -25,14 +25,17 @@ def demo(
     as_json: AsJson = False,
 ) -> int:
     """Run the main job on simulated contributions with planted faults, or on real files."""
-    from cytolabe.flow.demo import run_demo
+    import dataclasses
+
+    from cytolabe.flow.demo import DEMO_STUDY, run_demo
     from cytolabe.flow.runs import run_on_folder
 
     tell = progress()
     if data is not None:
         finished = run_on_folder(data, out, seed=seed, n_workers=workers, on_progress=tell)
     else:
-        finished = run_demo(out, seed=seed, n_workers=workers, on_progress=tell)
+        study = dataclasses.replace(DEMO_STUDY, seed=seed)
+        finished = run_demo(out, study=study, n_workers=workers, on_progress=tell)
     _print_run(finished, out, as_json=as_json)
     return finished.exit_code
 

@@ -35,7 +35,7 @@ from cytolabe.standardize.counts import standardize_block
 from cytolabe.standardize.obs import CellFacts, standardize_cells
 from cytolabe.validate.validator import validate_dataset
 
-__all__ = ["Contribution", "Examination", "SourceOutcome", "contribute", "examine"]
+__all__ = ["Accepted", "Contribution", "Examination", "SourceOutcome", "contribute", "examine"]
 
 _DEFAULT_ORGANISM = "Homo sapiens"
 """The reference that a file without a known organism is held against; validation then says what does not fit."""

@@ -6,15 +6,15 @@ side. The run ends with 0 only if all were caught.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cytolabe.audit import audit_split, donor_claim
-from cytolabe.config.study import Study
+from cytolabe.config.study import ModelSpec, Study
 from cytolabe.flow.publish import publish_run
 from cytolabe.flow.runs import FinishedRun, finished_run
 from cytolabe.flow.study import StudyEvidence, run_study
-from cytolabe.ingest.sources import find_sources
+from cytolabe.ingest.sources import SourceFile, find_sources
 from cytolabe.provenance import jsonable
 from cytolabe.records import Finding, ScoreStatus
 from cytolabe.report import PlantedFault
@@ -22,21 +22,36 @@ from cytolabe.split import leave_one_group_out
 from cytolabe.testing.faults import PlantedFault as Plan
 from cytolabe.testing.simulate import SimulatedTruth, simulate_contributions
 
-__all__ = ["planted_faults", "run_demo"]
+__all__ = ["DEMO_STUDY", "planted_faults", "run_demo"]
 
-_CLAIMS = (
-    "All cells are simulated: the report shows what Cytolabe does with contributions, and says nothing about biology.",
-    "It ranks no model: the simulation has its own idea of what separates cell types.",
+DEMO_STUDY = Study(
+    name="demo",
+    title="Simulated contributions with planted faults",
+    n_seeds=1,
+    gene_policies=("intersection",),
+    claims=(
+        "All cells are simulated: the report shows what Cytolabe does with contributions, and says nothing about biology.",
+        "It ranks no model: the simulation has its own idea of what separates cell types.",
+    ),
+    models=(
+        ModelSpec(name="majority"),
+        ModelSpec(name="metadata_only"),
+        ModelSpec(name="pca"),
+        ModelSpec(name="harmony"),
+        # A demonstration is not the place to train to convergence; the score says that it was cut short.
+        ModelSpec(name="scvi", options={"max_epochs": 15}),
+    ),
 )
+"""What the demonstration runs."""
 
 
 def run_demo(
     out: Path,
     *,
-    seed: int = 0,
+    study: Study = DEMO_STUDY,
     scale: float = 1.0,
     n_workers: int = 1,
-    reverse: bool = False,
+    arranged: Callable[[Sequence[SourceFile]], Sequence[SourceFile]] = tuple,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> FinishedRun:
     """Simulate contributions under `out`, run the main job on them, and check every planted fault.
@@ -45,34 +60,23 @@ def run_demo(
     ----------
     out
         Folder of the results; the simulated files go into `out/contributions`.
-    seed
-        The one seed.
+    study
+        What is run on them; its seed is that of the simulation, too.
     scale
         Multiplies the cells per file.
     n_workers
         Processes that ingest files.
-    reverse
-        Hand the files over in reverse order; nothing may change.
+    arranged
+        Puts the files into the order in which they are handed over; nothing may depend on it.
     on_progress
         Gets one line per step.
     """
     on_progress("simulating contributions")
-    truth = simulate_contributions(out / "contributions", seed=seed, scale=scale)
+    truth = simulate_contributions(out / "contributions", seed=study.seed, scale=scale)
     sources, _ = find_sources([out / "contributions"])
-    study = Study(
-        name="demo",
-        title="Simulated contributions with planted faults",
-        seed=seed,
-        n_seeds=1,
-        gene_policies=("intersection",),
-        claims=_CLAIMS,
-    )
-    evidence = run_study(
-        study, out, sources=sources[::-1] if reverse else sources, n_workers=n_workers, on_progress=on_progress
-    )
+    evidence = run_study(study, out, sources=arranged(sources), n_workers=n_workers, on_progress=on_progress)
     planted = planted_faults(evidence, truth)
-    content = publish_run(evidence, out, planted=planted)
-    finished = finished_run(evidence, content)
+    finished = finished_run(evidence, publish_run(evidence, out, planted=planted))
     return dataclasses.replace(
         finished,
         document={**finished.document, "planted_faults": jsonable(planted)},

@@ -32,7 +32,7 @@ from cytolabe.report import PlantedFault, ReportContent, RunFacts, SourceRow, wr
 from cytolabe.split import write_split
 from cytolabe.store.tables import write_parquet
 
-__all__ = ["publish_run", "report_content"]
+__all__ = ["claims_table", "publish_run", "report_content"]
 
 _DONOR_FACTORS = ("disease", "sex")
 _OUTPUTS = (

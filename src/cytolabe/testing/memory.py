@@ -1,10 +1,12 @@
 """A snapshot that lives in memory: for tests, and for trying an audit or a model on arrays at hand."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from pandas.util import hash_pandas_object
 from scipy.sparse import csr_matrix, vstack
 
 from cytolabe.errors import UnmeasuredGeneError
@@ -48,7 +50,7 @@ class MemorySnapshot:
             pieces.append(matrix[:, [column_of[gene] for gene in genes]])
             order.append(part.index.to_numpy())
         if not pieces:
-            return csr_matrix((0, len(genes)), dtype=np.int64)
+            return csr_matrix(np.zeros((0, len(genes)), dtype=np.int64))
         back = np.argsort(np.concatenate(order), kind="stable")
         return csr_matrix(vstack(pieces, format="csr")[back], dtype=np.int64)
 
@@ -83,14 +85,14 @@ def memory_snapshot(
     table["n_counts"] = np.concatenate([totals[name] for name in sorted(matrices)]).astype(np.int64)
     table["n_genes"] = np.concatenate([np.diff(matrices[name].indptr) for name in sorted(matrices)]).astype(np.int64)
     records = {name: _record(name, matrices[name], table[table["dataset_id"] == name]) for name in sorted(matrices)}
-    content = {name: [matrix.indptr, matrix.indices, matrix.data] for name, matrix in matrices.items()}
+    digests = {name: record.source_digest for name, record in records.items()}
     return MemorySnapshot(
         cells=table,
         matrices=dict(matrices),
         genes=dict(genes),
         datasets=records,
         mappings=mappings,
-        snapshot_id=digest_of({"counts": content, "cells": table.to_dict("list")}),
+        snapshot_id=digest_of({"counts": digests, "cells": hash_pandas_object(table).to_numpy().tobytes().hex()}),
     )
 
 
@@ -98,7 +100,7 @@ def _record(dataset_id: str, matrix: csr_matrix, cells: pd.DataFrame) -> Dataset
     return DatasetRecord(
         dataset_id=dataset_id,
         title=dataset_id,
-        source_digest=digest_of([matrix.indptr, matrix.indices, matrix.data]),
+        source_digest="sha256:" + _bytes_digest(matrix),
         matrix="X",
         matrix_kind=MatrixKind.UMI,
         n_cells=matrix.shape[0],
@@ -107,3 +109,10 @@ def _record(dataset_id: str, matrix: csr_matrix, cells: pd.DataFrame) -> Dataset
         organism="Homo sapiens",
         study=str(cells["study"].iloc[0]),
     )
+
+
+def _bytes_digest(matrix: csr_matrix) -> str:
+    digest = hashlib.sha256()
+    for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data.astype(np.float64)):
+        digest.update(array.tobytes())
+    return digest.hexdigest()

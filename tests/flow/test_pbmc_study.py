@@ -1,0 +1,190 @@
+"""The PBMC study on the real files says what rules R1-R7 and R11-R12 let it say, and no more."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cytolabe.config import read_study
+from cytolabe.config.study import ModelSpec
+from cytolabe.errors import RefusedError
+from cytolabe.flow.publish import claims_table, publish_run
+from cytolabe.flow.runs import run_on_folder
+from cytolabe.flow.sources import ingest_sources
+from cytolabe.flow.study import StudyEvidence, run_study, study_sources
+from cytolabe.records import ScoreStatus
+
+pytestmark = pytest.mark.timeout(300)
+STUDY = Path(__file__).resolve().parents[2] / "studies" / "pbmc.toml"
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory: pytest.TempPathFactory, real_files: Path) -> StudyEvidence:
+    study = read_study(STUDY, data=real_files)
+    models = tuple(ModelSpec(name=name) for name in ("majority", "metadata_only", "pca"))
+    study = dataclasses.replace(study, models=models, ceilings=False, gene_policies=("intersection",))
+    return run_study(study, tmp_path_factory.mktemp("pbmc"), sources=study_sources(study))
+
+
+def test_all_six_files_are_accepted(evidence):
+    assert {outcome.dataset_id: outcome.status for outcome in evidence.outcomes} == {
+        "kang18_harmony_stim_ctrl": "accepted",
+        "kang18_muscat": "accepted",
+        "pbmc3k_clustifyr": "accepted",
+        "pbmc_10x_3tech_symphony": "accepted",
+        "zheng17_pbmc_donora_mudan": "accepted",
+        "zheng17_sorted_mudan": "accepted",
+    }
+
+
+def test_the_donor_column_of_the_three_technologies_is_not_believed(evidence):
+    cells = evidence.snapshot.cells
+    symphony = cells[cells["dataset_id"] == "pbmc_10x_3tech_symphony"]
+    assert set(symphony["donor_id"]) == {"unknown"}
+    codes = {
+        finding.code
+        for outcome in evidence.outcomes
+        if outcome.dataset_id == "pbmc_10x_3tech_symphony"
+        for finding in outcome.findings
+    }
+    assert "W-COLUMN-04" in codes
+
+
+def test_exactly_the_114_copies_between_the_kang_files_are_found(evidence):
+    pairs = evidence.duplicates.pairs
+    assert len(pairs) == 114
+    assert set(zip(pairs["dataset_a"], pairs["dataset_b"], strict=True)) == {
+        ("kang18_harmony_stim_ctrl", "kang18_muscat")
+    }
+
+
+def test_there_are_three_components_and_each_is_held_out_whole(evidence):
+    datasets = evidence.snapshot.cells["dataset_id"].to_numpy(dtype=object)
+    held_out = {frozenset(datasets[fold.test_rows]) for fold in evidence.split.folds}
+    assert held_out == {
+        frozenset({"kang18_harmony_stim_ctrl", "kang18_muscat"}),
+        frozenset({"pbmc3k_clustifyr", "pbmc_10x_3tech_symphony"}),
+        frozenset({"zheng17_pbmc_donora_mudan", "zheng17_sorted_mudan"}),
+    }
+    assert all(fold.status == "QUALIFIED" and "persons unknown" in fold.reason for fold in evidence.split.folds)
+
+
+@pytest.mark.parametrize(
+    ("dataset_id", "label", "term"),
+    [
+        pytest.param("pbmc3k_clustifyr", "CD14+ Mono", "CL:0000860", id="CD14+ beside FCGR3A+ is classical"),
+        pytest.param("pbmc3k_clustifyr", "FCGR3A+ Mono", "CL:0000875", id="FCGR3A+ is non-classical"),
+        pytest.param("zheng17_sorted_mudan", "memoryt", "CL:0000897", id="the gate CD4+ CD45RO+ decides"),
+        pytest.param("zheng17_sorted_mudan", "thelper", "CL:0000624", id="a gate on CD4 says no more than CD4 T"),
+        pytest.param("zheng17_sorted_mudan", "cytotoxict", "CL:0000625", id="a gate on CD8 says no more than CD8 T"),
+        pytest.param("zheng17_sorted_mudan", "regulatoryt", "CL:0000792", id="the gate CD4+ CD25+ decides"),
+        pytest.param("pbmc_10x_3tech_symphony", "T_CD4", "CL:0000624", id="words in the other order"),
+        pytest.param("pbmc_10x_3tech_symphony", "MK", "CL:0000556", id="an abbreviation"),
+        pytest.param("pbmc3k_clustifyr", "Platelet", "CL:0000233", id="a platelet is no megakaryocyte"),
+    ],
+)
+def test_messy_labels_mean_what_the_labs_meant(evidence, dataset_id, label, term):
+    mapping = next(m for m in evidence.snapshot.mappings if (m.dataset_id, m.contributor_label) == (dataset_id, label))
+    assert (mapping.term, mapping.predicate.value) == (term, "skos:exactMatch")
+
+
+def test_platelet_and_megakaryocyte_meet_only_at_the_level_that_declares_it(evidence):
+    project = evidence.resolutions.project
+    both = np.array(["CL:0000233", "CL:0000556"])
+    assert list(project("mid", both)) == ["CL:0000233", "CL:0000556"]
+    assert list(project("mid_platelet_as_megakaryocyte", both)) == ["CL:0000556", "CL:0000556"]
+
+
+def test_the_gene_space_is_a_panel_and_every_score_says_so(evidence):
+    scored = [s for s in evidence.result.scores if s.value is not None and s.split != "all folds"]
+    assert scored
+    assert all(80 <= s.n_genes <= 120 for s in scored)
+    assert all(s.status is ScoreStatus.QUALIFIED and "panel" in s.reason for s in scored)
+    absent = {marker for space in evidence.result.gene_spaces for marker in space.absent_markers}
+    assert {"CD3D", "CD3E", "CD4", "CD8A", "CD8B", "CCR7"} <= absent
+
+
+def test_a_file_whose_labelled_cells_are_all_copies_is_refused_as_a_test_set(evidence):
+    rows = [s for s in evidence.result.scores if s.stratum == "dataset:kang18_harmony_stim_ctrl"]
+    assert rows
+    assert {s.status for s in rows} == {ScoreStatus.REFUSED}
+    assert all(s.value is None for s in rows)
+
+
+def test_the_sorted_file_is_refused_within_and_scored_when_held_out_whole(evidence):
+    claims = claims_table(evidence).set_index("where")
+    assert claims.loc["zheng17_sorted_mudan", "status"] == "REFUSED"
+    whole = [
+        s for s in evidence.result.scores
+        if s.split == "component=zheng17" and s.metric == "macro_f1" and s.resolution == "mid" and s.stratum == "all"
+    ]  # fmt: skip
+    assert all(s.value is not None for s in whole)
+    assert all("test batches equal labels" in " ".join((s.reason, *s.notes)) for s in whole)
+
+
+def test_labels_coarser_than_a_level_are_excluded_and_counted(evidence):
+    assert evidence.resolutions.level("mid").excluded == {"CL:0000576": "coarser than the level"}
+    support = evidence.result.support
+    coarse = support[(support["dataset_id"] == "zheng17_sorted_mudan") & (support["level"] == "mid")]
+    assert coarse.loc[coarse["reason"] == "coarser than the level", "n_cells"].sum() == 129
+
+
+def test_a_model_beats_its_floor_and_no_score_lacks_one(evidence):
+    rows = [
+        s for s in evidence.result.scores
+        if s.metric == "macro_f1" and s.stratum == "all" and s.resolution == "mid" and s.model.startswith("pca")
+        and s.split != "all folds"
+    ]  # fmt: skip
+    assert len(rows) == 6
+    assert all(s.floor is not None and s.value > s.floor for s in rows)
+
+
+def test_two_donors_are_printed_as_points_and_never_as_an_interval(evidence):
+    row = next(
+        s for s in evidence.result.scores
+        if (s.split, s.model, s.metric, s.resolution, s.stratum)
+        == ("component=kang18", "pca+logistic", "macro_f1", "mid", "all")
+    )  # fmt: skip
+    assert (row.low, row.high) == (None, None)
+    assert len(row.points) == row.n_donors == 2
+
+
+def test_the_report_ranks_no_model_and_stays_small(evidence, tmp_path):
+    publish_run(evidence, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "rank no model" in page
+    assert len(page.encode()) < 5_000_000
+    assert "http://" not in page
+    assert "https://" not in page
+    document = json.loads((tmp_path / "scores.json").read_bytes())
+    assert document["snapshot_id"] == evidence.snapshot.snapshot_id
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        pytest.param("pbmc4k_scdcc_anon", "E-GENES-01", ("gene", "name"), id="no gene names"),
+        pytest.param("liver_bcells_cxg", "E-COUNTS-01", ("raw counts", "log"), id="only normalized values"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_with_cause_place_and_remedy(real_files, tmp_path, name, code, words):
+    outcomes, _, revision = ingest_sources(tmp_path / "atlas", [real_files / f"{name}.h5ad"])
+    (outcome,) = outcomes
+    assert outcome.status == "refused"
+    finding = next(finding for finding in outcome.findings if finding.code == code)
+    assert all(word in finding.message.lower() for word in words)
+    assert finding.where
+    assert finding.remedy
+    assert revision == 0
+
+
+def test_a_folder_of_refused_files_only_ends_with_every_cause(real_files, tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in ("pbmc4k_scdcc_anon", "liver_bcells_cxg"):
+        shutil.copy(real_files / f"{name}.h5ad", folder)
+    with pytest.raises(RefusedError, match=r"(?s)None of 2 file.*E-COUNTS-01.*E-GENES-01"):
+        run_on_folder(folder, tmp_path / "out")
