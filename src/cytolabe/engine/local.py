@@ -1,0 +1,187 @@
+"""Independent tasks in processes on this machine.
+
+Results come back in the order of the tasks, whatever finished first, so that the number of workers never shows in a
+result. Workers are started by `spawn`: a fork copies the locks of threads that it does not copy, and zarr, BLAS and
+Arrow all hold threads. A task is therefore a module-level callable and one picklable argument: paths and digests,
+never matrices. With one worker nothing is started and tasks run here.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import TypeVar, cast
+
+from cytolabe.errors import UsageError
+
+__all__ = ["run_tasks"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_SHOWN = 200
+"""Characters of a task that an error shows."""
+
+_GRACE_SECONDS = 3.0
+"""Time that a worker has to remove what it staged."""
+
+_ENDED: list[int] = []
+"""Signals that asked this worker to end; always empty outside of workers."""
+
+
+def run_tasks(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    *,
+    n_workers: int = 1,
+    on_done: Callable[[int, int], None] | None = None,
+) -> list[R]:
+    """Apply `function` to every task and return the results in the order of the tasks.
+
+    Parameters
+    ----------
+    function
+        A callable that a fresh process can import by name, or a `functools.partial` of one.
+    tasks
+        One argument for each call.
+    n_workers
+        Processes to use, 1 or more; 1 runs everything in this process.
+    on_done
+        Called in this process after each finished task with (finished, total).
+
+    Raises
+    ------
+    UsageError
+        If `n_workers` is below 1, or several workers are asked for a callable that they cannot import.
+    Exception
+        What the first failing task raised, with a note that says which task it was. Tasks that had not started are
+        cancelled.
+    """
+    if n_workers < 1:
+        msg = f"n_workers is {n_workers}; at least one worker has to do the work."
+        raise UsageError(msg)
+    if n_workers == 1 or len(tasks) < 2:
+        return _run_here(function, tasks, on_done)
+    _require_importable(function)
+    return _run_in_processes(function, tasks, n_workers=min(n_workers, len(tasks)), on_done=on_done)
+
+
+def _run_here(function: Callable[[T], R], tasks: Sequence[T], on_done: Callable[[int, int], None] | None) -> list[R]:
+    results = []
+    for position, task in enumerate(tasks):
+        try:
+            results.append(function(task))
+        except Exception as error:
+            error.add_note(_which(position, tasks))
+            raise
+        if on_done is not None:
+            on_done(position + 1, len(tasks))
+    return results
+
+
+def _run_in_processes(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    *,
+    n_workers: int,
+    on_done: Callable[[int, int], None] | None,
+) -> list[R]:
+    others = set(multiprocessing.active_children())
+    executor = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_leave_quietly)
+    try:
+        futures = {executor.submit(_in_worker, function, task): position for position, task in enumerate(tasks)}
+        for finished, future in enumerate(as_completed(futures), start=1):
+            if future.exception() is not None:
+                _raise_first(futures, tasks)
+            if on_done is not None:
+                on_done(finished, len(tasks))
+    except BaseException:
+        workers = [process for process in multiprocessing.active_children() if process not in others]
+        executor.shutdown(wait=False, cancel_futures=True)
+        _end(workers)
+        raise
+    executor.shutdown(wait=True)
+    return [future.result() for future in futures]
+
+
+def _raise_first(futures: dict[Future[R], int], tasks: Sequence[T]) -> None:
+    """Raise the failure of the earliest task among those that failed by now."""
+    failed = [(position, future) for future, position in futures.items() if future.done() and future.exception()]
+    position, future = min(failed, key=lambda pair: pair[0])
+    error = future.exception()
+    if error is None:
+        return
+    if isinstance(error, BrokenProcessPool):
+        error.add_note(
+            "A worker process died: most often the machine ran out of memory (use fewer workers), else it could not "
+            "import what a task is made of (its own message is above). What was already published is whole."
+        )
+    else:
+        error.add_note(_which(position, tasks))
+    raise error
+
+
+def _which(position: int, tasks: Sequence[T]) -> str:
+    text = repr(tasks[position])
+    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return f"This was task {position + 1} of {len(tasks)}: {shown}"
+
+
+def _require_importable(function: object) -> None:
+    inner = function
+    while hasattr(inner, "func"):
+        inner = inner.func
+    name = getattr(inner, "__qualname__", "")
+    if "<lambda>" in name or "<locals>" in name:
+        msg = f"{name} cannot be imported by a worker process. Define it at the top of a module, or use one worker."
+        raise UsageError(msg)
+
+
+def _leave_quietly() -> None:
+    """Let Ctrl-C and termination unwind a worker: its staged directories are removed and it prints nothing."""
+    signal.signal(signal.SIGINT, _exit)
+    signal.signal(signal.SIGTERM, _exit)
+
+
+def _end(workers: Sequence[BaseProcess]) -> None:
+    """Ask workers to end, and kill those that do not within a grace time.
+
+    They are watched by their sentinels: the pool reaps them in a thread of its own, and two cannot reap one process.
+    """
+    for process in workers:
+        process.terminate()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    running = {process.sentinel: process for process in workers}
+    while running and (left := deadline - time.monotonic()) > 0:
+        for ended in connection.wait(list(running), timeout=left):
+            running.pop(cast("int", ended))
+    for process in running.values():
+        process.kill()
+    if running:
+        connection.wait(list(running), timeout=_GRACE_SECONDS)
+
+
+class _EndedError(SystemExit):
+    """Unwinds a worker that was asked to end."""
+
+
+def _exit(signum: int, _frame: FrameType | None) -> None:
+    _ENDED.append(signum)
+    raise _EndedError(128 + signum)
+
+
+def _in_worker(function: Callable[[T], R], task: T) -> R:
+    """Run one task, unless this worker was asked to end.
+
+    The pool takes whatever a task raises for its result, the end of the process included, and goes on with the next
+    task that is queued.
+    """
+    if _ENDED:
+        os._exit(128 + _ENDED[0])
+    return function(task)

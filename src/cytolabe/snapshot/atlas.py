@@ -1,0 +1,306 @@
+"""An atlas: data sets and interpretations that are revised, and snapshots that are not.
+
+Every change publishes the next revision; an `Atlas` looks at one revision, so a reader sees a whole state or the one
+before. `freeze` turns that state into a snapshot that is named by what it means. Two writers who change different
+things both succeed; of two who change the same thing, the second is told.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cytolabe.errors import ConflictError, RefusedError, UsageError
+from cytolabe.files import create_new
+from cytolabe.records import UNKNOWN, Finding, LabelMapping
+from cytolabe.snapshot.build import FACT_COLUMNS
+from cytolabe.snapshot.entries import DatasetEntry, read_entry
+from cytolabe.snapshot.frozen import Snapshot, snapshot_id_of
+from cytolabe.snapshot.layout import FORMAT, Layout
+from cytolabe.snapshot.overlays import (
+    PERSON_COLUMNS,
+    ontology_release_of,
+    read_mappings,
+    write_mappings,
+    write_persons,
+)
+from cytolabe.store.documents import read_sealed, sealed_bytes
+from cytolabe.store.manifest import (
+    Change,
+    Revision,
+    first_revision,
+    head_revision,
+    publish_change,
+    read_revisions,
+)
+from cytolabe.store.tables import read_table
+
+__all__ = ["LATEST", "Atlas", "Snapshot", "create_atlas", "open_atlas"]
+
+LATEST = "latest"
+"""The word for the snapshot that was frozen last; no tag may be called so."""
+
+
+def create_atlas(path: str | Path) -> "Atlas":
+    """Create an atlas in a directory, or open the one that is there.
+
+    Raises
+    ------
+    UsageError
+        If the directory holds other things.
+    """
+    layout = Layout(Path(path))
+    if not layout.marker.exists():
+        if layout.root.exists() and any(layout.root.iterdir()) and not layout.revisions.exists():
+            msg = f"{layout.root} is not empty and no atlas. Name a new directory."
+            raise UsageError(msg)
+        first_revision(layout.revisions)
+        # The marker comes last: a directory with it has a log.
+        create_new(layout.marker, sealed_bytes({"format": FORMAT}))
+    return open_atlas(path)
+
+
+def open_atlas(path: str | Path) -> "Atlas":
+    """Open an atlas at its head.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or it was written in a format that this version does not know.
+    IntegrityError
+        If its log was edited.
+    """
+    layout = Layout(Path(path))
+    if not layout.marker.exists():
+        msg = f"{layout.root} is no atlas: it has no {layout.marker.name}. `cytolabe ingest` makes one."
+        raise UsageError(msg)
+    found = read_sealed(layout.marker).get("format")
+    if found != FORMAT:
+        msg = f"{layout.root} has format {found}; this version of Cytolabe reads {FORMAT}."
+        raise UsageError(msg)
+    return Atlas(layout, head_revision(layout.revisions))
+
+
+class Atlas:
+    """An atlas at one revision. Get one with `open_atlas` or `create_atlas`; `refresh` moves it to the head."""
+
+    def __init__(self, layout: Layout, revision: Revision) -> None:
+        self._layout = layout
+        self._revision = revision
+
+    @property
+    def path(self) -> Path:
+        """The directory of the atlas."""
+        return self._layout.root
+
+    @property
+    def revision(self) -> int:
+        """Number of the revision that this object looks at."""
+        return self._revision.number
+
+    @property
+    def dataset_ids(self) -> tuple[str, ...]:
+        """The data sets in force, sorted."""
+        return tuple(sorted(self._revision.datasets))
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Tag -> snapshot id, sorted by tag."""
+        return dict(sorted(self._revision.tags.items()))
+
+    def refresh(self) -> "Atlas":
+        """Look at the head of the log, and return this atlas."""
+        self._revision = head_revision(self._layout.revisions)
+        return self
+
+    def history(self) -> tuple[Revision, ...]:
+        """Return all revisions, the first one first."""
+        return read_revisions(self._layout.revisions)
+
+    def entry(self, dataset_id: str) -> DatasetEntry:
+        """Return the entry of a data set.
+
+        Raises
+        ------
+        UsageError
+            If the atlas has no such data set.
+        """
+        if dataset_id not in self._revision.datasets:
+            msg = f"{dataset_id!r} is no data set of this atlas; it has {', '.join(self.dataset_ids) or 'none'}."
+            raise UsageError(msg)
+        return read_entry(self._layout, self._revision.datasets[dataset_id])
+
+    def findings(self, dataset_id: str) -> tuple[Finding, ...]:
+        """Return what the checks found when a data set was ingested."""
+        return self.entry(dataset_id).findings
+
+    def cells(self) -> pd.DataFrame:
+        """Return the facts of all cells (`build.FACT_COLUMNS`) by data set id and row, without interpretations."""
+        parts = [read_table(self._layout.tables, self.entry(name).tables["cells"]) for name in self.dataset_ids]
+        if not parts:
+            return pd.DataFrame({column: pd.Series([], dtype=object) for column in FACT_COLUMNS})
+        return pd.concat(parts, ignore_index=True)
+
+    def contributed(self, dataset_id: str) -> pd.DataFrame:
+        """Return the contributor's own columns of a data set, verbatim."""
+        return read_table(self._layout.tables, self.entry(dataset_id).tables["contributed"])
+
+    def mappings(self) -> tuple[LabelMapping, ...]:
+        """Return the label mappings in force, by data set and label."""
+        if "mappings" not in self._revision.overlays:
+            return ()
+        return read_mappings(self._layout.overlay("mappings"), self._revision.overlays["mappings"])
+
+    def persons(self) -> pd.DataFrame:
+        """Return the persons in force, by data set and donor."""
+        if "persons" not in self._revision.overlays:
+            return pd.DataFrame({column: pd.Series([], dtype=object) for column in PERSON_COLUMNS})
+        return read_table(self._layout.overlay("persons"), self._revision.overlays["persons"])
+
+    def publish(self, entries: Sequence[DatasetEntry], *, author: str = "", message: str = "") -> Revision:
+        """Put data sets in force and return the revision; its `changes` say what became of each.
+
+        Equal content under the same id is `unchanged`, other content `replaced`; where everything is unchanged,
+        nothing is published and the revision in force is returned with these words.
+
+        Raises
+        ------
+        UsageError
+            If two entries have one data set id.
+        RefusedError
+            If the atlas would hold more than one organism.
+        ConflictError
+            If somebody else changed one of these data sets in the meantime.
+        """
+        ids = sorted(entry.dataset_id for entry in entries)
+        doubled = sorted({name for name in ids if ids.count(name) > 1})
+        if doubled:
+            msg = f"{len(doubled)} data set id(s) name two sources: {', '.join(doubled[:5])}. Rename one with --id."
+            raise UsageError(msg)
+        self._require_one_organism(entries)
+        now = self._revision.datasets
+        new = {entry.dataset_id: entry.digest for entry in entries if now.get(entry.dataset_id) != entry.digest}
+        unchanged = tuple(f"datasets/{name}" for name in ids if name not in new)
+        return self._publish(Change(datasets=new, unchanged=unchanged), author=author, message=message)
+
+    def put_mappings(self, mappings: Sequence[LabelMapping], *, author: str = "", message: str = "") -> Revision:
+        """Put label mappings in force in place of those before.
+
+        Raises
+        ------
+        UnresolvedLabelError
+            If a label is mapped twice or a mapping is malformed.
+        ConflictError
+            If somebody else changed the mappings in the meantime.
+        """
+        table = write_mappings(mappings, self._layout.overlay("mappings"))
+        return self._publish(Change(overlays={"mappings": table}), author=author, message=message)
+
+    def put_persons(self, persons: pd.DataFrame, *, author: str = "", message: str = "") -> Revision:
+        """Put resolved persons in force in place of those before.
+
+        Raises
+        ------
+        UsageError
+            If a donor has two persons, or columns are missing.
+        ConflictError
+            If somebody else changed the persons in the meantime.
+        """
+        table = write_persons(persons, self._layout.overlay("persons"))
+        return self._publish(Change(overlays={"persons": table}), author=author, message=message)
+
+    def freeze(self, tag: str = "", *, author: str = "", message: str = "") -> Snapshot:
+        """Freeze the state of this atlas into a snapshot; a tag may name it. Freezing an equal state changes nothing.
+
+        Raises
+        ------
+        RefusedError
+            If the data sets are aligned to several gene references.
+        UsageError
+            If the tag is a reserved word.
+        ConflictError
+            If the tag names another snapshot.
+        """
+        if tag == LATEST or tag.startswith("sha256:"):
+            msg = f"{tag!r} cannot be a tag: it already means something. Choose another word."
+            raise UsageError(msg)
+        document = self._snapshot_document()
+        snapshot_id = snapshot_id_of(document["body"])  # type: ignore[arg-type]
+        if self._revision.tags.get(tag, snapshot_id) != snapshot_id:
+            msg = f"tag {tag!r} names snapshot {self._revision.tags[tag][:19]}. A tag is never moved; choose another."
+            raise ConflictError(msg)
+        # The same snapshot may be there over other physical files: what its id covers is equal.
+        with contextlib.suppress(ConflictError):
+            create_new(self._layout.document(self._layout.snapshots, snapshot_id), sealed_bytes(document))
+        tags = {tag: snapshot_id} if tag else {}
+        self._publish(Change(tags=tags, frozen=snapshot_id), author=author, message=message or "frozen")
+        return Snapshot(self._layout, snapshot_id)
+
+    def snapshots(self) -> tuple[str, ...]:
+        """Return the ids of all frozen snapshots in the order in which they were frozen first."""
+        return tuple(dict.fromkeys(revision.frozen for revision in self.history() if revision.frozen))
+
+    def snapshot(self, tag_or_id: str = LATEST) -> Snapshot:
+        """Open a snapshot by tag, by id (12 or more digits of it are enough), or the one that was frozen last.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that name.
+        """
+        if tag_or_id == LATEST and self._revision.frozen:
+            return Snapshot(self._layout, self._revision.frozen)
+        if tag_or_id in self._revision.tags:
+            return Snapshot(self._layout, self._revision.tags[tag_or_id])
+        digits = tag_or_id.removeprefix("sha256:")
+        known = [name for name in self.snapshots() if len(digits) >= 12 and name.startswith(f"sha256:{digits}")]
+        if len(known) != 1:
+            tags = ", ".join(self.tags) or "none"
+            msg = f"{tag_or_id!r} is no snapshot of {self.path.name}. Tags: {tags}. `cytolabe snapshot` freezes one."
+            raise UsageError(msg)
+        return Snapshot(self._layout, known[0])
+
+    def _publish(self, change: Change, *, author: str, message: str) -> Revision:
+        current = self._revision
+        is_news = any(
+            getattr(current, kind).get(target) != value
+            for kind in ("datasets", "overlays", "tags")
+            for target, value in getattr(change, kind).items()
+        ) or (change.frozen and change.frozen != current.frozen)
+        if not is_news:
+            # Nothing to write: the words are about this call, the revision is the one in force.
+            return current.with_changes(dict.fromkeys(change.unchanged, "unchanged"))
+        self._revision = publish_change(self._layout.revisions, change, base=current, author=author, message=message)
+        return self._revision
+
+    def _require_one_organism(self, entries: Sequence[DatasetEntry]) -> None:
+        replaced = {entry.dataset_id for entry in entries}
+        kept = [self.entry(name) for name in self.dataset_ids if name not in replaced]
+        organisms = sorted({entry.record.organism for entry in (*kept, *entries)} - {UNKNOWN, ""})
+        if len(organisms) > 1:
+            msg = (
+                f"the atlas would hold {len(organisms)} organisms: {', '.join(organisms)}. "
+                "Their genes are not the same genes (rule R3). Make one atlas for each."
+            )
+            raise RefusedError(msg)
+
+    def _snapshot_document(self) -> dict[str, object]:
+        entries = [self.entry(name) for name in self.dataset_ids]
+        references = sorted({entry.gene_reference for entry in entries})
+        if len(references) > 1:
+            msg = (
+                f"the data sets are aligned to {len(references)} gene references: {', '.join(references)}. "
+                "One gene would have two names. Ingest them again with one reference."
+            )
+            raise RefusedError(msg)
+        overlays = dict(sorted(self._revision.overlays.items()))
+        body = {
+            "kind": "cytolabe/snapshot/1",
+            "datasets": {entry.dataset_id: entry.logical() for entry in entries},
+            "overlays": {name: table.digest for name, table in overlays.items()},
+            "gene_reference": references[0] if references else UNKNOWN,
+            "ontology_release": ontology_release_of(self.mappings()),
+        }
+        datasets = {entry.dataset_id: entry.digest for entry in entries}
+        return {"body": body, "datasets": datasets, "overlays": overlays}

@@ -1,0 +1,202 @@
+"""One data set into the atlas: facts in, content-addressed objects out, nothing changed that others see.
+
+`write_dataset` may run in a worker process, twice, or be interrupted: it writes objects that are named by what they
+mean, and a data set is in the atlas only when `Atlas.publish` names its entry in a revision. Blocks are streamed; the
+counts of each cell are added up on the way and must be those that the cell table speaks of.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cytolabe.errors import IntegrityError, UsageError
+from cytolabe.provenance import digest_of
+from cytolabe.records import Block, DatasetRecord, FeatureAlignment, Finding
+from cytolabe.snapshot.entries import DatasetEntry, EntryParts, write_entry
+from cytolabe.snapshot.layout import Layout
+from cytolabe.snapshot.view import CELL_COLUMNS
+from cytolabe.store.counts_digest import feature_order
+from cytolabe.store.partitions import write_partitions
+from cytolabe.store.tables import TableEntry, write_table
+
+__all__ = ["FACT_COLUMNS", "OVERLAY_COLUMNS", "DatasetContent", "write_dataset"]
+
+OVERLAY_COLUMNS = (
+    "person_id", "person_state", "cell_type_ontology_term_id", "cell_type", "mapping_decision", "mapping_confidence",
+)  # fmt: skip
+"""Columns of the cell table that are interpretations: they are joined when a snapshot is read."""
+
+INTEGER_COLUMNS = ("row", "n_counts", "n_genes")
+FACT_COLUMNS = (*(column for column in CELL_COLUMNS if column not in OVERLAY_COLUMNS), "claimed_term")
+"""Columns of `DatasetContent.cells`; `claimed_term` is the term that the contributor claims, or empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetContent:
+    """Everything that one data set brings into an atlas.
+
+    `blocks` streams the counts in source order, each block in the order of `features`; `cells` (`FACT_COLUMNS`) and
+    `contributed` (contributor columns verbatim) have one row per cell in the same order.
+    """
+
+    record: DatasetRecord
+    features: Sequence[str]
+    blocks: Iterable[Block] | Callable[[], Iterable[Block]]
+    cells: pd.DataFrame
+    contributed: pd.DataFrame
+    alignment: FeatureAlignment
+    findings: tuple[Finding, ...] = field(default=())
+
+
+def write_dataset(atlas: Path, *, content: DatasetContent) -> DatasetEntry:
+    """Write the objects of one data set and return its entry; nothing refers to them before it is published.
+
+    Raises
+    ------
+    UsageError
+        If tables, features and alignment do not belong to the same cells and features.
+    IntegrityError
+        If the counts that stream by are not those that the cell table was made from.
+    """
+    layout = Layout(Path(atlas))
+    record = content.record
+    cells = _checked_cells(content)
+    _check_features(content)
+    if len(content.contributed) != len(cells):
+        msg = f"{record.dataset_id}: {len(content.contributed)} rows of contributor columns for {len(cells)} cells."
+        raise UsageError(msg)
+    blocks = content.blocks() if callable(content.blocks) else content.blocks
+    partitions = write_partitions(
+        layout.partitions,
+        _compared(blocks, cells=cells, dataset_id=record.dataset_id),
+        dataset_id=record.dataset_id,
+        features=content.features,
+    )
+    tables = {
+        "cells": write_table(cells, layout.tables),
+        "contributed": write_table(content.contributed, layout.tables),
+        "alignment": _write_alignment(content.alignment, layout),
+    }
+    parts = EntryParts(
+        record=record,
+        partitions=partitions,
+        tables=tables,
+        gene_reference=content.alignment.gene_reference,
+        alignment_digest=alignment_digest(content.alignment),
+        findings=content.findings,
+    )
+    return write_entry(layout, parts)
+
+
+def alignment_digest(alignment: FeatureAlignment) -> str:
+    """Return the digest of what an alignment says: which feature is which gene of which reference."""
+    order = feature_order(alignment.features)
+    pairs = [[alignment.features[position], alignment.gene_ids[position]] for position in order]
+    return digest_of({"gene_reference": alignment.gene_reference, "genes": pairs})
+
+
+def _write_alignment(alignment: FeatureAlignment, layout: Layout) -> TableEntry:
+    """Write the alignment in the order in which partitions keep the features."""
+    frame = pd.DataFrame(
+        {
+            "feature": list(alignment.features),
+            "gene_id": list(alignment.gene_ids),
+            "status": list(alignment.status),
+            "count_fraction": list(alignment.count_fraction),
+        }
+    )
+    return write_table(frame.iloc[feature_order(alignment.features)], layout.overlay("genes"))
+
+
+def _checked_cells(content: DatasetContent) -> pd.DataFrame:
+    """Return the cell table in canonical columns and types, after it was seen to be complete."""
+    where = f"cells of {content.record.dataset_id}"
+    missing = sorted(set(FACT_COLUMNS) - set(content.cells.columns))
+    unknown = sorted(set(content.cells.columns) - set(FACT_COLUMNS))
+    if missing or unknown:
+        msg = f"{where}: columns missing: {missing or 'none'}; columns that do not belong here: {unknown or 'none'}."
+        raise UsageError(msg)
+    cells = content.cells[list(FACT_COLUMNS)].reset_index(drop=True)
+    for column in FACT_COLUMNS:
+        cells[column] = _typed(cells[column], where=f"{where}, column {column}")
+    _check_keys(cells, where=where, dataset_id=content.record.dataset_id)
+    if len(cells) != content.record.n_cells:
+        msg = f"{where}: {len(cells)} rows where the record says {content.record.n_cells} cells."
+        raise UsageError(msg)
+    return cells
+
+
+def _typed(values: pd.Series, *, where: str) -> pd.Series:
+    if values.name in INTEGER_COLUMNS:
+        if not pd.api.types.is_integer_dtype(values.dtype):
+            msg = f"{where} must hold integers, not {values.dtype}."
+            raise UsageError(msg)
+        return values.astype(np.int64)
+    texts = values.astype(object)
+    wrong = [position for position, value in enumerate(texts) if not isinstance(value, str)]
+    if wrong:
+        msg = f"{where}: {len(wrong)} of {len(texts)} values are no text, first at row {wrong[0]}. Write 'unknown'."
+        raise UsageError(msg)
+    return texts
+
+
+def _check_keys(cells: pd.DataFrame, *, where: str, dataset_id: str) -> None:
+    if not (cells["dataset_id"] == dataset_id).all():
+        msg = f"{where}: the column dataset_id names other data sets."
+        raise UsageError(msg)
+    if not np.array_equal(cells["row"].to_numpy(), np.arange(len(cells))):
+        msg = f"{where}: the column row must be 0, 1, 2 ... in the order of the source."
+        raise UsageError(msg)
+    doubled = cells["cell_id"][cells["cell_id"].duplicated()]
+    if len(doubled):
+        examples = ", ".join(doubled.iloc[:5])
+        msg = (
+            f"{where}: {len(doubled)} cell id(s) occur more than once: {examples}. "
+            "A prediction could not be matched to its cell. Make the names unique in the source."
+        )
+        raise UsageError(msg)
+
+
+def _check_features(content: DatasetContent) -> None:
+    where = content.record.dataset_id
+    if tuple(content.features) != tuple(content.alignment.features):
+        msg = f"{where}: the alignment is of other features, or of the same in another order."
+        raise UsageError(msg)
+    lengths = {len(getattr(content.alignment, name)) for name in ("features", "gene_ids", "status", "count_fraction")}
+    if lengths != {len(content.features)} or content.record.n_features != len(content.features):
+        msg = f"{where}: record, features and alignment disagree on the number of features."
+        raise UsageError(msg)
+
+
+def _compared(blocks: Iterable[Block], *, cells: pd.DataFrame, dataset_id: str) -> Iterator[Block]:
+    """Pass the blocks on after their names and totals were found to be those of the cell table."""
+    names = cells["cell_id"].str.slice(len(dataset_id) + 1).to_numpy()
+    prefix_holds = cells["cell_id"].str.startswith(f"{dataset_id}:").all()
+    n_seen = 0
+    for block in blocks:
+        rows = slice(block.start, block.start + len(block.cell_names))
+        part = cells.iloc[rows]
+        # 64-bit sums: a narrow count type would wrap around.
+        totals = np.asarray(block.counts.sum(axis=1, dtype=np.float64)).ravel()
+        found = np.asarray(block.counts.astype(bool).sum(axis=1)).ravel()
+        is_same = (
+            prefix_holds
+            and tuple(names[rows]) == block.cell_names
+            and np.array_equal(totals, part["n_counts"].to_numpy())
+            and np.array_equal(found, part["n_genes"].to_numpy())
+        )
+        if not is_same:
+            msg = (
+                f"{dataset_id}, rows {rows.start}-{rows.stop - 1}: names or totals of the cells differ from the cell "
+                "table. The source changed between the two passes, or the table was made from another matrix; "
+                "ingest again."
+            )
+            raise IntegrityError(msg)
+        n_seen += len(block.cell_names)
+        yield block
+    if n_seen != len(cells):
+        msg = f"{dataset_id}: {n_seen} cells streamed where the cell table has {len(cells)}; ingest again."
+        raise IntegrityError(msg)

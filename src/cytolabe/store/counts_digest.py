@@ -1,0 +1,88 @@
+"""The logical digest of raw counts: what the cells hold, however they are stored.
+
+A record of a cell is its name and its (feature, count) pairs in the order of the features; records of 4,096 cells in
+source order make one SHA-256, and the digest is the SHA-256 of the canonical JSON of these, the digest of the feature
+list and the number of cells. A feature stands in a pair as its position in the ordered list that is digested beside
+it. No dtype, codec, chunk, block size, order of the columns in memory or thread count enters.
+
+Features are ordered by unversioned id, then by the verbatim name, then by their place in the source, which tells
+features of the same name apart.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from cytolabe.provenance import digest_of
+
+__all__ = ["RANGE_CELLS", "CountsDigest", "feature_order", "features_digest", "unversioned"]
+
+RANGE_CELLS = 4096
+"""Cells under one leaf. Part of the definition: another number is another digest."""
+
+_VERSIONED_ID = re.compile(r"(ENS[A-Z]*[GTP]\d{11})\.\d+(_PAR_Y)?")
+_PAIR = np.dtype([("feature", "<u4"), ("count", "<u8")])
+
+
+def unversioned(feature: str) -> str:
+    """Return an Ensembl id without its version; every other name as it is, `RP11-206L10.2` included."""
+    match = _VERSIONED_ID.fullmatch(feature)
+    return feature if match is None else match.group(1) + (match.group(2) or "")
+
+
+def feature_order(features: Sequence[str]) -> np.ndarray:
+    """Return the source positions of the features in the order in which a partition keeps them."""
+    keys = [(unversioned(name), name, position) for position, name in enumerate(features)]
+    return np.array([key[2] for key in sorted(keys)], dtype=np.int64)
+
+
+def features_digest(ordered: Sequence[str]) -> str:
+    """Return the digest of a feature list in the order of `feature_order`."""
+    return digest_of(list(ordered))
+
+
+class CountsDigest:
+    """Builds the digest while cells stream by in source order; keeps one running hash and one leaf per range."""
+
+    def __init__(self, *, features_digest: str) -> None:
+        self._features_digest = features_digest
+        self._leaves: list[str] = []
+        self._running = hashlib.sha256()
+        self._n_cells = 0
+
+    def append(self, cell_names: Sequence[str], counts: csr_matrix) -> None:
+        """Add cells: `counts` has sorted indices in partition order, no zeros, and unsigned or signed integers."""
+        pairs = np.empty(counts.nnz, dtype=_PAIR)
+        pairs["feature"] = counts.indices
+        pairs["count"] = counts.data
+        content = memoryview(pairs.tobytes())
+        starts = (np.asarray(counts.indptr, dtype=np.int64) * _PAIR.itemsize).tolist()
+        for row, name in enumerate(cell_names):
+            encoded = name.encode()
+            length = starts[row + 1] - starts[row]
+            self._running.update(len(encoded).to_bytes(8, "little") + encoded + length.to_bytes(8, "little"))
+            self._running.update(content[starts[row] : starts[row + 1]])
+            self._n_cells += 1
+            if self._n_cells % RANGE_CELLS == 0:
+                self._close_range()
+
+    def finish(self) -> str:
+        """Return `sha256:` and 64 digits over everything that was appended."""
+        if self._n_cells % RANGE_CELLS:
+            self._close_range()
+        return digest_of(
+            {
+                "kind": "cytolabe/counts/1",
+                "features": self._features_digest,
+                "n_cells": self._n_cells,
+                "range_cells": RANGE_CELLS,
+                "ranges": self._leaves,
+            }
+        )
+
+    def _close_range(self) -> None:
+        self._leaves.append(self._running.hexdigest())
+        self._running = hashlib.sha256()

@@ -1,0 +1,175 @@
+"""Tables as Parquet files that are named by their rows.
+
+The digest of a table is over its column names, logical types and values in row order, whatever Parquet makes of
+them; the SHA-256 beside it is over the bytes of the file. Five logical types exist: string, int64, uint64 (only
+where int64 is too small), double and bool, each with nulls; categories are stored as the words they stand for. A
+column of mixed types is refused: it would come back as something else.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cytolabe.errors import IntegrityError, UsageError
+from cytolabe.files import read_verified, replace_file
+from cytolabe.provenance import digest_of
+
+__all__ = ["TableEntry", "read_table", "table_digest", "write_parquet", "write_table"]
+
+SCHEMA = "cytolabe/table/1"
+_ROW_GROUP = 1 << 17
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableEntry:
+    """What names a table (`digest`, over its rows), and its file with the SHA-256 of its bytes."""
+
+    digest: str
+    file: str
+    sha256: str
+    n_rows: int
+
+
+def write_table(frame: pd.DataFrame, directory: Path) -> TableEntry:
+    """Write a table under the digest of its rows; the index is not part of a table. An equal table is kept.
+
+    Raises
+    ------
+    UsageError
+        If a column has mixed or unknown types, or two columns have one name.
+    """
+    table = _arrow_table(frame)
+    digest = table_digest(table)
+    path = directory / f"{digest.removeprefix('sha256:')}.parquet"
+    if path.exists() and _is_table(path, digest):
+        content = path.read_bytes()
+    else:
+        content = _parquet_bytes(table)
+        # A damaged file of this name is replaced: what the name stands for is at hand again.
+        replace_file(path, content)
+    return TableEntry(digest=digest, file=path.name, sha256=hashlib.sha256(content).hexdigest(), n_rows=table.num_rows)
+
+
+def read_table(directory: Path, entry: TableEntry) -> pd.DataFrame:
+    """Read a table after its bytes and its rows matched what names them.
+
+    Raises
+    ------
+    IntegrityError
+        If the file is missing or was changed.
+    """
+    content = read_verified(directory / entry.file, entry.sha256)
+    try:
+        table = pq.read_table(io.BytesIO(content))
+        found = table_digest(table)
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{entry.file} is no table of Cytolabe: {error}"
+        raise IntegrityError(msg) from error
+    if found != entry.digest:
+        msg = f"{entry.file} holds rows of digest {found[7:19]}, not {entry.digest[7:19]}: the table was rewritten."
+        raise IntegrityError(msg)
+    return _frame(table)
+
+
+def table_digest(table: pa.Table) -> str:
+    """Return the digest of a table's columns in their order."""
+    columns = [
+        [name, str(column.type), _column_digest(column)]
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return digest_of({"schema": SCHEMA, "n_rows": table.num_rows, "columns": columns})
+
+
+def _arrow_table(frame: pd.DataFrame) -> pa.Table:
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) != len(names):
+        msg = f"a table has columns of the same name: {', '.join(sorted({n for n in names if names.count(n) > 1}))}."
+        raise UsageError(msg)
+    columns = [_arrow_column(str(name), frame[name]) for name in frame.columns]
+    metadata = {"cytolabe.schema": SCHEMA}
+    return pa.table(columns, schema=pa.schema(list(zip(names, (c.type for c in columns), strict=True)), metadata))
+
+
+def _arrow_column(name: str, series: pd.Series) -> pa.Array:
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = series.astype(object)
+    try:
+        column = pa.array(series, from_pandas=True)
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        return column.cast(_logical_type(column.type))
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        msg = (
+            f"column {name!r} has values that fit no single type ({error}). Stored as one of them, the others "
+            "would come back changed. Make them all text, or all numbers, in the source."
+        )
+        raise UsageError(msg) from None
+
+
+def _logical_type(found: pa.DataType) -> pa.DataType:
+    if pa.types.is_null(found) or pa.types.is_string(found) or pa.types.is_large_string(found):
+        return pa.string()
+    if pa.types.is_boolean(found):
+        return pa.bool_()
+    if pa.types.is_floating(found):
+        return pa.float64()
+    if pa.types.is_uint64(found):
+        return pa.uint64()
+    if pa.types.is_integer(found):
+        return pa.int64()
+    msg = f"{found} is none of string, integer, float, bool"
+    raise TypeError(msg)
+
+
+def _column_digest(column: pa.ChunkedArray) -> str:
+    """Hash nulls, then values: strings as lengths and UTF-8, numbers as 8 little-endian bytes, a null as zero."""
+    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    digest = hashlib.sha256(np.asarray(array.is_null()).astype("u1").tobytes())
+    if pa.types.is_string(array.type):
+        filled = array.fill_null("")
+        lengths = np.asarray(pc.binary_length(filled)).astype("<u8")
+        digest.update(lengths.tobytes())
+        # Arrow keeps the text of all rows in one buffer behind the offsets.
+        text = filled.buffers()[2]
+        offsets = np.frombuffer(filled.buffers()[1], dtype=np.int32) if len(filled) else np.zeros(1, np.int32)
+        first = int(offsets[filled.offset])
+        digest.update(memoryview(text)[first : first + int(lengths.sum())] if text is not None else b"")
+    elif pa.types.is_boolean(array.type):
+        digest.update(np.asarray(array.fill_null(pa.scalar(False))).astype("u1").tobytes())  # noqa: FBT003
+    else:
+        kind = {pa.float64(): "<f8", pa.int64(): "<i8", pa.uint64(): "<u8"}[array.type]
+        # Adding zero turns the negative zero into the one zero.
+        digest.update((np.asarray(array.fill_null(0)) + 0).astype(kind).tobytes())
+    return digest.hexdigest()
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+    return frame
+
+
+def _is_table(path: Path, digest: str) -> bool:
+    try:
+        return table_digest(pq.read_table(path)) == digest
+    except (pa.ArrowException, OSError, KeyError):
+        return False
+
+
+def write_parquet(table: pa.Table | pd.DataFrame, path: Path) -> None:
+    """Write a table of results under a name of its own, all or nothing; the index is not part of it."""
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    replace_file(path, _parquet_bytes(table))
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", compression_level=3, row_group_size=_ROW_GROUP)
+    return sink.getvalue()
