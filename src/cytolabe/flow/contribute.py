@@ -118,7 +118,7 @@ def contribute(
     changes = atlas.publish(entries, message=f"ingest {named}").changes
     return tuple(
         dataclasses.replace(outcome, status="unchanged")
-        if outcome.entry is not None and changes.get(outcome.dataset_id) == "unchanged"
+        if outcome.entry is not None and changes.get(f"datasets/{outcome.dataset_id}") == "unchanged"
         else outcome
         for outcome in outcomes
     )

@@ -15,8 +15,8 @@ from cytolabe.records import Artifact
 __all__ = ["artifact_of", "code_identity", "environment_identity"]
 
 _LIBRARIES = (
-    "anndata", "cellxgene-ontology-guide", "duckdb", "h5py", "harmonypy", "numba", "numcodecs", "numpy", "pandas",
-    "pyarrow", "rapidfuzz", "scikit-learn", "scipy", "scvi-tools", "torch", "zarr",
+    "anndata", "cellxgene-ontology-guide", "h5py", "harmonypy", "numcodecs", "numpy", "pandas",
+    "pyarrow", "scikit-learn", "scipy", "scvi-tools", "torch", "zarr",
 )  # fmt: skip
 
 

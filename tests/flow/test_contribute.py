@@ -1,0 +1,103 @@
+"""A contribution goes in once, whole, and the same whoever reads it."""
+
+import shutil
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+
+from cytolabe.flow.sources import ingest_sources, validate_paths
+from cytolabe.genes.reference import load_reference
+from cytolabe.snapshot.atlas import open_atlas
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def contribution(tmp_path_factory):
+    """Return a small file as a lab would write it."""
+    rng = np.random.default_rng(5)
+    genes = sorted(load_reference().protein_coding)[:900]
+    counts = csr_matrix(rng.negative_binomial(0.4, 0.08, size=(80, 900)).astype(np.float32))
+    labels = np.array(["B cells", "NK", "CD14+ Mono", "CD4 T"])[np.arange(80) % 4]
+    table = pd.DataFrame({"cell_type": labels, "donor_id": np.array(["d1", "d2"])[np.arange(80) // 40]})
+    table.index = [f"cell{i}" for i in range(80)]
+    data = anndata.AnnData(X=counts, obs=table, var=pd.DataFrame(index=genes))
+    path = tmp_path_factory.mktemp("lab") / "lab.h5ad"
+    data.write_h5ad(path)
+    return path
+
+
+def test_the_same_file_again_is_unchanged_and_makes_no_revision(contribution, tmp_path):
+    (first,), _, revision = ingest_sources(tmp_path / "atlas", [contribution])
+    (second,), _, again = ingest_sources(tmp_path / "atlas", [contribution])
+    assert (first.status, second.status) == ("accepted", "unchanged")
+    assert again == revision
+
+
+def test_the_same_id_with_other_counts_replaces_the_data_set(contribution, tmp_path):
+    ingest_sources(tmp_path / "atlas", [contribution])
+    before = open_atlas(tmp_path / "atlas").freeze().snapshot_id
+    data = anndata.read_h5ad(contribution)
+    data.X[0, data.X[0].indices[0]] += 1
+    changed = tmp_path / "lab.h5ad"
+    data.write_h5ad(changed)
+    (outcome,), _, _ = ingest_sources(tmp_path / "atlas", [changed])
+    atlas = open_atlas(tmp_path / "atlas")
+    assert outcome.status == "accepted"
+    assert atlas.dataset_ids == ("lab",)
+    assert atlas.freeze().snapshot_id != before
+
+
+def test_counts_come_back_as_the_lab_delivered_them(contribution, tmp_path):
+    ingest_sources(tmp_path / "atlas", [contribution])
+    snapshot = open_atlas(tmp_path / "atlas").freeze()
+    delivered = anndata.read_h5ad(contribution)
+    genes = list(delivered.var_names[::7])
+    stored = snapshot.counts(np.arange(80), genes)
+    assert (stored != csr_matrix(delivered[:, genes].X)).nnz == 0
+
+
+def test_a_refused_file_leaves_the_atlas_as_it_was(contribution, tmp_path):
+    data = anndata.read_h5ad(contribution)
+    data.X.data = np.log1p(data.X.data)
+    data.write_h5ad(tmp_path / "logged.h5ad")
+    outcomes, _, revision = ingest_sources(tmp_path / "atlas", [tmp_path / "logged.h5ad"])
+    assert [outcome.status for outcome in outcomes] == ["refused"]
+    assert revision == 0
+    assert "E-COUNTS-01" in {finding.code for finding in outcomes[0].findings}
+
+
+def test_the_manifest_of_the_folder_decides_over_what_would_be_inferred(contribution, tmp_path):
+    shutil.copy(contribution, tmp_path / "lab.h5ad")
+    (tmp_path / "manifest.toml").write_text(
+        'study = "ours"\nkit = "10x 3\' v3"\n[[dataset]]\nfile = "lab.h5ad"\nid = "renamed"\n'
+    )
+    (outcome,), _, _ = ingest_sources(tmp_path / "atlas", [tmp_path])
+    record = open_atlas(tmp_path / "atlas").freeze().datasets["renamed"]
+    assert outcome.dataset_id == "renamed"
+    assert record.study == "ours"
+    assert record.provenance["kit"] == "declared"
+    assert record.provenance["reads"] == "unknown"
+    assert record.columns["label"] == "cell_type"
+
+
+def test_validation_of_a_file_and_of_the_atlas_it_went_into_agree(contribution, tmp_path):
+    ingest_sources(tmp_path / "atlas", [contribution])
+    (of_file,) = validate_paths([contribution])
+    (of_atlas,) = validate_paths([tmp_path / "atlas"])
+    assert of_file.valid
+    assert of_file.findings == of_atlas.findings
+
+
+def test_the_snapshot_id_does_not_depend_on_compression_order_or_dtype(contribution, tmp_path):
+    data = anndata.read_h5ad(contribution)
+    data.X = csr_matrix(data.X, dtype=np.int64)
+    data.write_h5ad(tmp_path / "lab.h5ad", compression="gzip")
+    ids = set()
+    for name, path in (("a", contribution), ("b", tmp_path / "lab.h5ad")):
+        ingest_sources(tmp_path / name, [path])
+        ids.add(open_atlas(tmp_path / name).freeze().snapshot_id)
+    assert len(ids) == 1
