@@ -101,3 +101,26 @@ def test_the_snapshot_id_does_not_depend_on_compression_order_or_dtype(contribut
         ingest_sources(tmp_path / name, [path])
         ids.add(open_atlas(tmp_path / name).freeze().snapshot_id)
     assert len(ids) == 1
+
+
+def test_one_atlas_has_one_organism_and_the_other_files_are_refused_by_name(contribution, tmp_path):
+    rng = np.random.default_rng(6)
+    genes = sorted(load_reference("Mus musculus").protein_coding)[:900]
+    counts = csr_matrix(rng.negative_binomial(0.4, 0.08, size=(30, 900)).astype(np.float32))
+    anndata.AnnData(X=counts, var=pd.DataFrame(index=genes)).write_h5ad(tmp_path / "mouse.h5ad")
+    outcomes, _, _ = ingest_sources(tmp_path / "atlas", [tmp_path / "mouse.h5ad", contribution])
+    assert {outcome.dataset_id: outcome.status for outcome in outcomes} == {"lab": "accepted", "mouse": "refused"}
+    finding = outcomes[1].findings[-1]
+    assert finding.code == "E-ORGANISM-04"
+    assert "Mus musculus" in finding.message
+    assert open_atlas(tmp_path / "atlas").dataset_ids == ("lab",)
+
+
+@pytest.mark.parametrize("spelling", ["human", "NCBITaxon:9606", "homo sapiens"])
+def test_an_organism_has_one_name_however_it_is_spelled(contribution, tmp_path, spelling):
+    data = anndata.read_h5ad(contribution)
+    data.obs["organism"] = spelling
+    data.write_h5ad(tmp_path / "lab.h5ad")
+    (outcome,), _, _ = ingest_sources(tmp_path / "atlas", [tmp_path / "lab.h5ad"])
+    assert outcome.status == "accepted"
+    assert set(open_atlas(tmp_path / "atlas").freeze().cells["organism"]) == {"Homo sapiens"}

@@ -7,6 +7,7 @@ contributor goes round once.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from cytolabe.errors import RefusedError, UnreadableInputError
 from cytolabe.files import sha256_of_file
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.genes.alignment import align_features
-from cytolabe.genes.organisms import guess_organism
+from cytolabe.genes.organisms import canonical_organism, guess_organism
 from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.ingest.columns import ColumnRoles, infer_columns
 from cytolabe.ingest.counts import CountsProof, find_counts
@@ -110,10 +111,10 @@ def contribute(
     def tell(n_done: int, n_total: int) -> None:
         on_progress(f"ingest: {n_done} of {n_total} files")
 
-    outcomes = run_tasks(_contribute_one, tasks, n_workers=n_workers, on_done=tell)
+    outcomes = _of_one_organism(atlas, run_tasks(_contribute_one, tasks, n_workers=n_workers, on_done=tell))
     entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
     if not entries:
-        return tuple(outcomes)
+        return outcomes
     named = ", ".join(outcome.dataset_id for outcome in outcomes if outcome.entry is not None)
     changes = atlas.publish(entries, message=f"ingest {named}").changes
     return tuple(
@@ -151,7 +152,8 @@ def _examine_opened(
     if not proof.matrix:
         return findings, None
     features = opened.features(_matrix_of(opened, proof.matrix))
-    organism = roles.constants.get("organism") or _one_organism(opened.cell_table, roles) or guess_organism(features)
+    told = roles.constants.get("organism") or _one_organism(opened.cell_table, roles)
+    organism = canonical_organism(told or guess_organism(features))
     alignment, gene_findings = align_features(
         features,
         proof.feature_totals,
@@ -268,3 +270,35 @@ def _outcome(found: Examination, status: str, entry: DatasetEntry | None) -> Sou
         n_genes=len(content.alignment.measured_genes),
         genes_mapped_fraction_of_counts=content.record.genes_mapped_fraction_of_counts,
     )
+
+
+def _of_one_organism(atlas: Atlas, outcomes: Sequence[SourceOutcome]) -> tuple[SourceOutcome, ...]:
+    """Refuse the files of another organism: that of the atlas, or of most of the new cells (rule R3)."""
+    n_cells: Counter[str] = Counter()
+    for outcome in outcomes:
+        if outcome.entry is not None:
+            n_cells[outcome.entry.record.organism] += outcome.n_cells
+    there = {atlas.entry(name).record.organism for name in atlas.dataset_ids}
+    chosen = min(there) if there else min(n_cells, key=lambda name: (-n_cells[name], name), default="")
+    return tuple(
+        _refused_for_organism(outcome, chosen, n_cells)
+        if outcome.entry is not None and outcome.entry.record.organism != chosen
+        else outcome
+        for outcome in outcomes
+    )
+
+
+def _refused_for_organism(outcome: SourceOutcome, chosen: str, n_cells: Counter[str]) -> SourceOutcome:
+    own = outcome.entry.record.organism if outcome.entry is not None else UNKNOWN
+    finding = Finding(
+        code="E-ORGANISM-04",
+        severity=Severity.ERROR,
+        where="organism",
+        n_affected=outcome.n_cells,
+        n_total=sum(n_cells.values()),
+        examples=(own,),
+        message=f"The cells are {own}, the atlas is {chosen}; their genes are not the same genes.",
+        remedy=f"Make an atlas of its own for {own}, or correct organism in the manifest.",
+        rule="R3",
+    )
+    return dataclasses.replace(outcome, status="refused", entry=None, findings=(*outcome.findings, finding))

@@ -18,12 +18,23 @@ __all__ = ["ENSEMBL_PREFIXES", "guess_organism", "known_fraction", "organism_sha
 ENSEMBL_PREFIXES = {"ENSG": "Homo sapiens", "ENSMUSG": "Mus musculus"}
 """Prefix of a gene id -> organism."""
 
+_SPELLINGS = {
+    "Homo sapiens": ("human", "homo sapiens", "h. sapiens", "homo_sapiens", "hsapiens", "ncbitaxon:9606", "9606"),
+    "Mus musculus": ("mouse", "mus musculus", "m. musculus", "mus_musculus", "mmusculus", "ncbitaxon:10090", "10090"),
+}
+_ORGANISM_OF = {spelling: organism for organism, spellings in _SPELLINGS.items() for spelling in spellings}
+
 _ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G)\d{11}")
 _MOUSE_SYMBOL = re.compile(r"(?:mt-)?[A-Z][a-z]+[0-9a-zA-Z.-]*|[0-9A-Z]+Rik")
 _HUMAN_SYMBOL = re.compile(r"[A-Z][A-Z0-9]+(?:[-.][A-Z0-9]+)*|C\d+orf\d+")
 _MIN_SHARE = 0.5
 _MIN_LEAD = 0.05
 """By how much of the names a reference has to lead another one when case is ignored."""
+
+
+def canonical_organism(organism: str) -> str:
+    """Return the scientific name for the usual spellings of an organism; anything else comes back as it is."""
+    return _ORGANISM_OF.get(organism.strip().lower(), organism)
 
 
 def organism_shares(features: Sequence[str]) -> dict[str, float]:
