@@ -38,7 +38,9 @@ def resolve() -> dict[str, str]:
     ]  # fmt: skip
     finished = subprocess.run(command, check=True, capture_output=True, text=True)
     report = json.loads(finished.stdout[finished.stdout.index("{") :])
-    found = {entry["metadata"]["name"].lower().replace("_", "-"): entry["metadata"]["version"] for entry in report["install"]}
+    found = {
+        entry["metadata"]["name"].lower().replace("_", "-"): entry["metadata"]["version"] for entry in report["install"]
+    }
     return {name: version.split("+")[0] for name, version in found.items() if not name.startswith(LEFT_OUT)}
 
 
@@ -48,7 +50,9 @@ def main() -> None:
     tag = f"py{sys.version_info.major}{sys.version_info.minor}"
     target = ROOT / "constraints" / f"{tag}.txt"
     target.parent.mkdir(exist_ok=True)
-    lines = [f"# Written by scripts/write_constraints.py with Python {sys.version_info.major}.{sys.version_info.minor}."]
+    lines = [
+        f"# Written by scripts/write_constraints.py with Python {sys.version_info.major}.{sys.version_info.minor}."
+    ]
     lines += [f"{name}=={version}" for name, version in sorted(pins.items())]
     target.write_text("\n".join(lines) + "\n")
     print(f"{target.relative_to(ROOT)}: {len(pins)} pins")

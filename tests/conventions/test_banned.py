@@ -105,7 +105,7 @@ def draws_from_global_state(node):
     if not isinstance(node, ast.Call):
         return False
     parts = dotted(node.func).split(".")
-    if parts[:1] == ["random"] and len(parts) == 2:
+    if parts[:1] == ["random"] and len(parts) == 2 and parts[1] not in {"getstate", "setstate"}:
         return True
     return len(parts) == 3 and parts[0] in {"np", "numpy"} and parts[1] == "random" and parts[2] in GLOBAL_RANDOM
 

@@ -37,7 +37,7 @@ from cytolabe.models.variable_genes import variable_genes
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
 
-__all__ = ["FittedScvi", "ScviEmbedder"]
+__all__ = ["FittedScvi", "ScviEmbedder", "cells_table"]
 
 _LARGEST_EXACT_FLOAT32 = 2**24
 _DENSE_BYTES = 512 * 2**20

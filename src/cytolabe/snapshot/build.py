@@ -22,7 +22,7 @@ from cytolabe.store.counts_digest import feature_order
 from cytolabe.store.partitions import write_partitions
 from cytolabe.store.tables import TableEntry, write_table
 
-__all__ = ["FACT_COLUMNS", "OVERLAY_COLUMNS", "DatasetContent", "write_dataset"]
+__all__ = ["FACT_COLUMNS", "OVERLAY_COLUMNS", "DatasetContent", "alignment_digest", "write_dataset"]
 
 OVERLAY_COLUMNS = (
     "person_id", "person_state", "cell_type_ontology_term_id", "cell_type", "mapping_decision", "mapping_confidence",

@@ -19,7 +19,7 @@ from cytolabe.store.documents import read_sealed, sealed_bytes
 from cytolabe.store.partitions import PartitionEntry
 from cytolabe.store.tables import TableEntry
 
-__all__ = ["DatasetEntry", "read_entry", "write_entry"]
+__all__ = ["DatasetEntry", "EntryParts", "read_entry", "write_entry"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 
 from cytolabe.errors import IntegrityError
 
-__all__ = ["GrowingArray", "StoredArray", "quiet_zarr", "write_strings"]
+__all__ = ["GrowingArray", "StoredArray", "StrictStore", "quiet_zarr", "write_strings"]
 
 CHUNK_VALUES = 1 << 16
 SHARD_VALUES = 1 << 22
