@@ -5,15 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolabe.records import Protocol, ScoreStatus
-from cytolabe.report.leaderboard import (
-    class_table,
-    interval_note,
-    leaderboard,
-    policy_table,
-    resolutions_of,
-    sensitivity_table,
-    splits_of,
-)
+from cytolabe.report.breakdowns import class_table, dataset_table, policy_table, sensitivity_table
+from cytolabe.report.leaderboard import fold_name, leaderboard, levels_board, resolutions_of, splits_of
 
 
 def test_macro_f1_is_the_first_number_and_controls_come_first(content):
@@ -48,31 +41,22 @@ def test_a_number_that_does_not_exist_is_a_word_and_never_a_zero(content, status
 def test_a_refused_number_is_named_as_outside_of_every_aggregate(content, score):
     refused = score(value=None, status=ScoreStatus.REFUSED, reason="confounded", raw_value=0.93)
     row = leaderboard(replace(content, scores=[refused]), "component=kang18").rows[0]
-    assert "0.930), outside every aggregate" in row[6].detail
+    assert row[6].detail.startswith("confounded; number kept aside")
+
+
+def test_a_refused_number_cannot_be_quoted_from_the_table(content, score):
+    refused = score(value=None, status=ScoreStatus.REFUSED, reason="confounded", raw_value=0.93)
+    table = leaderboard(replace(content, scores=[refused]), "component=kang18")
+    assert [text for _, text in table.notes] == [
+        "the refused number is kept as raw_value in scores.json, outside every aggregate"
+    ]
+    assert "0.93" not in str(table)
 
 
 def test_a_score_under_its_floor_is_shown_as_it_is(content, score):
     row = leaderboard(replace(content, scores=[score(value=0.05, floor=0.12)]), "component=kang18").rows[0]
     assert row[1].text == "0.050"
     assert "not above its floor" in row[6].detail
-
-
-def test_brackets_are_explained_once_per_table(score):
-    note = interval_note(
-        [
-            score(low=0.6, high=0.8, interval="donors of this study, not labs"),
-            score(low=0.5, high=0.7, interval="donors of this study, not labs"),
-            score(points={"d1": 0.5}),
-            score(n_donors=1),
-        ]
-    )
-    assert note.count("donors of this study, not labs") == 1
-    assert "Round brackets" in note
-    assert "1 number without brackets (at most 1 donor known)" in note
-
-
-def test_a_table_of_refusals_needs_no_word_on_intervals(score):
-    assert "No row has a number" in interval_note([score(value=None, status=ScoreStatus.FAILED)])
 
 
 def test_classes_under_ten_cells_are_marked(content):
@@ -106,6 +90,86 @@ def test_seeds_and_query_composition_are_listed(content, score):
         ("seed", "1", "0.740"),
         ("query composition", "without T cell", "0.500"),
     ]
+
+
+def test_query_composition_is_told_in_words_and_in_order(content, score):
+    moved = score(sensitivity={"after": 0.5, "before": 0.7, "difference": -0.2})
+    rows = sensitivity_table(replace(content, scores=[moved])).rows
+    assert [row[4].text for row in rows] == ["0.700", "0.500", "\N{MINUS SIGN}0.200"]
+    assert rows[1][3].text == "the query without its commonest type"
+
+
+def test_sizes_that_all_rows_share_stand_once_in_the_caption(content, score):
+    table = leaderboard(replace(content, scores=[score(model="a"), score(model="b")]), "component=kang18")
+    assert table.caption.endswith("13,548 cells · 8 donors · 512 genes (intersection)")
+    assert table.columns[-1].heading == "Status"
+    differing = replace(content, scores=[score(model="a"), score(model="b", n_cells=9)])
+    table = leaderboard(differing, "component=kang18")
+    assert table.columns[-1].heading == "Cells"
+    assert [row[-1].text for row in table.rows] == ["13,548", "9"]
+
+
+def test_a_fold_that_is_refused_for_one_reason_is_one_row(content, score):
+    reason = "the test side has no labelled cell; no clean labelled test cell"
+    refused = [score(model=name, value=None, status=ScoreStatus.REFUSED, reason=reason) for name in "abc"]
+    table = leaderboard(replace(content, scores=refused), "component=kang18")
+    assert [row[0].text for row in table.rows] == ["all 3 models"]
+    assert table.remarks[0] == f"No number: {reason}."
+
+
+def test_a_stratum_without_numbers_is_a_dash_and_a_sentence(content, score):
+    scores = [
+        score(),
+        score(stratum="rare", value=None, status=ScoreStatus.NOT_RUN, reason="not_applicable: no class is rare here"),
+    ]
+    table = leaderboard(replace(content, scores=scores), "component=kang18")
+    assert table.rows[0][2].text == "\N{EN DASH}"
+    assert "No macro-F1 of rare types: no class is rare here." in table.remarks
+
+
+def test_a_leaky_ceiling_says_so_where_it_stands(content, score):
+    leaky = score(notes=("ceiling leaky: by cell, one person",))
+    table = leaderboard(replace(content, scores=[leaky]), "component=kang18")
+    assert table.rows[0][5].detail == "leaky"
+    assert any(text.startswith("leaky: ") for text in table.remarks)
+
+
+def test_every_level_stands_in_one_table(content):
+    table = levels_board(content, "component=kang18")
+    assert [column.heading for column in table.columns] == ["Model", "broad (4 types)", "mid (7 types)"]
+    row = next(row for row in table.rows if row[0].text == "harmony+logistic")
+    assert [cell.text for cell in row[1:]] == ["0.840", "0.740"]
+
+
+def test_one_held_out_data_set_needs_no_table_of_its_own(content, score):
+    one = score(stratum="dataset:a", n_cells=5)
+    assert dataset_table(replace(content, scores=[one]), "component=kang18").rows == ()
+    other = score(stratum="dataset:b", value=None, status=ScoreStatus.REFUSED, reason="its labels are copies; and more")
+    table = dataset_table(replace(content, scores=[one, other]), "component=kang18")
+    assert [column.heading for column in table.columns] == ["Model", "a (5 cells)", "b (13,548 cells)"]
+    assert [(cell.text, cell.detail) for cell in table.rows[0][2:]] == [("REFUSED", "its labels are copies; and more")]
+
+
+def test_a_model_without_numbers_is_named_below_the_table_of_types(content, score):
+    scores = [
+        score(metric="f1", stratum="class:CL:0000236"),
+        score(metric="f1", stratum="class:CL:0000236", model="scvi", value=None, status=ScoreStatus.NOT_RUN),
+    ]
+    table = class_table(replace(content, scores=scores), "component=kang18")
+    assert [column.heading for column in table.columns] == ["Cell type", "Test cells", "pca+logistic"]
+    assert table.remarks[-1] == "Without a number, so without a column: scvi."
+
+
+def test_one_gene_policy_needs_no_comparison(content, score):
+    assert policy_table(replace(content, scores=[score()])).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("split", "name"),
+    [("component=amber+elm", "amber + elm"), ("all folds", "all folds"), ("component=", "component=")],
+)
+def test_a_fold_is_called_by_what_it_holds_out(split, name):
+    assert fold_name(split) == name
 
 
 @settings(max_examples=20, deadline=None)

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from cytolabe.records import ScoreStatus
 from cytolabe.report.terminal import (
     faults_table,
     findings_table,
@@ -42,9 +43,69 @@ def test_refused_files_and_missed_faults_come_first(content):
 
 def test_the_verdict_has_a_line_for_every_fold_scored_or_not(content):
     lines = "\n".join(verdict_lines(content))
-    assert "component=kang18: macro-F1 0.740 (floor 0.120, ceiling 0.880), harmony+logistic" in lines
-    assert "dataset=kang18_harmony: no number (no clean test cell" in lines
+    assert "component=kang18: floor 0.120 | best of 4 0.740 [0.690, 0.780] | ceiling 0.880 | SCORED" in lines.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    assert "dataset=kang18_harmony: no number, REFUSED (no clean test cell" in lines
     assert "refused: File liver_bcells_cxg.h5ad" in lines
+
+
+def test_the_verdict_names_no_model_and_says_that_it_ranks_none(content):
+    lines = "\n".join(verdict_lines(content))
+    assert "No model is ranked here" in lines
+    assert not [model for model in {score.model for score in content.scores} if model in lines]
+
+
+def test_what_qualifies_all_folds_is_one_line(content, score):
+    told = {"status": ScoreStatus.QUALIFIED, "reason": "persons unknown in gale"}
+    scores = [score(split=split, **told) for split in ("component=kang18", "component=zheng17")]
+    assert "\n".join(verdict_lines(replace(content, scores=scores))).count("persons unknown in gale") == 1
+
+
+LONG = "not_applicable: test levels unseen. None of 588 cells has a combination of assay, site, suspension_type"
+
+
+def test_a_page_long_reason_stands_once_below_the_table(content, score):
+    scores = [score(model=name, value=None, status=ScoreStatus.NOT_RUN, reason=LONG) for name in ("a", "b")]
+    shown = printed(leaderboard_table(replace(content, scores=[*scores, score(model="c")]), "component=kang18"))
+    assert shown.count("None of 588 cells") == 1
+    assert "note 1: not_applicable" in shown
+    assert all(len(line.rstrip()) <= 200 for line in shown.splitlines())
+
+
+def test_readme_tables_are_compact(content, score):
+    told = {"status": ScoreStatus.QUALIFIED, "reason": "persons unknown in gale; panel: 94 genes"}
+    scores = [
+        score(split=split, model=model, notes=("all 94 genes used",), **told)
+        for split in ("component=kang18", "component=zheng17")
+        for model in ("pca+knn", "pca+logistic")
+    ]
+    scores.append(score(model="scvi", value=None, status=ScoreStatus.NOT_RUN, reason=LONG))
+    text = leaderboard_markdown(replace(content, scores=scores))
+    heads = next(line for line in text.splitlines() if line.startswith("| Model"))
+    assert heads == "| Model | Macro-F1 | Macro-F1, rare types | Accuracy | Floor | Ceiling | Status |"
+    assert text.count("persons unknown in gale") == 1
+    assert text.count("None of 588 cells") == 1
+    assert max(len(line) for line in text.splitlines() if line.startswith("| ")) < 160
+    assert "| NOT\\_RUN: not applicable: test levels unseen; note 1 |" in text
+
+
+def test_notes_of_all_readme_tables_are_one_list(content, score):
+    scores = [
+        score(split="component=kang18", model="a", notes=("one",)),
+        score(split="component=zheng17", model="a", notes=("two",)),
+        score(split="component=symphony", model="a", notes=("one",)),
+    ]
+    text = leaderboard_markdown(replace(content, scores=scores))
+    assert text.count("Note 1: one") == text.count("Note 2: two") == 1
+    assert text.count("SCORED: note 1 |") == 2
+
+
+def test_a_refused_fold_is_one_line_of_the_readme(content, score):
+    refused = [score(model=name, value=None, status=ScoreStatus.REFUSED, reason="no labelled cell") for name in "ab"]
+    text = leaderboard_markdown(replace(content, scores=refused))
+    assert text.splitlines()[0].endswith("**: REFUSED. No number: no labelled cell.")
+    assert "| --- |" not in text
 
 
 def test_markdown_names_snapshot_split_and_claim(content):
@@ -58,7 +119,7 @@ def test_markdown_cells_cannot_break_the_table(content, score):
     hostile = replace(content, scores=[score(model="a|b<img src=x>`c`\nd")])
     row = next(line for line in leaderboard_markdown(hostile).splitlines() if "img" in line)
     assert "<img" not in row
-    assert row.replace("\\|", "").count("|") == 11
+    assert row.replace("\\|", "").count("|") == 8
 
 
 def test_content_without_scores_gives_an_empty_table(content):

@@ -28,7 +28,21 @@ def test_numbers_look_the_same_everywhere():
         ABSENT,
     )
     assert (fraction(0.9731), fraction(None)) == ("97.3 %", ABSENT)
-    assert (counted(1, "donor"), counted(1_000, "cell")) == ("1 donor", "1,000 cells")
+    assert (counted(1, "donor"), counted(1_000, "cell"), counted(6, "library")) == (
+        "1 donor",
+        "1,000 cells",
+        "6 libraries",
+    )
+
+
+def test_nearly_all_is_not_all_and_nearly_none_is_not_none():
+    assert [fraction(value) for value in (1.0, 0.9997, 0.9994, 0.0004, 0.0)] == [
+        "100.0 %",
+        "> 99.9 %",
+        "99.9 %",
+        "< 0.1 %",
+        "0.0 %",
+    ]
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), np.nan, pd.NA, pd.NaT, ""])
@@ -47,4 +61,5 @@ def test_a_spread_is_an_interval_or_points_or_nothing(score):
     assert spread(score(low=0.6, high=0.8)) == "[0.600,\N{NO-BREAK SPACE}0.800]"
     assert spread(score(points={"b": 0.7, "a": 0.6})) == "(0.600 · 0.700)"
     assert spread(score()) == ""
+    assert spread(score(points={"a": 0.6})) == ""
     assert score_value(None) == ABSENT

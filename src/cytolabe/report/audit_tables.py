@@ -1,21 +1,36 @@
-"""What was held out, what was tested of it, and what each model had seen before, as rows of text."""
+"""What was held out, what was tested of it, what may be claimed, and what each model had seen before, as rows of text.
 
-from collections.abc import Mapping, Sequence
+What holds for many places is told once with its places listed: an auditor reads a column of zeros faster than
+seven pages of them. The full records are in `certificate.json`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
 
 from cytolabe.records import Certificate
 from cytolabe.report.content import ReportContent
+from cytolabe.report.evidence_tables import pair_name
+from cytolabe.report.grouping import shape_of, spanning
+from cytolabe.report.leaderboard import fold_name
 from cytolabe.report.tables import Cell, Column, Table, toned
-from cytolabe.report.text import anything, count, inert, short_digest
+from cytolabe.report.text import ABSENT, anything, count, counted, inert, short_digest
 
-__all__ = ["certificates_table", "exposure_table", "folds_table"]
+__all__ = ["certificates_table", "claims_table", "exposure_table", "folds_table", "found_table", "grouped_claims"]
+
+_MAX_FOLDS_WIDE = 10
+_FIT_SCOPE = "fit scope of "
+_CLAIM_ORDER = {"REFUSED": 0, "QUALIFIED": 1, "SCORED": 2}
 
 
 def folds_table(content: ReportContent) -> Table:
     """Return which groups each fold holds out, and whether it may be scored."""
+    reasons = {fold.reason for fold in content.folds if fold.status != "REFUSED"}
+    shared = reasons.pop() if len(reasons) == 1 and len(content.folds) > 1 else ""
     rows = tuple(
         (
             Cell(inert(fold.split_id)),
-            toned(fold.status, inert(fold.reason, 300)),
+            toned(fold.status, "" if fold.reason == shared else inert(fold.reason, 300)),
             Cell(count(len(fold.train_rows))),
             Cell(count(len(fold.test_rows))),
             Cell(_listed(fold.groups_train)),
@@ -36,62 +51,208 @@ def folds_table(content: ReportContent) -> Table:
         ),
         rows=rows,
         note=f"Rule: {inert(content.facts.split_rule, 400)}. Counts include unlabeled cells, which are never scored.",
+        remarks=(f"Every fold that is not refused: {inert(shared, 400)}.",) if shared else (),
         source="split.json",
     )
 
 
 def _listed(groups: Sequence[str], limit: int = 12) -> str:
-    shown = ", ".join(inert(group, 60) for group in groups[:limit])
+    shown = ", ".join(inert(group, 60).replace("+", " + ") for group in groups[:limit])
     more = len(groups) - limit
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def exposure_table(content: ReportContent) -> Table:
-    """Return whether each model saw each test data set before."""
+def grouped_claims(frame: pd.DataFrame) -> list[tuple[str, str, tuple[str, ...], str]]:
+    """Return (claim, status, places, reason), refused ones first; places with one verdict are told together.
+
+    Reasons that differ in their numbers only are one reason, with the least and the most of each number.
+    """
+    if frame.empty or not {"claim", "status"} <= set(frame.columns):
+        return []
+    where = frame["where"] if "where" in frame.columns else pd.Series([""] * len(frame), index=frame.index)
+    reasons = frame["reason"] if "reason" in frame.columns else pd.Series([""] * len(frame), index=frame.index)
+    groups: dict[tuple[str, str, tuple[str, ...]], list[tuple[str, str]]] = {}
+    for claim, status, place, reason in zip(frame["claim"], frame["status"], where, reasons, strict=True):
+        key = (str(claim), str(status), shape_of(str(reason)))
+        groups.setdefault(key, []).append((str(place), str(reason)))
+    ordered = sorted(groups, key=lambda key: (_CLAIM_ORDER.get(key[1], 3), key))
+    return [
+        (
+            claim,
+            status,
+            tuple(place for place, _ in groups[claim, status, shape]),
+            spanning([reason for _, reason in groups[claim, status, shape]]),
+        )
+        for claim, status, shape in ordered
+    ]
+
+
+def claims_table(content: ReportContent) -> Table:
+    """Return which claims the data can carry, and which not: one row per claim and reason, refused ones first."""
     rows = tuple(
-        (Cell(inert(row.model)), Cell(inert(row.dataset_id)), toned(row.status), Cell(inert(row.evidence, 300)))
-        for row in sorted(content.exposure, key=lambda row: (row.model, row.dataset_id))
+        (
+            Cell(inert(claim)),
+            # Nothing was scored for these claims; the verdict says whether it could be.
+            toned("possible" if status == "SCORED" else status),
+            Cell(", ".join(inert(place.removeprefix("component="), 80) for place in places if place) or ABSENT),
+            Cell(inert(reason, 600) or ABSENT),
+        )
+        for claim, status, places, reason in grouped_claims(content.claims_refused)
+    )
+    return Table(
+        key="claims",
+        caption="What else could be claimed of these data, and what not",
+        columns=(Column("Claim"), Column("Verdict", "status"), Column("Where", "prose"), Column("Reason", "prose")),
+        rows=rows,
+        note="No model was run for these claims: the design alone decides. possible: nothing in the design forbids it.",
+        source="evidence.json",
+    )
+
+
+def exposure_table(content: ReportContent) -> Table:
+    """Return whether the models saw the test data sets before; models and data sets with one answer share a row."""
+    groups: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    for row in sorted(content.exposure, key=lambda row: (row.status, row.evidence, row.model, row.dataset_id)):
+        models, datasets = groups.setdefault((row.status, row.evidence), ([], []))
+        models.append(row.model)
+        datasets.append(row.dataset_id)
+    rows = tuple(
+        (
+            Cell(_listed(tuple(dict.fromkeys(datasets)), 40)),
+            toned(status),
+            Cell(_listed(tuple(dict.fromkeys(models)), 40)),
+            Cell(inert(evidence, 300)),
+        )
+        for (status, evidence), (models, datasets) in groups.items()
     )
     return Table(
         key="exposure",
         caption="Had the model seen the test cells before?",
-        columns=(Column("Model"), Column("Data set"), Column("Seen", "status"), Column("Evidence", "prose")),
+        columns=(Column("Test data sets"), Column("Seen", "status"), Column("Models"), Column("Evidence", "prose")),
         rows=rows,
-        note="“unknown” is never called clean.",
-    )
-
-
-def certificates_table(content: ReportContent) -> Table:
-    """Return the tests of all certificates, one row per test."""
-    rows = tuple(row for certificate in content.certificates for row in _certificate_rows(certificate))
-    return Table(
-        key="certificate",
-        caption="What was tested of each fold",
-        columns=(
-            Column("Fold"),
-            Column("Test or assumption"),
-            Column("Result", "prose"),
-            Column("Certificate", "code"),
-        ),
-        rows=rows,
-        note="A certificate says “tested”, never “proven”: it lists what was looked for, what could not be tested, "
-        "and what was assumed.",
+        note="in: seen; out: not seen; unknown is never called clean.",
         source="certificate.json",
     )
 
 
+def found_table(content: ReportContent) -> Table:
+    """Return test x fold: how many were found of how many looked at. Without rows where the folds are too many.
+
+    The cells behind each fitted step are not in it: they are recorded by digest, and judged when the step has run.
+    """
+    certificates = content.certificates
+    counts = [_counts(certificate) for certificate in certificates]
+    rows = tuple(
+        (Cell(inert(_TEST_NAMES.get(name, name))), *(_found(of_fold.get(name)) for of_fold in counts))
+        for name in dict.fromkeys(name for of_fold in counts for name in of_fold)
+    )
+    return Table(
+        key="tests",
+        caption="What was looked for on both sides of each fold: found, of how many tested",
+        columns=(Column("Test"), *(Column(fold_name(one.split_id), "number") for one in certificates)),
+        rows=rows if len(certificates) <= _MAX_FOLDS_WIDE else (),
+        note="0 is what one hopes for. “of 0” means that nothing could be tested, which proves nothing. How much each "
+        "test can see, what it could not test and what is assumed is in the certificates below.",
+        source="certificate.json",
+    )
+
+
+_TEST_NAMES = {
+    "sides": "cells on both sides",
+    "shared donor names": "equal donor names, persons unknown",
+    "pretraining": "test data in pretraining",
+    "label evidence": "test labels decided by expression",
+}
+"""What a reader calls a test that the certificate names shorter."""
+
+
+def _counts(certificate: Certificate) -> dict[str, tuple[int, int]]:
+    """Return test -> (found, tested)."""
+    counts: dict[str, tuple[int, int]] = {}
+    for test in certificate.tests:
+        name, found, tested = str(test.get("test", "test")), test.get("n_found"), test.get("n_tested")
+        if isinstance(found, int) and isinstance(tested, int) and not name.startswith(_FIT_SCOPE):
+            counts[name] = (found, tested)
+    return counts
+
+
+def _found(counts: tuple[int, int] | None) -> Cell:
+    if counts is None:
+        return Cell(ABSENT)
+    return Cell(f"{count(counts[0])} of {count(counts[1])}", "bad" if counts[0] else "" if counts[1] else "muted")
+
+
+def certificates_table(content: ReportContent) -> Table:
+    """Return the tests of all certificates: one row per test and fold, the fits of the models together."""
+    rows = tuple(row for certificate in content.certificates for row in _certificate_rows(certificate))
+    return Table(
+        key="certificate",
+        caption="What was tested of each fold, what could not be tested, and what is assumed",
+        columns=(Column("Fold"), Column("Test or assumption"), Column("Result"), Column("What it can see", "prose")),
+        rows=rows,
+        note="A certificate says “tested”, never “proven”. Digests of cells and of fitted steps are in certificate.json.",
+        source="certificate.json",
+        is_grouped=True,
+    )
+
+
 def _certificate_rows(certificate: Certificate) -> list[tuple[Cell, ...]]:
-    fold, digest = Cell(inert(certificate.split_id)), Cell(short_digest(certificate.digest))
+    fold = Cell(inert(certificate.split_id), detail=f"certificate {short_digest(certificate.digest)}")
     rows: list[tuple[Cell, ...]] = []
+    for name, result, power, detail in _tests(certificate):
+        rows.append((fold, Cell(inert(name)), result, Cell(inert(power, 400), detail=inert(detail, 400))))
+    blind = certificate.not_testable
+    compared = {what.removeprefix(_COMPARISON): blind[what] for what in sorted(blind) if what.startswith(_COMPARISON)}
+    rows += [
+        (fold, Cell(inert(what)), Cell(f"{count(blind[what])} not testable", "warn"), Cell(ABSENT))
+        for what in sorted(blind)
+        if not what.startswith(_COMPARISON)
+    ]
+    if compared:
+        told = "; ".join(f"{pair_name(pair)}: {counted(n, 'cell')}" for pair, n in compared.items())
+        result = Cell(f"not testable in {counted(len(compared), 'comparison')}", "warn")
+        rows.append((fold, Cell("identical cells, too shallow"), result, Cell(inert(told, 900))))
+    if certificate.assumptions:
+        assumed = "; ".join(inert(text, 300) for text in certificate.assumptions)
+        rows.append((fold, Cell("assumed, not tested"), Cell(ABSENT), Cell(assumed)))
+    return rows
+
+
+_COMPARISON = "identical cells, "
+# Facts of a test that the table of folds tells already, or that are told as its result.
+_TOLD_ELSEWHERE = frozenset({"n_found", "n_tested", "power", "steps", "groups_test", "n_train", "n_test"})
+
+
+def _tests(certificate: Certificate) -> Iterable[tuple[str, Cell, str, str]]:
+    """Yield (name, result, power, other facts) of each test; the fitted steps of all models are one row."""
+    fitted = []
     for test in certificate.tests:
         named = next((key for key in ("test", "name", "title") if key in test), "")
-        facts = "; ".join(f"{key.replace('_', ' ')}: {_fact(test[key])}" for key in sorted(test) if key != named)
-        rows.append((fold, Cell(inert(str(test.get(named, "test")))), Cell(inert(facts, 500)), digest))
-    for what in sorted(certificate.not_testable):
-        told = Cell(f"{count(certificate.not_testable[what])} not testable", "warn")
-        rows.append((fold, Cell(inert(what)), told, digest))
-    rows += [(fold, Cell("assumed", "muted"), Cell(inert(text, 300)), digest) for text in certificate.assumptions]
-    return rows
+        name = str(test.get(named, "test"))
+        if name.startswith(_FIT_SCOPE):
+            fitted.append(test)
+            continue
+        hidden = _TOLD_ELSEWHERE | {named}
+        facts = [key for key in sorted(test) if key not in hidden and not key.endswith("digest") and test[key] != {}]
+        told = "; ".join(f"{key.replace('_', ' ')}: {_fact(test[key])}" for key in facts)
+        yield _TEST_NAMES.get(name, name), _result(test), str(test.get("power", "")), told
+    if fitted:
+        n_steps = sum(tested for test in fitted if isinstance(tested := test.get("n_tested"), int))
+        told = "a step on cells that the model may not see refuses its scores; what looks at the query says so there"
+        power = str(fitted[0].get("power", ""))
+        yield (
+            f"cells behind each fit, {counted(len(fitted), 'model')}",
+            Cell(f"{counted(n_steps, 'step')} recorded"),
+            power,
+            told,
+        )
+
+
+def _result(test: Mapping[str, object]) -> Cell:
+    found, tested = test.get("n_found"), test.get("n_tested")
+    if not isinstance(found, int) or not isinstance(tested, int):
+        return Cell(ABSENT)
+    return _found((found, tested))
 
 
 def _fact(value: object) -> str:

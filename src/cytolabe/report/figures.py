@@ -2,8 +2,8 @@
 
 * score figure: one row per model; the band runs from floor to ceiling, the dot is the score, thin marks are an
   interval or single donors. A refused or failed model is a word on its row, never a dot at zero.
-* confusion matrix: rows add up to 1 and are shaded, cells are counted in figures; blue is right, orange is mistaken.
-* confounding: Cramer's V as shade and figure; what is not estimable is a dash on a hatched ground.
+* confounding: Cramer's V as shade and figure, with the number of units that it stands on; what is not estimable is a
+  dash. Rows and columns in which nothing is estimable are left out, and counted beside the drawing.
 * labels: cells of each data set by what became of their label.
 
 Blue and orange are told apart with every common color blindness, and no figure needs color to be read.
@@ -11,22 +11,20 @@ Blue and orange are told apart with every common color blindness, and no figure 
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from cytolabe.records import LabelMapping, Score
-from cytolabe.report.content import Confusion
-from cytolabe.report.svg import CHARACTER_WIDTH, Drawing, clipped, element
-from cytolabe.report.text import ABSENT, count, inert, number
+from cytolabe.report.remarks import first_clause
+from cytolabe.report.svg import Drawing, clipped, element
+from cytolabe.report.text import ABSENT, count, counted, inert, number
 
-__all__ = ["confounding_figure", "confusion_figure", "mapping_figure", "range_figure", "score_figure"]
+__all__ = ["confounding_caption", "confounding_figure", "mapping_figure", "range_figure", "score_figure"]
 
 _LABEL_WIDTH = 190.0
 _SCALE_WIDTH = 430.0
 _VALUE_WIDTH = 130.0
 _ROW = 30.0
-MAX_CLASSES = 40
 
 
 def score_figure(scores: Mapping[str, Score], title: str) -> Markup:
@@ -58,17 +56,19 @@ def _draw_scale(drawing: Drawing, top: float, bottom: float) -> None:
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         drawing.line((_x(tick), top), (_x(tick), bottom), "grid")
         drawing.text(f"{tick:g}", _x(tick), bottom + 16, class_="tick", text_anchor="middle")
-    drawing.text("shaded: from floor to ceiling", _x(0.5), bottom + 34, class_="tick", text_anchor="middle")
+    told = "solid mark: floor · dashed mark: ceiling · shaded: between the two"
+    drawing.text(told, _x(0.5), bottom + 34, class_="tick", text_anchor="middle")
 
 
 def _draw_score(drawing: Drawing, score: Score, y: float) -> None:
-    _draw_band(drawing, score, y)
     if score.value is None:
         reason = f"{score.status.value}{': ' if score.reason else ''}{score.reason}"
-        shown = clipped(reason, _SCALE_WIDTH + _VALUE_WIDTH - 16)
+        short = f"{score.status.value}{': ' if score.reason else ''}{first_clause(score.reason)}"
+        shown = clipped(short, _SCALE_WIDTH + _VALUE_WIDTH - 16)
         full = element("title", inert(reason, 400))
         drawing.add(element("text", Markup("{}{}").format(full, shown), x=_x(0.0) + 8, y=y + 4, class_="refused"))
         return
+    _draw_band(drawing, score, y)
     if score.low is not None and score.high is not None:
         drawing.line((_x(score.low), y), (_x(score.high), y), "interval")
         for end in (score.low, score.high):
@@ -86,13 +86,16 @@ def _draw_band(drawing: Drawing, score: Score, y: float) -> None:
     if score.floor is not None and score.ceiling is not None and score.ceiling > score.floor:
         width = _x(score.ceiling) - _x(score.floor)
         drawing.add(element("rect", x=_x(score.floor), y=y - 9, width=width, height=18, rx=2, class_="band"))
-    for end in (score.floor, score.ceiling):
+    for end, kind in ((score.floor, "bound"), (score.ceiling, "bound top")):
         if end is not None:
-            drawing.line((_x(end), y - 9), (_x(end), y + 9), "bound")
+            drawing.line((_x(end), y - 9), (_x(end), y + 9), kind)
 
 
-def range_figure(score: Score) -> Markup:
-    """Draw one score between floor and ceiling as a strip without words, for the box on top of the page."""
+def range_figure(score: Score, others: Sequence[float] = ()) -> Markup:
+    """Draw one score between floor and ceiling as a strip without words, for the box on top of the page.
+
+    `others` are the values of the other models on the same cells, drawn small: how far apart the models are.
+    """
     width, y = 240.0, 12.0
     drawing = Drawing(f"macro-F1 {_told(score)}", "strip from 0 to 1", width=width + 12, height=24.0)
 
@@ -103,9 +106,11 @@ def range_figure(score: Score) -> Markup:
     if score.floor is not None and score.ceiling is not None and score.ceiling > score.floor:
         wide = at(score.ceiling) - at(score.floor)
         drawing.add(element("rect", x=at(score.floor), y=y - 7, width=wide, height=14, rx=2, class_="band"))
-    for end in (score.floor, score.ceiling):
+    for end, kind in ((score.floor, "bound"), (score.ceiling, "bound top")):
         if end is not None:
-            drawing.line((at(end), y - 8), (at(end), y + 8), "bound")
+            drawing.line((at(end), y - 8), (at(end), y + 8), kind)
+    for value in sorted(others):
+        drawing.add(element("circle", cx=at(value), cy=y, r=3, class_="point"))
     if score.low is not None and score.high is not None:
         drawing.line((at(score.low), y), (at(score.high), y), "interval")
     if score.value is not None:
@@ -114,111 +119,86 @@ def range_figure(score: Score) -> Markup:
     return drawing.markup()
 
 
-def confusion_figure(confusion: Confusion) -> Markup:
-    """Draw a confusion matrix, rows scaled to 1. Beyond 40 classes the commonest are drawn and the title says so."""
-    matrix, names, columns, told = _shown_classes(confusion)
-    side = 40.0 if len(names) <= 12 else 30.0
-    longest = max((len(name) for name in columns), default=0)
-    left = 30.0 + min(200.0, CHARACTER_WIDTH * longest)
-    top = 24.0 + 0.78 * min(150.0, CHARACTER_WIDTH * longest)
-    width = left + side * len(columns) + 90
-    height = top + side * len(names) + 16
-    title = f"Confusion matrix of {inert(confusion.model, 60)}, {inert(confusion.split, 60)}, level {confusion.resolution}{told}"
-    drawing = Drawing(title, "rows: true type; columns: answer; figures: cells", width=width, height=height)
-    for column, name in enumerate(columns):
-        x = left + side * (column + 0.5)
-        turned = f"rotate(-50 {x + 3:g} {top - 8:g})"
-        drawing.text(clipped(name, 150.0), x + 3, top - 8, class_="label", transform=turned)
-    for row, name in enumerate(names):
-        y = top + side * row
-        drawing.text(clipped(name, left - 24), left - 10, y + side / 2 + 4, class_="label", text_anchor="end")
-        _draw_confusion_row(drawing, matrix[row], row, side=side, origin=(left, y))
-    return drawing.markup()
-
-
-def _shown_classes(confusion: Confusion) -> tuple[np.ndarray, list[str], list[str], str]:
-    matrix = np.asarray(confusion.matrix)
-    names = [inert(str(name)) for name in confusion.names]
-    n_classes = len(names)
-    kept = np.arange(n_classes)
-    told = ""
-    if n_classes > MAX_CLASSES:
-        order = np.lexsort((kept, -matrix.sum(axis=1)))
-        kept = np.sort(order[:MAX_CLASSES])
-        told = f" ({MAX_CLASSES} commonest of {n_classes} types)"
-    left_out = np.setdiff1d(np.arange(matrix.shape[1]), kept)
-    shown = matrix[np.ix_(kept, kept)]
-    columns = [names[k] for k in kept]
-    if left_out.size:
-        shown = np.column_stack([shown, matrix[np.ix_(kept, left_out)].sum(axis=1)])
-        columns.append("any other answer")
-    return shown, [names[k] for k in kept], columns, told
-
-
-def _draw_confusion_row(
-    drawing: Drawing, cells: np.ndarray, row: int, *, side: float, origin: tuple[float, float]
-) -> None:
-    left, y = origin
-    total = int(cells.sum())
-    for column, value in enumerate(cells.tolist()):
-        share = value / total if total else 0.0
-        x = left + side * column
-        kind = "right" if column == row else "mistaken"
-        drawing.add(element("rect", x=x, y=y, width=side - 2, height=side - 2, rx=2, class_="tile"))
-        if value:
-            shade = element(
-                "rect", x=x, y=y, width=side - 2, height=side - 2, rx=2, class_=kind, fill_opacity=0.04 + 0.96 * share
-            )
-            strong = "count on-strong" if share > 0.6 else "count"
-            figure = element("text", _short(int(value)), x=x + side / 2 - 1, y=y + side / 2 + 3, class_=strong)
-            drawing.add(shade, figure)
-    drawing.text(f"n = {count(total)}", left + side * len(cells) + 8, y + side / 2 + 4, class_="tick")
-
-
-def _short(value: int) -> str:
-    if value < 10_000:
-        return str(value)
-    return f"{value / 1000:.0f}k" if value < 1_000_000 else f"{value / 1_000_000:.1f}M"
-
-
 def confounding_figure(frame: pd.DataFrame) -> Markup | None:
-    """Draw Cramer's V of technical x biological columns, one block of rows per data set; None without such columns."""
-    if frame.empty or not {"technical", "biological", "cramers_v"} <= set(frame.columns):
+    """Draw Cramer's V of technical x biological columns, over all files first; None where nothing is estimable."""
+    cells = _associations(frame)
+    known = [key for key, (value, _) in cells.items() if value is not None]
+    if not known:
         return None
-    place = frame["dataset_id"] if "dataset_id" in frame.columns else pd.Series([None] * len(frame), index=frame.index)
-    rows = [
-        f"{tech} · {'all files' if pd.isna(where) or not str(where) else where}"
-        for where, tech in zip(place, frame["technical"], strict=True)
-    ]
-    row_names = sorted(dict.fromkeys(rows), key=lambda name: (" · all files" not in name, name))
-    column_names = sorted({str(value) for value in frame["biological"]})
-    side, left, top = 64.0, 330.0, 44.0
+    row_names = sorted({row for row, _ in known}, key=lambda name: (not name.startswith(_ALL_FILES), name))
+    column_names = sorted({column for _, column in known})
+    side, left, top = 84.0, 330.0, 30.0
     drawing = Drawing(
         "Confounding: Cramer's V between technical and biological columns",
-        "1 means that one tells the other; a dash means not estimable",
+        "; ".join(f"{row} with {column}: {cells[row, column][0]:.2f}" for row, column in known),
         width=left + side * len(column_names) + 20,
-        height=top + 34 * len(row_names) + 10,
+        height=top + 38 * len(row_names) + 6,
     )
     for column, name in enumerate(column_names):
-        drawing.text(clipped(name, side), left + side * (column + 0.5), top - 12, class_="label", text_anchor="middle")
+        drawing.text(clipped(name, side), left + side * (column + 0.5), top - 10, class_="label", text_anchor="middle")
     for row, name in enumerate(row_names):
-        drawing.text(clipped(name, left - 24), left - 10, top + 34 * row + 21, class_="label", text_anchor="end")
-    for row_name, biological, value in zip(rows, frame["biological"], frame["cramers_v"], strict=True):
-        x, y = left + side * column_names.index(str(biological)), top + 34 * row_names.index(row_name)
-        _draw_association(drawing, value, x=x, y=y, side=side)
+        drawing.text(clipped(name, left - 24), left - 10, top + 38 * row + 22, class_="label", text_anchor="end")
+        for column, of_column in enumerate(column_names):
+            found = cells.get((name, of_column), (None, ""))
+            _draw_association(drawing, found, x=left + side * column, y=top + 38 * row, side=side)
     return drawing.markup()
 
 
-def _draw_association(drawing: Drawing, value: object, *, x: float, y: float, side: float) -> None:
-    known = isinstance(value, int | float) and not pd.isna(value)
-    strength = float(str(value)) if known else 0.0
-    drawing.add(element("rect", x=x, y=y, width=side - 2, height=32, rx=2, class_="tile" if known else "tile unknown"))
-    if known:
-        opacity = 0.08 + 0.92 * min(1.0, max(0.0, strength))
-        drawing.add(element("rect", x=x, y=y, width=side - 2, height=32, rx=2, class_="mistaken", fill_opacity=opacity))
-    kind = "count on-strong" if strength > 0.6 else "count"
-    shown = f"{strength:.2f}" if known else ABSENT
-    drawing.add(element("text", shown, x=x + side / 2 - 1, y=y + 20, class_=kind))
+_ALL_FILES = "all files"
+
+
+def _associations(frame: pd.DataFrame) -> dict[tuple[str, str], tuple[float | None, str]]:
+    """Return (place and technical column, biological column) -> Cramer's V and what it stands on."""
+    if frame.empty or not {"technical", "biological", "cramers_v"} <= set(frame.columns):
+        return {}
+    cells: dict[tuple[str, str], tuple[float | None, str]] = {}
+    for row in frame.to_dict("records"):
+        where = row.get("dataset_id")
+        place = inert(where, 60) if isinstance(where, str) and where else _ALL_FILES
+        value = row["cramers_v"]
+        known = isinstance(value, int | float) and not pd.isna(value)
+        n_units, unit = row.get("n_units"), inert(str(row.get("unit", "unit")), 20)
+        told = counted(int(n_units), unit) if isinstance(n_units, int) else ""
+        key = (f"{place} · {inert(str(row['technical']), 40)}", inert(str(row["biological"]), 60))
+        cells[key] = (float(value) if known else None, told)
+    return cells
+
+
+def confounding_caption(frame: pd.DataFrame) -> str:
+    """Say what the drawing shows, and how many pairs of columns it leaves out."""
+    cells = _associations(frame)
+    known = {key for key, (value, _) in cells.items() if value is not None}
+    if not known:
+        return f"Of {count(len(cells))} pairs of columns none is estimable: too few known levels or units. That is not zero."
+    drawn = [key for key in cells if key[0] in {row for row, _ in known} and key[1] in {column for _, column in known}]
+    left_out = len(cells) - len(drawn)
+    told = (
+        f" {count(left_out)} other pairs are not estimable and not drawn, which is not zero either." if left_out else ""
+    )
+    return (
+        "Cramér's V between technical columns (rows) and biological ones (columns), and what it was measured over. "
+        f"1: one tells the other. Dash: not estimable, which is not zero.{told}"
+    )
+
+
+def _draw_association(drawing: Drawing, found: tuple[float | None, str], *, x: float, y: float, side: float) -> None:
+    value, told = found
+    kind = "tile" if value is not None else "tile unknown"
+    drawing.add(element("rect", x=x, y=y, width=side - 2, height=36, rx=2, class_=kind))
+    strength = 0.0 if value is None else min(1.0, max(0.0, value))
+    if value is not None:
+        opacity = 0.08 + 0.92 * strength
+        drawing.add(element("rect", x=x, y=y, width=side - 2, height=36, rx=2, class_="mistaken", fill_opacity=opacity))
+    kind = " on-strong" if strength > 0.6 else ""
+    middle = x + side / 2 - 1
+    shown = ABSENT if value is None else f"{value:.2f}"
+    drawing.add(
+        element(
+            "text", shown, x=middle, y=y + (16 if told and value is not None else 22), class_=f"count big-count{kind}"
+        )
+    )
+    if told and value is not None:
+        drawing.add(element("text", told, x=middle, y=y + 29, class_=f"count{kind}"))
 
 
 _DECISIONS = (

@@ -19,6 +19,14 @@ class GuideEntry:
 
 GUIDE = (
     GuideEntry(
+        "Model names",
+        "“pca+knn” is a representation and a way to name cells from it: “pca”, “harmony” or “scvi” describe each cell by "
+        "a few numbers, “knn” lets the nearest labeled cells vote, “logistic” draws borders between types. “majority” "
+        "always says the commonest type; “metadata_only” guesses from technical columns. “query: joint” or “query: "
+        "unlabeled” means that the model also looked at the held-out cells, without their labels.",
+        "settings and seeds, which are in run.json, and how long a model was trained, which is in the notes.",
+    ),
+    GuideEntry(
         "Macro-F1",
         "For each cell type, F1 is the harmonic mean of precision (of the cells called this type, how many are) and "
         "recall (of the cells that are, how many were called). Macro-F1 is the plain mean over types: a type with 20 "
@@ -40,8 +48,9 @@ GUIDE = (
         "Floor and ceiling",
         "The floor is the best that a trivial method reaches on the same cells: always the commonest type, or a "
         "guess from technical columns alone. The ceiling is the same model trained inside the held-out study. A score "
-        "means something by where it stands between the two.",
-        "that the ceiling is itself measured: with one donor it is taken over cells of that donor, is too high, and "
+        "means something by where it stands between the two. A score above its ceiling is no mistake: the ceiling has "
+        "only the cells of one study to learn from, and the other studies can teach more.",
+        "that the ceiling is itself measured: where persons cannot be kept apart it divides cells, is too high, and "
         "says “leaky”. A score under its floor is shown as it is.",
     ),
     GuideEntry(
@@ -60,8 +69,9 @@ GUIDE = (
     GuideEntry(
         "Confusion matrix",
         "Rows are true types, columns are answers; each row adds up to 1, and the figures are cells. Blue is right, "
-        "orange is mistaken. Neighbors in the hierarchy are the forgivable mistakes; look for orange far from them.",
-        "how sure the model was, and cells whose label was too coarse for this level: those are left out.",
+        "orange is mistaken. Columns carry the numbers of the rows. Neighbors in the hierarchy are the forgivable mistakes; look for orange far from them.",
+        "how sure the model was, how other models err, and cells whose label was too coarse for this level: those are "
+        "left out.",
     ),
     GuideEntry(
         "Levels",
@@ -77,7 +87,7 @@ GUIDE = (
     ),
     GuideEntry(
         "Confounding",
-        "Cramér's V between a technical and a biological column, over donors: 0 is independent, 1 means that one "
+        "Cramér's V between a technical and a biological column, over donors (or libraries, where donors are unknown): 0 is independent, 1 means that one "
         "tells the other. Where V is 1, no method can tell biology from batch.",
         "which of the two causes a difference. A dash means too few donors to say; that is not zero. It never "
         "refuses a score by itself.",
@@ -87,6 +97,12 @@ GUIDE = (
         "Cells of two files that have the same counts on all genes that both measure: the same library, "
         "published twice. Their labels count once, and never on both sides of a fold.",
         "copies that were processed differently, and cells with too few counts to tell. Those are counted as not testable.",
+    ),
+    GuideEntry(
+        "Claims",
+        "What one could want to conclude from these files, judged by their design alone: REFUSED where no model could tell "
+        "the answer from a technical trace, QUALIFIED where few donors stand between, “possible” where nothing forbids it.",
+        "whether a model would succeed. Nothing was scored for these rows.",
     ),
     GuideEntry(
         "Confidence of a label",

@@ -10,20 +10,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolabe.errors import UsageError
 from cytolabe.files import replace_file
 from cytolabe.records import Score
-from cytolabe.report import audit_tables, figures, leaderboard, tables
+from cytolabe.report import audit_tables, breakdowns, evidence_tables, figures, leaderboard, matrices, tables
 from cytolabe.report.content import Confusion, ReportContent
 from cytolabe.report.guide import GUIDE, NOT_SHOWN, STATUS_WORDS
-from cytolabe.report.leaderboard import POOLED
-from cytolabe.report.tables import Table
+from cytolabe.report.leaderboard import POOLED, fold_name
+from cytolabe.report.tables import Table, row_groups
 from cytolabe.report.text import count, counted, fraction, inert, number, score_value, short_digest, spread
-from cytolabe.report.verdict import verdict_of
+from cytolabe.report.verdict import NO_RANKING, verdict_of
 
 __all__ = ["MAX_BYTES", "render_report", "write_report"]
 
@@ -45,14 +44,27 @@ class _Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class _Fold:
-    """What the page shows of one fold."""
+    """What the page shows of one fold; `refusal` is the one sentence where no model has a number."""
 
     split: str
+    status: str
+    refusal: str
     figure: Markup
     board: Table
+    levels: Table
     classes: Table
     datasets: Table
-    others: tuple[Table, ...]
+    others: tuple[tuple[str, Table], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Matrices:
+    """The confusion matrices of one fold: two levels side by side, the others folded away."""
+
+    split: str
+    model: str
+    pair: tuple[tuple[Markup, str], ...]
+    others: tuple[tuple[Markup, str], ...]
 
 
 def write_report(content: ReportContent, path: Path) -> None:
@@ -94,18 +106,24 @@ def render_report(content: ReportContent) -> str:
 def _render(content: ReportContent, whole: Sequence[Table], limits: _Limits) -> str:
     splits = leaderboard.splits_of(content)
     shown = splits[: limits.n_folds]
-    matrices = _chosen_matrices(content)
+    drawn = _chosen_matrices(content)[: limits.n_matrices]
     page = _environment().get_template("report.html.j2")
+    by_key = {table.key: tables.cut(table, limits.n_rows) for table in whole}
     return page.render(
         content=content,
         verdict=verdict_of(content),
+        no_ranking=NO_RANKING,
         folds=[_fold(content, split, limits) for split in shown],
         n_folds_left_out=len(splits) - len(shown),
-        matrices=[(figures.confusion_figure(item), _matrix_caption(item)) for item in matrices[: limits.n_matrices]],
-        n_matrices_left_out=len(content.confusions) - min(len(matrices), limits.n_matrices),
-        tables={table.key: tables.cut(table, limits.n_rows) for table in whole},
+        matrices=_by_fold(drawn),
+        n_matrices_left_out=len(content.confusions) - len(drawn),
+        tables=by_key,
+        support=[tables.cut(table, limits.n_rows) for table in evidence_tables.support_tables(content)],
+        persons_told=evidence_tables.persons_sentence(content),
+        copies_told=evidence_tables.duplicates_sentence(content),
         mapping_figure=figures.mapping_figure(content.mappings),
         confounding_figure=figures.confounding_figure(content.confounding.head(limits.n_rows)),
+        confounding_caption=figures.confounding_caption(content.confounding.head(limits.n_rows)),
         guide=GUIDE,
         not_shown=NOT_SHOWN,
         status_words=STATUS_WORDS,
@@ -130,8 +148,15 @@ def _environment() -> Environment:
         "number": number,
         "inert": inert,
         "short": short_digest,
+        "held_out": fold_name,
+        "anchor": _anchor,
     }
-    environment.globals |= {"range_figure": figures.range_figure, "spread": spread, "score_value": score_value}
+    environment.globals |= {
+        "range_figure": figures.range_figure,
+        "spread": spread,
+        "score_value": score_value,
+        "row_groups": row_groups,
+    }
     return environment
 
 
@@ -140,98 +165,88 @@ def _finalized(value: object) -> object:
     return value if isinstance(value, Markup) or not isinstance(value, str) else inert(value, 2000)
 
 
+def _anchor(name: str) -> str:
+    """Return the id of a paragraph of the guide; its names are ours."""
+    return "read-" + "".join(character if character.isalnum() else "-" for character in name.lower())
+
+
 def _fold(content: ReportContent, split: str, limits: _Limits) -> _Fold:
     scores: dict[str, Score] = leaderboard.select(content, split, resolution=content.decision_level)
+    board = tables.cut(leaderboard.leaderboard(content, split), limits.n_rows)
+    refusal = board.remarks[0] if leaderboard.is_collapsed(scores) and board.remarks else ""
     others = tuple(
-        tables.cut(leaderboard.leaderboard(content, split, resolution=level), limits.n_rows)
+        (level, tables.cut(leaderboard.leaderboard(content, split, resolution=level), limits.n_rows))
         for level in leaderboard.resolutions_of(content)
         if level != content.decision_level
     )
     return _Fold(
         split=split,
+        status=next((score.status.value for score in scores.values()), ""),
+        refusal=refusal,
         figure=figures.score_figure(scores, f"Macro-F1 of each model, {inert(split)}"),
-        board=tables.cut(leaderboard.leaderboard(content, split), limits.n_rows),
-        classes=tables.cut(leaderboard.class_table(content, split), limits.n_rows),
-        datasets=tables.cut(leaderboard.dataset_table(content, split), limits.n_rows),
+        board=board,
+        levels=leaderboard.levels_board(content, split),
+        classes=tables.cut(breakdowns.class_table(content, split), limits.n_rows),
+        datasets=tables.cut(breakdowns.dataset_table(content, split), limits.n_rows),
         others=others,
     )
 
 
 def _chosen_matrices(content: ReportContent) -> Sequence[Confusion]:
-    """Return the matrices to draw: per fold the best model of the headline, at every level, the headline level first."""
+    """Return the matrices to draw: per fold one model at every level, the headline level first, then coarse to fine."""
     best = {fold.split: fold.score.model for fold in verdict_of(content).folds if fold.score is not None}
     levels = [content.decision_level, *(level for level in content.levels if level != content.decision_level)]
     rank = {level: position for position, level in enumerate(levels)}
+    order = {split: position for position, split in enumerate(leaderboard.splits_of(content))}
     chosen = [
         matrix
         for matrix in content.confusions
         if matrix.gene_policy == content.gene_policy and best.get(matrix.split, matrix.model) == matrix.model
     ]
-    return sorted(chosen, key=lambda matrix: (matrix.split, rank.get(matrix.resolution, len(rank)), matrix.model))
+    return sorted(
+        chosen,
+        key=lambda matrix: (
+            order.get(matrix.split, len(order)),
+            matrix.split,
+            rank.get(matrix.resolution, len(rank)),
+            matrix.model,
+        ),
+    )
+
+
+def _by_fold(drawn: Sequence[Confusion]) -> list[_Matrices]:
+    found = []
+    for split in dict.fromkeys(matrix.split for matrix in drawn):
+        of_fold = [matrix for matrix in drawn if matrix.split == split]
+        told = [(matrices.confusion_figure(matrix), _matrix_caption(matrix)) for matrix in of_fold]
+        models = ", ".join(dict.fromkeys(inert(matrix.model, 80) for matrix in of_fold))
+        found.append(_Matrices(split=split, model=models, pair=tuple(told[:2]), others=tuple(told[2:])))
+    return found
 
 
 def _matrix_caption(matrix: Confusion) -> str:
-    return f"{inert(matrix.split, 80)} · {inert(matrix.model, 80)} · level “{inert(matrix.resolution, 40)}”"
+    return f"Level “{inert(matrix.resolution, 40)}”. {matrices.mistakes_sentence(matrix)}"
 
 
 def _tables(content: ReportContent) -> Iterable[Table]:
     yield tables.sources_table(content)
     yield tables.findings_table(content)
     yield tables.provenance_table(content)
+    yield tables.open_labels_table(content)
     yield tables.mappings_table(content)
     yield tables.levels_table(content)
-    yield audit_tables.folds_table(content)
-    yield audit_tables.certificates_table(content)
-    yield audit_tables.exposure_table(content)
     yield tables.planted_faults_table(content)
     yield tables.artifacts_table(content)
-    yield leaderboard.policy_table(content)
-    yield leaderboard.sensitivity_table(content)
-    yield tables.frame_table(
-        content.support,
-        key="support",
-        caption="Cells behind each class",
-        note="Level by file by class. Unlabeled cells and cells labeled too coarsely are counted here and scored nowhere.",
-        source="scores.parquet",
-    )
-    yield tables.frame_table(
-        content.gene_spaces,
-        key="genes",
-        caption="Gene space of each fold",
-        note="A gene that one file never measured is unmeasured, not zero. Under 500 genes a score is QUALIFIED(panel).",
-    )
-    yield tables.frame_table(
-        content.persons,
-        key="persons",
-        caption="Persons",
-        note="A donor name is not a person: names collide across labs. Where nothing tells two donors apart, they are "
-        "assumed to be different, and the certificate counts that.",
-    )
-    yield tables.frame_table(
-        pd.DataFrame() if content.duplicates is None else content.duplicates,
-        key="duplicates",
-        caption="Identical cells across files",
-        source="the duplicates table",
-    )
-    yield tables.frame_table(
-        _over_all_named(content.confounding),
-        key="confounding",
-        caption="Technical and biological columns that move together",
-        note="Measured over donors (or the finest unit that is known), never over cells. Descriptive: it refuses nothing "
-        "by itself.",
-        source="certificate.json",
-    )
-    yield tables.frame_table(
-        content.claims_refused,
-        key="claims_refused",
-        caption="Claims that these data cannot carry",
-        source="certificate.json",
-    )
-
-
-def _over_all_named(frame: pd.DataFrame) -> pd.DataFrame:
-    """Name the rows that hold over all files, which carry no data set id."""
-    if "dataset_id" not in frame.columns:
-        return frame
-    named = [value if isinstance(value, str) and value else "all files" for value in frame["dataset_id"]]
-    return frame.assign(dataset_id=named)
+    yield audit_tables.folds_table(content)
+    yield audit_tables.claims_table(content)
+    yield audit_tables.found_table(content)
+    yield audit_tables.certificates_table(content)
+    yield audit_tables.exposure_table(content)
+    yield breakdowns.policy_table(content)
+    yield breakdowns.sensitivity_table(content)
+    yield evidence_tables.gene_space_table(content)
+    yield evidence_tables.gene_space_by_file(content)
+    yield evidence_tables.persons_table(content)
+    yield evidence_tables.duplicates_table(content)
+    yield evidence_tables.not_testable_table(content)
+    yield evidence_tables.confounding_table(content)

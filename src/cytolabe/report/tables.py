@@ -5,14 +5,13 @@ The page, the terminal and the README print the same tables. A table says in one
 files before accepted ones, errors before warnings.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import pandas as pd
 
 from cytolabe.records import Finding, LabelMapping, Severity
 from cytolabe.report.content import ReportContent, SourceRow
-from cytolabe.report.text import anything, count, fraction, inert
+from cytolabe.report.grouping import shape_of, spanning
+from cytolabe.report.text import anything, count, counted, fraction, inert
 
 __all__ = [
     "Cell",
@@ -21,11 +20,12 @@ __all__ = [
     "artifacts_table",
     "cut",
     "findings_table",
-    "frame_table",
     "levels_table",
     "mappings_table",
+    "open_labels_table",
     "planted_faults_table",
     "provenance_table",
+    "row_groups",
     "sources_table",
     "toned",
 ]
@@ -50,13 +50,20 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of text under a caption. `n_left_out` counts rows that were cut, `source` names the file that has all."""
+    """Rows of text under a caption. `n_left_out` counts rows that were cut, `source` names what has all of them.
+
+    `note` is one sentence on how to read the table; `remarks` hold for all of its rows, and the numbered `notes` for
+    the rows whose cells refer to them. `is_grouped` lets consecutive rows with one first cell share it.
+    """
 
     key: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    remarks: tuple[str, ...] = ()
+    notes: tuple[tuple[int, str], ...] = ()
+    is_grouped: bool = False
     n_left_out: int = 0
     source: str = "scores.json"
 
@@ -83,6 +90,7 @@ STATUS_TONES: Mapping[str, str] = {
     "unknown": "warn",
     "caught": "good",
     "missed": "bad",
+    "possible": "good",
 }
 """Word -> tone. The word is always printed: color only repeats it."""
 
@@ -103,6 +111,22 @@ def cut(table: Table, n_rows: int) -> Table:
     return replace(table, rows=table.rows[:n_rows], n_left_out=table.n_left_out + len(table.rows) - n_rows)
 
 
+def row_groups(table: Table) -> tuple[int, ...]:
+    """Return for each row how many rows its first cell spans: 1 in a plain table, 0 where the row above has it."""
+    if not table.is_grouped:
+        return (1,) * len(table.rows)
+    spans: list[int] = []
+    start = 0
+    for position, row in enumerate(table.rows):
+        if position and row[0] == table.rows[start][0]:
+            spans[start] += 1
+            spans.append(0)
+        else:
+            start = position
+            spans.append(1)
+    return tuple(spans)
+
+
 def sources_table(content: ReportContent) -> Table:
     """Return one row per offered file, the refused ones first."""
     ordered = sorted(content.sources, key=lambda row: (_SOURCE_ORDER.get(row.status, 3), row.source))
@@ -112,7 +136,7 @@ def sources_table(content: ReportContent) -> Table:
         columns=(
             Column("File"),
             Column("Status", "status"),
-            Column("Why", "prose"),
+            Column("What was found", "prose"),
             Column("Cells", "number"),
             Column("Genes", "number"),
             Column("Counts on known genes", "number"),
@@ -120,17 +144,21 @@ def sources_table(content: ReportContent) -> Table:
         rows=tuple(_source_cells(row) for row in ordered),
         note="“Counts on known genes” is the share of all non-spike-in counts that map onto the gene reference; "
         "it cannot see genes that were removed before the file was made.",
-        source="run.json",
+        source="evidence.json",
     )
 
 
 def _source_cells(row: SourceRow) -> tuple[Cell, ...]:
     worst = sorted(row.findings, key=lambda finding: (_SEVERITY_ORDER[finding.severity], finding.code))
     refused = row.status == "refused"
-    why = Cell("nothing found")
-    if worst and (refused or worst[0].severity is not Severity.NOTE):
+    why = Cell("nothing found", "muted")
+    weighty = [finding for finding in worst if finding.severity is not Severity.NOTE]
+    if weighty or (worst and refused):
         finding = worst[0]
-        why = Cell(f"{finding.code}: {inert(finding.message, 400)}", detail=f"Remedy: {inert(finding.remedy, 400)}")
+        more = f" ({counted(len(weighty) - 1, 'more warning')} in the findings)" if len(weighty) > 1 else ""
+        why = Cell(
+            f"{finding.code}: {inert(finding.message, 400)}{more}", detail=f"Remedy: {inert(finding.remedy, 400)}"
+        )
     elif refused:
         why = Cell("refused without a finding: this is a defect of the run", "bad")
     read = row.n_cells > 0
@@ -145,40 +173,54 @@ def _source_cells(row: SourceRow) -> tuple[Cell, ...]:
 
 
 def findings_table(content: ReportContent) -> Table:
-    """Return every finding of every file and of the run, errors first."""
+    """Return every finding of every file and of the run, errors first.
+
+    Findings of one code that say the same of several files are one row, with the files and how much of each is affected.
+    """
     named = [(row.source, finding) for row in content.sources for finding in row.findings]
     named += [("whole run", finding) for finding in content.findings]
     named.sort(key=lambda pair: (_SEVERITY_ORDER[pair[1].severity], pair[1].code, pair[0], pair[1].where))
+    groups: dict[tuple[str, tuple[str, ...], str], list[tuple[str, Finding]]] = {}
+    for source, finding in named:
+        groups.setdefault((finding.code, shape_of(finding.message), finding.remedy), []).append((source, finding))
     return Table(
         key="findings",
         caption="Findings",
         columns=(
             Column("Code", "code"),
             Column("Severity", "status"),
-            Column("File, place"),
-            Column("Affected", "number"),
             Column("What", "prose"),
             Column("Remedy", "prose"),
+            Column("File, place and how much of it", "prose"),
         ),
-        rows=tuple(_finding_cells(source, finding) for source, finding in named),
+        rows=tuple(_finding_cells(group) for group in groups.values()),
         note="An error refuses, a warning qualifies, a note informs. “cytolabe explain CODE” tells more.",
-        source="run.json",
+        source="evidence.json",
     )
 
 
-def _finding_cells(source: str, finding: Finding) -> tuple[Cell, ...]:
-    affected = anything(None)
-    if finding.n_affected or finding.n_total:
-        affected = count(finding.n_affected) + (f" of {count(finding.n_total)}" if finding.n_total else "")
-    examples = ", ".join(inert(example, 60) for example in finding.examples[:5])
+def _finding_cells(group: Sequence[tuple[str, Finding]]) -> tuple[Cell, ...]:
+    first = group[0][1]
+    message = spanning([finding.message for _, finding in group])
+    # An example that the message already tells is not told twice.
+    examples = [text for _, finding in group for text in finding.examples[:5] if text not in finding.message]
+    told = ", ".join(inert(example, 60) for example in list(dict.fromkeys(examples))[:5])
     return (
-        Cell(finding.code),
-        toned(finding.severity.value),
-        Cell(inert(source), detail=inert(finding.where)),
-        Cell(affected),
-        Cell(inert(finding.message, 500), detail=f"e.g. {examples}" if examples else ""),
-        Cell(inert(finding.remedy, 500)),
+        Cell(first.code),
+        toned(first.severity.value),
+        Cell(inert(message, 500), detail=f"e.g. {told}" if told else ""),
+        Cell(inert(first.remedy, 500)),
+        Cell("; ".join(_place(source, finding) for source, finding in group)),
     )
+
+
+def _place(source: str, finding: Finding) -> str:
+    """Return the file, the place in it, and how many of its parts are affected."""
+    place = "" if finding.where in {"", source} else f", {inert(finding.where, 80)}"
+    affected = ""
+    if finding.n_affected or finding.n_total:
+        affected = f" ({count(finding.n_affected)}{f' of {count(finding.n_total)}' if finding.n_total else ''})"
+    return f"{inert(source, 80)}{place}{affected}"
 
 
 def mappings_table(content: ReportContent) -> Table:
@@ -203,7 +245,15 @@ def mappings_table(content: ReportContent) -> Table:
         note="Confidence is the mapper's own probability of being right. Nothing below its threshold is used: "
         "those cells stay unlabeled until a person decides.",
         source="the SSSOM table",
+        is_grouped=True,
     )
+
+
+def open_labels_table(content: ReportContent) -> Table:
+    """Return the labels that wait for a person: abstained, or not sure enough to be used."""
+    waiting = [row for row in content.mappings if row.decision in {"abstained", "review"}]
+    table = mappings_table(replace(content, mappings=waiting))
+    return replace(table, key="open_labels", caption="Labels that wait for a person")
 
 
 def _mapping_cells(row: LabelMapping) -> tuple[Cell, ...]:
@@ -251,7 +301,7 @@ def planted_faults_table(content: ReportContent) -> Table:
         columns=(Column("Planted fault"), Column("Result", "status"), Column("How", "prose")),
         rows=rows,
         note="These data are simulated: the truth is known, and so is every defect that was put in.",
-        source="run.json",
+        source="evidence.json",
     )
 
 
@@ -285,7 +335,7 @@ def provenance_table(content: ReportContent) -> Table:
         rows=rows,
         note="verified = checked here; declared = the contributor said so; recovered = computed back from transformed "
         "values; unknown = nobody said. A dash under “counts kept upstream” means that no declared total allows a check.",
-        source="run.json",
+        source="the atlas",
     )
 
 
@@ -304,46 +354,3 @@ def artifacts_table(content: ReportContent) -> Table:
         note="“cytolabe verify” recomputes them.",
         source="run.json",
     )
-
-
-def frame_table(frame: pd.DataFrame, *, key: str, caption: str, note: str = "", source: str = "run.json") -> Table:
-    """Return any data frame as a table: its columns in their order, a status column toned, numbers to the right."""
-    names = [str(name) for name in frame.columns]
-    columns = tuple(Column(_heading(name), _kind(frame, name)) for name in names)
-    rows = tuple(
-        tuple(_frame_cell(column)(value) for column, value in zip(columns, values, strict=True))
-        for values in frame.itertuples(index=False, name=None)
-    )
-    return Table(key=key, caption=caption, columns=columns, rows=rows, note=note, source=source)
-
-
-def _frame_cell(column: Column) -> Callable[[object], Cell]:
-    if column.kind == "status":
-        return lambda value: toned(anything(value))
-    return lambda value: Cell(anything(value))
-
-
-def _kind(frame: pd.DataFrame, name: str) -> str:
-    if name in {"status", "decision"}:
-        return "status"
-    column = frame[name]
-    return "number" if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column) else "text"
-
-
-_HEADINGS = {
-    "dataset_id": "Data set",
-    "n_cells": "Cells",
-    "n_donors": "Donors",
-    "n_genes": "Genes",
-    "cramers_v": "Cramér's V",
-    "theils_u": "Theil's U",
-    "person_id": "Person",
-    "donor_id": "Donor",
-}
-
-
-def _heading(name: str) -> str:
-    if name in _HEADINGS:
-        return _HEADINGS[name]
-    words = name.removeprefix("n_").replace("_", " ").strip()
-    return inert(words[:1].upper() + words[1:], 60)

@@ -57,8 +57,9 @@ def count(value: int) -> str:
 
 
 def counted(value: int, noun: str) -> str:
-    """Return a whole number with its noun, which takes an `s` unless there is one of it."""
-    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+    """Return a whole number with its noun, which is in the plural unless there is one of it."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{count(value)} {noun if value == 1 else plural}"
 
 
 def number(value: float | None) -> str:
@@ -69,19 +70,24 @@ def number(value: float | None) -> str:
 
 
 def fraction(value: float | None) -> str:
-    """Return a fraction in [0, 1] as percent with one decimal, or a dash."""
+    """Return a fraction in [0, 1] as percent with one decimal, or a dash; only all is 100.0 %, only none is 0.0 %."""
     if value is None or not math.isfinite(value):
         return ABSENT
-    return f"{100 * value:.1f} %"
+    if 0.9995 <= value < 1.0:
+        return "> 99.9 %"
+    return "< 0.1 %" if 0.0 < value < 0.0005 else f"{100 * value:.1f} %"
 
 
 def spread(score: Score) -> str:
-    """Return the interval, or the single donors, or nothing; never an interval that was not computed."""
+    """Return the interval, or the single donors, or nothing; never an interval that was not computed.
+
+    One donor's own value is the score itself, so it is not repeated.
+    """
     if score.value is None:
         return ""
     if score.low is not None and score.high is not None:
         return f"[{number(score.low)},\N{NO-BREAK SPACE}{number(score.high)}]"
-    if score.points:
+    if len(score.points) > 1:
         values = sorted(score.points.values())
         listed = " · ".join(number(value) for value in values[:8])
         return f"({listed}{' · …' if len(values) > 8 else ''})"

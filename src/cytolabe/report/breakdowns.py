@@ -1,0 +1,171 @@
+"""The headline taken apart: by cell type, by held-out data set, by gene policy, and by what else moves it."""
+
+from cytolabe.records import Protocol, Score, ScoreStatus
+from cytolabe.report.content import ReportContent
+from cytolabe.report.leaderboard import (
+    HEADLINE,
+    POOLED,
+    models_first_to_last,
+    score_cell,
+    splits_of,
+    term_name,
+)
+from cytolabe.report.remarks import first_clause, interval_note
+from cytolabe.report.tables import Cell, Column, Table
+from cytolabe.report.text import ABSENT, count, counted, inert, number
+
+__all__ = ["class_table", "dataset_table", "policy_table", "sensitivity_table"]
+
+
+def class_table(content: ReportContent, split: str, *, resolution: str = "") -> Table:
+    """Return class x model F1 of one fold: common classes first, rare ones marked, thin ones shown but not counted."""
+    level = resolution or content.decision_level
+    prefix = "class:"
+    found = [
+        score
+        for score in content.scores
+        if (score.split, score.resolution, score.gene_policy) == (split, level, content.gene_policy)
+        and score.stratum.startswith(prefix)
+    ]
+    models = [
+        model for model in models_first_to_last(found) if any(s.model == model and s.value is not None for s in found)
+    ]
+    by_class: dict[str, dict[str, Score]] = {}
+    for score in found:
+        by_class.setdefault(score.stratum.removeprefix(prefix), {})[score.model] = score
+    sizes = {term: max(score.n_cells for score in scores.values()) for term, scores in by_class.items()}
+    rows = tuple(
+        (
+            Cell(inert(term_name(content, term)), detail=inert(term)),
+            Cell(count(sizes[term]), detail="under 10: not in the headline" if sizes[term] < 10 else ""),
+            *(score_cell(by_class[term].get(model)) for model in models),
+        )
+        for term in sorted(by_class, key=lambda term: (-sizes[term], term))
+    )
+    silent = [model for model in models_first_to_last(found) if model not in models]
+    return Table(
+        key="classes",
+        caption=f"{inert(split)} · F1 of each cell type · level “{inert(level)}”",
+        columns=(Column("Cell type"), Column("Test cells", "number"), *(Column(inert(m), "number") for m in models)),
+        rows=rows if models else (),
+        remarks=(
+            interval_note(found),
+            *([f"Without a number, so without a column: {', '.join(map(inert, silent))}."] if silent else []),
+        ),
+    )
+
+
+def dataset_table(content: ReportContent, split: str) -> Table:
+    """Return macro-F1 per held-out data set of one fold at the decision level.
+
+    Without rows where the fold holds out one data set only: that is the fold itself.
+    """
+    prefix = "dataset:"
+    found = [
+        score
+        for score in content.scores
+        if (score.split, score.resolution, score.metric, score.gene_policy)
+        == (split, content.decision_level, HEADLINE, content.gene_policy)
+        and score.stratum.startswith(prefix)
+    ]
+    by_key = {(score.model, score.stratum): score for score in found}
+    strata = sorted({score.stratum for score in found})
+    sizes = {name: max(score.n_cells for score in found if score.stratum == name) for name in strata}
+    rows = tuple(
+        (Cell(inert(model)), *(_with_reason(by_key.get((model, name))) for name in strata))
+        for model in models_first_to_last(found)
+    )
+    return Table(
+        key="datasets",
+        caption=f"{inert(split)} · macro-F1 per held-out data set",
+        columns=(
+            Column("Model"),
+            *(Column(f"{inert(s.removeprefix(prefix))} ({counted(sizes[s], 'cell')})", "number") for s in strata),
+        ),
+        rows=rows if len(strata) > 1 else (),
+        remarks=(interval_note(found),),
+    )
+
+
+def _with_reason(score: Score | None) -> Cell:
+    """Return a number with its spread, or the status with the first words of its reason."""
+    if score is None or score.value is not None:
+        return score_cell(score)
+    return Cell(score.status.value, "muted", inert(first_clause(score.reason), 120))
+
+
+def policy_table(content: ReportContent) -> Table:
+    """Return macro-F1 at the decision level, fold and model against gene policy; without controls."""
+    found = [
+        score
+        for score in content.scores
+        if (score.resolution, score.metric, score.stratum) == (content.decision_level, HEADLINE, "all")
+        and score.protocol is not Protocol.CONTROL
+    ]
+    policies = sorted({score.gene_policy for score in found}, key=lambda name: (name != content.gene_policy, name))
+    by_key = {(score.split, score.model, score.gene_policy): score for score in found}
+    numbered = {score.split for score in found if score.value is not None}
+    rows = tuple(
+        (
+            Cell(inert(split)),
+            Cell(inert(model)),
+            *(_policy_cell(by_key.get((split, model, policy))) for policy in policies),
+        )
+        for split in splits_of(content)
+        if split in numbered
+        for model in models_first_to_last([score for score in found if score.split == split])
+    )
+    return Table(
+        key="policies",
+        caption="The same models under other gene spaces (macro-F1)",
+        columns=(Column("Fold"), Column("Model"), *(Column(inert(policy), "number") for policy in policies)),
+        # One policy alone is the table above.
+        rows=rows if len(policies) > 1 else (),
+        note="The choice of genes can outweigh the choice of model: compare along a row before comparing along a column. "
+        "Cells, donors and spread are those of the tables above.",
+        is_grouped=True,
+    )
+
+
+def _policy_cell(score: Score | None) -> Cell:
+    if score is None:
+        return Cell(ABSENT)
+    detail = f"{count(score.n_genes)} genes" if score.n_genes else ""
+    if score.value is None:
+        return Cell(score.status.value, "muted", inert(first_clause(score.reason), 120))
+    return Cell(number(score.value), "", detail)
+
+
+_QUERIES = {
+    "before": "the whole query, over the types that stay",
+    "after": "the query without its commonest type",
+    "difference": "difference of the two",
+}
+_ORDER = tuple(_QUERIES)
+
+
+def sensitivity_table(content: ReportContent) -> Table:
+    """Return how far models that are fitted on the query move when the query changes, and how far seeds move them."""
+    rows = tuple(
+        (
+            Cell(inert(score.split)),
+            Cell(inert(score.model)),
+            Cell(what),
+            Cell(inert(_QUERIES.get(key, key))),
+            Cell(number(values[key])),
+        )
+        for score in sorted(content.scores, key=lambda score: (score.split == POOLED, score.split, score.model))
+        if (score.metric, score.stratum, score.resolution) == (HEADLINE, "all", content.decision_level)
+        and score.gene_policy == content.gene_policy
+        and score.status is not ScoreStatus.REFUSED
+        for what, values in (("seed", score.seeds), ("query composition", score.sensitivity))
+        for key in sorted(values, key=lambda key: (_ORDER.index(key) if key in _ORDER else 0, key))
+    )
+    return Table(
+        key="sensitivity",
+        caption="What moves a number besides the model",
+        columns=(Column("Fold"), Column("Model"), Column("Changed"), Column("To"), Column("Macro-F1", "number")),
+        rows=rows,
+        note="A difference between models that is smaller than the differences here says nothing.",
+        is_grouped=True,
+    )
