@@ -22,6 +22,7 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/ingest.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src tests scripts bench

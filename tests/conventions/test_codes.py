@@ -6,7 +6,8 @@ import tomllib
 
 import pytest
 
-CODE = re.compile(r"[EWN]-[A-Z]+-\d\d")
+CODE = re.compile(r"[EWN]-[A-Z][A-Z0-9]*-\d\d")
+KEYS = {"title", "why", "remedy", "room"}
 
 
 def codes_of(tree: ast.Module) -> set[str]:
@@ -17,15 +18,20 @@ def codes_of(tree: ast.Module) -> set[str]:
 
 @pytest.fixture(scope="session")
 def explained(package):
-    path = package / "cli" / "codes.toml"
-    if not path.exists():
-        pytest.skip("cli/codes.toml is not written yet")
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return tomllib.loads((package / "cli" / "codes.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
-def used(sources):
-    return {code: source.name for source in sources for code in codes_of(source.tree)}
+def packs(package):
+    """Return the rules of every validation pack: code -> table."""
+    paths = sorted((package / "validate" / "packs").glob("*.toml"))
+    return {rule["code"]: rule for path in paths for rule in tomllib.loads(path.read_text(encoding="utf-8"))["rules"]}
+
+
+@pytest.fixture(scope="session")
+def used(sources, packs):
+    in_code = {code: source.name for source in sources for code in codes_of(source.tree)}
+    return {**dict.fromkeys(packs, "a validation pack"), **in_code}
 
 
 def test_every_code_is_explained(used, explained):
@@ -36,10 +42,26 @@ def test_every_explanation_belongs_to_a_code(used, explained):
     assert sorted(set(explained) - set(used)) == []
 
 
-def test_an_explanation_says_what_it_means_and_what_to_do(explained):
-    short = [code for code, entry in explained.items() if not all(str(value).strip() for value in entry.values())]
-    assert not short
+def test_an_explanation_says_what_it_means_why_it_matters_and_what_to_do(explained):
+    wrong = {
+        code: sorted(entry) for code, entry in explained.items()
+        if not KEYS <= set(entry) <= {*KEYS, "rule"} or not all(str(value).strip() for value in entry.values())
+    }  # fmt: skip
+    assert wrong == {}
     assert [code for code in explained if not CODE.fullmatch(code)] == []
+    texts = [entry[key] for entry in explained.values() for key in ("title", "why", "remedy")]
+    assert [text for text in texts if not text.endswith((".", "...", "?", "!"))] == []
+
+
+def test_an_explanation_names_a_room_of_the_package(explained, package):
+    rooms = {path.name for path in package.iterdir() if path.is_dir()}
+    assert {code: entry["room"] for code, entry in explained.items() if entry["room"] not in rooms} == {}
+
+
+def test_the_rule_of_a_pack_is_the_one_that_is_explained(explained, packs):
+    assert {code for code, rule in packs.items() if explained[code].get("rule") != rule["rule"]} == set()
+    words = {"E": "error", "W": "warning", "N": "note"}
+    assert [code for code, rule in packs.items() if words[code[0]] != rule["severity"]] == []
 
 
 def test_the_letter_of_a_code_is_its_severity(sources):
@@ -61,5 +83,5 @@ def test_the_letter_of_a_code_is_its_severity(sources):
 
 
 def test_the_reader_of_codes_finds_them():
-    tree = ast.parse('x = Finding(code="E-COUNTS-01")\ny = "see E-COUNTS-02"')
-    assert codes_of(tree) == {"E-COUNTS-01"}
+    tree = ast.parse('x = Finding(code="E-COUNTS-01")\ny = "see E-COUNTS-02"\nz = {"E-H5AD-01": "E-COUNTS-1"}')
+    assert codes_of(tree) == {"E-COUNTS-01", "E-H5AD-01"}

@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
+from cytolabe.errors import UsageError
 from cytolabe.flow.sources import ingest_sources, validate_paths
+from cytolabe.flow.study import run_study
 from cytolabe.genes.reference import load_reference
+from cytolabe.ingest.sources import find_sources
 from cytolabe.snapshot.atlas import open_atlas
 
 pytestmark = pytest.mark.timeout(120)
@@ -124,3 +127,10 @@ def test_an_organism_has_one_name_however_it_is_spelled(contribution, tmp_path, 
     (outcome,), _, _ = ingest_sources(tmp_path / "atlas", [tmp_path / "lab.h5ad"])
     assert outcome.status == "accepted"
     assert set(open_atlas(tmp_path / "atlas").freeze().cells["organism"]) == {"Homo sapiens"}
+
+
+def test_a_study_is_not_built_on_data_sets_that_it_does_not_name(contribution, tmp_path, quick_study):
+    ingest_sources(tmp_path / "out" / "atlas", [contribution], dataset_id="somebody_else")
+    sources, _ = find_sources([contribution])
+    with pytest.raises(UsageError, match="does not name: somebody_else"):
+        run_study(quick_study, tmp_path / "out", sources=sources)

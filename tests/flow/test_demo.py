@@ -111,3 +111,13 @@ def test_verify_finds_each_output_that_was_changed(demo, tmp_path):
         content[len(content) // 2] ^= 1
         (copy / name).write_bytes(bytes(content))
         assert name in {finding.where for finding in verify_path(copy)[1]}
+
+
+def test_what_the_page_stands_on_is_whole_in_a_file_beside_it(demo):
+    out, finished = demo
+    evidence = json.loads((out / "evidence.json").read_bytes())
+    assert len(evidence["duplicates"]) == 40
+    assert {source["dataset_id"] for source in evidence["sources"]} == {s.dataset_id for s in finished.content.sources}
+    assert evidence["support"]
+    assert evidence["gene_spaces"]
+    assert all(fault["caught"] for fault in evidence["planted_faults"])

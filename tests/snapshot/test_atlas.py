@@ -330,7 +330,7 @@ def test_an_empty_atlas_can_be_asked(tmp_path):
         ({"term": ""}, "has no term"),
     ],
 )
-def test_malformed_mappings_are_refused(atlas, make, changes, message):  # noqa: PLR0917 - fixtures
+def test_malformed_mappings_are_refused(atlas, make, changes, message):
     bad = dataclasses.replace(make.mapping("kang", "B", "CL:0000236"), **changes)
     with pytest.raises(UnresolvedLabelError, match=message):
         atlas.put_mappings([bad])
@@ -352,7 +352,7 @@ def test_a_label_with_two_mappings_or_releases_is_refused(atlas, make):
         ([("kang", "d0", "unknown", "resolved")], "resolved to nobody"),
     ],
 )
-def test_malformed_persons_are_refused(atlas, make, rows, message):  # noqa: PLR0917 - fixtures
+def test_malformed_persons_are_refused(atlas, make, rows, message):
     with pytest.raises(UsageError, match=message):
         atlas.put_persons(make.persons(*rows))
 
@@ -385,7 +385,7 @@ def test_counts_that_differ_from_the_cell_table_are_refused(tmp_path, make):
         (lambda cells: cells.iloc[:-1], "11 rows"),
     ],
 )
-def test_a_cell_table_that_is_not_whole_is_refused(tmp_path, make, edit, message):  # noqa: PLR0917 - fixtures
+def test_a_cell_table_that_is_not_whole_is_refused(tmp_path, make, edit, message):
     content = make.content("kang", cells=edit(make.content("kang").cells))
     with pytest.raises(UsageError, match=message):
         write_dataset(tmp_path, content=content)

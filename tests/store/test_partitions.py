@@ -96,9 +96,7 @@ matrices = st.integers(1, 7).flatmap(
     rows=matrices, size=st.integers(1, 8), kind=st.sampled_from(["u8", "i8", "f8"]), columns=st.permutations(range(4))
 )
 @settings(max_examples=25, deadline=None)
-def test_the_digest_does_not_depend_on_blocks_types_or_column_order(  # noqa: PLR0917 - drawn
-    tmp_path_factory, rows, size, kind, columns
-):
+def test_the_digest_does_not_depend_on_blocks_types_or_column_order(tmp_path_factory, rows, size, kind, columns):
     directory = tmp_path_factory.mktemp("partitions")
     counts = np.array(rows)
     features = tuple(NAMES[column] for column in columns)

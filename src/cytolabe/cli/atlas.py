@@ -1,16 +1,15 @@
-"""Commands on an atlas: ingest, validate, reconcile, snapshot, split, audit."""
+"""Commands on an atlas: ingest, validate, reconcile, split, audit."""
 
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperGroup
 
 from cytolabe.cli.options import AsJson, AtlasPath, Seed, SnapshotName, Workers
-from cytolabe.cli.output import print_document, print_findings, print_table, progress
+from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.errors import UsageError
 
-__all__ = ["audit", "ingest", "reconcile", "snapshot_app", "split", "validate"]
+__all__ = ["audit", "ingest", "reconcile", "split", "validate"]
 
 Sources = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="h5ad files, folders, or a manifest.toml.")]
 
@@ -36,29 +35,28 @@ def ingest(
         print_document({"datasets": rows, "findings": jsonable(findings), "revision": revision})
     else:
         header = ["source", "data set", "status", "cells", "genes", "counts mapped"]
-        print_table(
-            header,
-            [
-                [o.source, o.dataset_id, o.status, o.n_cells, o.n_genes, _share(o.genes_mapped_fraction_of_counts)]
-                for o in outcomes
-            ],
-        )
+        table = [
+            [o.source, o.dataset_id, o.status, o.n_cells, o.n_genes, _share(o.genes_mapped_fraction_of_counts)]
+            for o in outcomes
+        ]
+        if table:
+            print_table(header, table)
         print_findings(findings)
         for outcome in outcomes:
             print_findings(outcome.findings, where=outcome.source)
-        typer.echo(f"revision {revision}")
+        typer.echo("no atlas was made: there is no file to read" if revision is None else f"revision {revision}")
     if outcomes and all(outcome.unreadable for outcome in outcomes):
         return 3
     refused = any(outcome.status == "refused" for outcome in outcomes)
     return 1 if refused or any(f.severity == "error" for f in findings) else 0
 
 
-def validate(sources: Sources, as_json: AsJson = False) -> int:
+def validate(sources: Sources, workers: Workers = 1, as_json: AsJson = False) -> int:
     """Run every check on files, or list the findings of an atlas; nothing is written."""
     from cytolabe.flow.sources import validate_paths
     from cytolabe.provenance import jsonable
 
-    rows = validate_paths(sources)
+    rows = validate_paths(sources, n_workers=workers, on_progress=progress())
     if as_json:
         document = [{"source": row.source, "valid": row.valid, "findings": jsonable(row.findings)} for row in rows]
         print_document({"sources": document})
@@ -82,6 +80,8 @@ def reconcile(
     from cytolabe.flow.interpret import reconcile_atlas
     from cytolabe.provenance import jsonable
 
+    if export is not None:
+        writable_file(export, "--export")
     summary = reconcile_atlas(atlas, export=export, reviewed=apply)
     document: dict[str, object] = {
         "n_labels": len(summary.mappings),
@@ -112,75 +112,6 @@ def reconcile(
     return code
 
 
-class _SnapshotGroup(TyperGroup):
-    """`snapshot ATLAS` freezes; `snapshot list ATLAS` and `snapshot diff ATLAS A B` look."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer exports no name for it
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["freeze", *args]
-        return super().parse_args(ctx, args)
-
-
-snapshot_app = typer.Typer(
-    cls=_SnapshotGroup, help="Freeze the state of an atlas (snapshot ATLAS), list and compare snapshots.",
-    no_args_is_help=True, rich_markup_mode=None,
-)  # fmt: skip
-
-
-@snapshot_app.command("freeze")
-def freeze(
-    atlas: AtlasPath,
-    tag: Annotated[str, typer.Option(help="A name for the snapshot.")] = "",
-    as_json: AsJson = False,
-) -> int:
-    """Freeze the state of an atlas; `snapshot ATLAS` is short for it."""
-    from cytolabe.snapshot.atlas import open_atlas
-
-    opened = open_atlas(atlas)
-    snapshot = opened.freeze(tag=tag)
-    document: dict[str, object] = {
-        "snapshot_id": snapshot.snapshot_id,
-        "revision": opened.revision,
-        "tag": tag or None,
-        "n_cells": len(snapshot.cells),
-        "n_datasets": len(snapshot.datasets),
-    }
-    _print_pairs(document, as_json=as_json)
-    return 0
-
-
-@snapshot_app.command("list")
-def list_snapshots(atlas: AtlasPath, as_json: AsJson = False) -> int:
-    """List the snapshots of an atlas with their tags."""
-    from cytolabe.snapshot.atlas import open_atlas
-
-    opened = open_atlas(atlas)
-    tags = {
-        snapshot_id: [tag for tag, named in opened.tags.items() if named == snapshot_id]
-        for snapshot_id in opened.snapshots()
-    }
-    if as_json:
-        print_document({"snapshots": [{"snapshot_id": name, "tags": found} for name, found in tags.items()]})
-    else:
-        print_table(["snapshot", "tags"], [[name, ", ".join(found)] for name, found in tags.items()])
-    return 0
-
-
-@snapshot_app.command("diff")
-def diff(
-    atlas: AtlasPath,
-    first: Annotated[str, typer.Argument(help="Tag or id.")],
-    second: Annotated[str, typer.Argument(help="Tag or id.")],
-    as_json: AsJson = False,
-) -> int:
-    """Tell what changed from one snapshot to another."""
-    from cytolabe.flow.interpret import diff_document
-
-    document = diff_document(atlas, first, second)
-    _print_pairs(document, as_json=as_json)
-    return 0
-
-
 def split(
     atlas: AtlasPath,
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the split is written.")] = Path("split.json"),
@@ -205,8 +136,11 @@ def split(
     if test_fraction and folds:
         msg = "--test-fraction and --folds are two ways to split; give one."
         raise UsageError(msg)
+    writable_file(out, "--out")
     frozen = open_atlas(atlas).snapshot(snapshot)
-    made = make_split(frozen, by=tuple(by.split(",")), test_fraction=test_fraction, n_folds=folds, seed=seed)
+    words = tuple(word.strip() for word in by.split(","))
+    progress()(f"comparing {len(frozen.cells):,} cells, so that copies stay together")
+    made = make_split(frozen, by=words, test_fraction=test_fraction, n_folds=folds, seed=seed)
     write_split(made, out)
     document = split_document(made)
     if as_json:
@@ -231,39 +165,34 @@ def audit(
     from cytolabe.flow.splits import audit_atlas
     from cytolabe.snapshot.atlas import open_atlas
 
+    made_folder(out, "--out")
     document, findings = audit_atlas(
         open_atlas(atlas).snapshot(snapshot), split_file=split_file, out=out, on_progress=progress()
     )
     if as_json:
         print_document(document)
     else:
-        rows = cast("list[dict[str, Any]]", document["confounding"])
-        print_table(
-            ["data set", "technical", "biological", "Cramer's V", "estimable", "status"],
-            [
-                [
-                    r["dataset_id"] or "all",
-                    r["technical"],
-                    r["biological"],
-                    _share(r["cramers_v"]),
-                    r["estimable"],
-                    r["status"],
-                ]
-                for r in rows
-            ],
-        )
+        _print_confounding(cast("list[dict[str, Any]]", document["confounding"]))
         print_findings(findings)
         typer.echo(f"{document['n_duplicates']} pair(s) of identical cells: {document['duplicates_path']}")
-        typer.echo(f"certificate: {document['certificate']}")
+        typer.echo(f"certificate: {document['certificate'] or 'none without --split'}")
     return 1 if any(finding.severity == "error" for finding in findings) else 0
 
 
-def _print_pairs(document: dict[str, object], *, as_json: bool) -> None:
-    if as_json:
-        print_document(document)
-    else:
-        for key, value in document.items():
-            typer.echo(f"{key:14} {'' if value is None else value}")
+def _print_confounding(rows: list[dict[str, Any]]) -> None:
+    """Print the pairs of columns that could be tested; where one has a single level there is nothing to show."""
+    tested = [row for row in rows if row["status"] != "NOT_RUN"]
+    print_table(
+        ["data set", "technical", "biological", "Cramer's V", "estimable", "status"],
+        [
+            [
+                row["dataset_id"] or "all", row["technical"], row["biological"], _share(row["cramers_v"]),
+                row["estimable"], row["status"],
+            ]
+            for row in tested
+        ],
+    )  # fmt: skip
+    typer.echo(f"{len(rows) - len(tested)} of {len(rows)} pairs have a column with one known level: nothing to compare")
 
 
 def _share(value: float | None) -> str:

@@ -1,5 +1,6 @@
 """Commands that tell: `explain` a code or a term, `verify` digests, `doctor` for the installation."""
 
+import re
 import tomllib
 from importlib import metadata, resources
 from pathlib import Path
@@ -7,36 +8,39 @@ from typing import Annotated
 
 import typer
 
-from cytolabe.cli.output import print_document, print_findings, print_table
-from cytolabe.errors import UsageError
+from cytolabe.cli.options import AsJson
+from cytolabe.cli.output import print_document, print_findings, print_pairs, print_table, progress
+from cytolabe.errors import UnresolvedLabelError, UsageError
 
 __all__ = ["doctor", "explain", "verify"]
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+_CODE = re.compile(r"[EWN]-[A-Z0-9]+-?\d*$")
+_CURIE = re.compile(r"CL[:_]\d+", re.IGNORECASE)
 
 
 def explain(
-    word: Annotated[str, typer.Argument(help="A finding code such as E-COUNTS-01, or a term such as CL:0000236.")],
+    word: Annotated[
+        str,
+        typer.Argument(
+            metavar="CODE|TERM", help="A finding code such as E-COUNTS-01, or a cell type: CL:0000236 or 'B cell'."
+        ),
+    ],
     as_json: AsJson = False,
 ) -> int:
     """Tell what a finding code or an ontology term means, and what to do."""
     codes = tomllib.loads(resources.files("cytolabe.cli").joinpath("codes.toml").read_text(encoding="utf-8"))
-    if word.upper() in codes:
-        document: dict[str, object] = {"code": word.upper(), **codes[word.upper()]}
-    elif word.upper().startswith("CL"):
-        document = _term(word)
-    else:
-        import difflib
-
-        near = difflib.get_close_matches(word.upper(), list(codes), n=3)
-        hint = f" Near: {', '.join(near)}." if near else ""
-        msg = f"{word!r} is neither a finding code nor a Cell Ontology term.{hint}"
+    code = word.strip().upper()
+    if code in codes:
+        document: dict[str, object] = {"code": code, **codes[code]}
+    elif _CODE.match(code):
+        msg = f"{word!r} is no finding code.{_near(code, list(codes))}"
         raise UsageError(msg)
+    else:
+        document = _term(word.strip())
     if as_json:
         print_document(document)
     else:
-        for key, value in document.items():
-            typer.echo(f"{key:12} {', '.join(value) if isinstance(value, list) else value}")
+        print_pairs(document)
     return 0
 
 
@@ -48,6 +52,7 @@ def verify(
     from cytolabe.flow.verify import verify_path
     from cytolabe.provenance import jsonable
 
+    progress()(f"hashing {path} again")
     n_checked, findings = verify_path(path)
     if as_json:
         print_document({"ok": not findings, "checked": n_checked, "findings": jsonable(findings)})
@@ -82,12 +87,35 @@ def _term(word: str) -> dict[str, object]:
     from cytolabe.ontology.graph import load_ontology
 
     ontology = load_ontology("CL")
-    term = ontology.resolve(word)
+    replaced: dict[str, object] = {}
+    if found := _CURIE.search(word):
+        try:
+            term = ontology.resolve(word)
+        except UnresolvedLabelError as error:
+            raise UsageError(str(error)) from None
+        asked = found[0].upper().replace("_", ":")
+        if asked != term:
+            replaced = {"replaces": f"{asked} {ontology.name(asked)}".strip()}
+    else:
+        names = {text.lower(): term for term in ontology.terms for text in ontology.synonyms(term)}
+        names |= {ontology.name(term).lower(): term for term in ontology.terms}
+        if word.lower() not in names:
+            msg = f"{word!r} is neither a finding code nor a cell type of CL {ontology.release}.{_near(word.lower(), list(names))}"
+            raise UsageError(msg)
+        term = names[word.lower()]
     return {
         "term": term,
+        **replaced,
         "name": ontology.name(term),
         "definition": ontology.definition(term),
         "parents": [f"{parent} {ontology.name(parent)}" for parent in ontology.parents(term)],
         "synonyms": list(ontology.synonyms(term)),
         "release": ontology.release,
     }
+
+
+def _near(word: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=3)
+    return f" Near: {', '.join(near)}." if near else ""

@@ -5,23 +5,38 @@
 """
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from cytolabe.cli import atlas as atlas_commands
 from cytolabe.cli import explain as explain_commands
-from cytolabe.cli import output
+from cytolabe.cli import snapshot as snapshot_commands
 from cytolabe.cli import study as study_commands
-from cytolabe.errors import CytolabeError
+from cytolabe.cli.output import print_error
+from cytolabe.errors import CytolabeError, UnreadableInputError, UsageError
 
 __all__ = ["app", "main"]
 
 # The base of typer's usage errors; typer exports only its children, from a module whose name differs by version.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
+_INTERRUPTED = 130
+
+
+class _InFlowOrder(TyperGroup):
+    """Lists the commands in the order of the flow, in which they were registered."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer exports no name for it
+        # typer puts groups behind single commands; a snapshot is taken before a split.
+        commands = [name for name in super().list_commands(ctx) if name != "snapshot"]
+        place = commands.index("split")
+        return [*commands[:place], "snapshot", *commands[place:]]
+
 
 app = typer.Typer(
     name="cytolabe",
+    cls=_InFlowOrder,
     help="Turn contributed single-cell data sets into a frozen, audited atlas, and measure what a model learned.",
     no_args_is_help=True,
     add_completion=False,
@@ -33,7 +48,7 @@ app.command("benchmark")(study_commands.benchmark)
 app.command("ingest")(atlas_commands.ingest)
 app.command("validate")(atlas_commands.validate)
 app.command("reconcile")(atlas_commands.reconcile)
-app.add_typer(atlas_commands.snapshot_app, name="snapshot")
+app.add_typer(snapshot_commands.snapshot_app, name="snapshot")
 app.command("split")(atlas_commands.split)
 app.command("audit")(atlas_commands.audit)
 app.command("embed")(study_commands.embed)
@@ -46,13 +61,36 @@ def main() -> NoReturn:
     """Run one command and leave with its exit code."""
     as_json = "--json" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = _run()
     except CytolabeError as error:
-        output.print_error(error, as_json=as_json)
+        print_error(type(error).__name__, str(error), as_json=as_json)
         sys.exit(error.exit_code)
     except _UsageProblem as error:
-        output.print_usage_error(getattr(error, "format_message", error.__str__)(), as_json=as_json)
-        sys.exit(2)
+        _tell_usage(getattr(error, "format_message", error.__str__)(), as_json=as_json)
+        sys.exit(UsageError.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        print_error("Interrupted", "stopped by the user; what was published before stays whole.", as_json=as_json)
+        sys.exit(_INTERRUPTED)
+    except OSError as error:
+        # A disk that is full, a folder without permission: the system's word, and the path that it is about.
+        place = f"{error.filename}: " if error.filename else ""
+        print_error(type(error).__name__, f"{place}{error.strerror or error}.", as_json=as_json)
+        sys.exit(UnreadableInputError.exit_code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command of the call; an interrupt, which typer turns into a code, becomes one again to be told."""
+    code = app(standalone_mode=False)
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
+
+
+def _tell_usage(message: str, *, as_json: bool) -> None:
+    """Tell an error of the call itself. Without any argument the message is the help, which needs no hint."""
+    if as_json or not message.startswith("Usage:"):
+        hint = "" if as_json else " Try 'cytolabe --help'."
+        print_error(UsageError.__name__, f"{message}{hint}", as_json=as_json)
+    else:
+        sys.stderr.write(f"{message}\n")

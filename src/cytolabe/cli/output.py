@@ -1,37 +1,51 @@
-"""What the commands print: one JSON document or a table on standard output, progress and problems beside it."""
+"""What the commands print: one JSON document or a table on standard output, progress and problems beside it.
+
+Where a result is to be written is looked at before the work begins: an hour of reading must not end at a folder that
+cannot be made.
+"""
 
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["print_document", "print_error", "print_findings", "print_table", "print_usage_error", "progress"]
+from cytolabe.errors import UsageError
+
+if TYPE_CHECKING:
+    from cytolabe.records import Finding
+
+__all__ = [
+    "made_folder",
+    "print_document",
+    "print_error",
+    "print_findings",
+    "print_pairs",
+    "print_table",
+    "progress",
+    "writable_file",
+]
+
+_ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
 def print_document(document: Mapping[str, object]) -> None:
-    """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    """Print one JSON document on standard output; NaN and infinity are no JSON and never printed."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def print_error(error: Exception, *, as_json: bool) -> None:
-    """Print a deliberate error: one line, or one JSON document."""
+def print_error(kind: str, message: str, *, as_json: bool) -> None:
+    """Print why a command stopped: one JSON document on standard output, or one line beside it."""
     if as_json:
-        print_document({"error": {"type": type(error).__name__, "message": str(error)}})
+        print_document({"error": {"type": kind, "message": message}})
     else:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-
-
-def print_usage_error(message: str, *, as_json: bool) -> None:
-    """Print an error of the call itself."""
-    if as_json:
-        print_document({"error": {"type": "UsageError", "message": message}})
-    else:
-        sys.stderr.write(f"{message}\nTry 'cytolabe --help'.\n")
+        sys.stderr.write(f"{kind}: {message}\n")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a plain table: columns as wide as their content, numbers as they are."""
-    texts = [[str(value) for value in row] for row in [header, *rows]]
+    texts = [["" if value is None else str(value) for value in row] for row in [header, *rows]]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     for position, row in enumerate(texts):
         line = "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
@@ -40,15 +54,22 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
             sys.stdout.write("  ".join("-" * width for width in widths) + "\n")
 
 
-def print_findings(findings: Sequence[object], *, where: str = "") -> None:
+def print_pairs(document: Mapping[str, object]) -> None:
+    """Print one line per key, values in one column."""
+    width = max(map(len, document))
+    for key, value in document.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+        sys.stdout.write(f"{key.ljust(width)}  {text}".rstrip() + "\n")
+
+
+def print_findings(findings: Sequence["Finding"], *, where: str = "") -> None:
     """Print findings, worst first: code, what, where, how many, and what to do."""
-    order = {"error": 0, "warning": 1, "note": 2}
     lead = f"{where}: " if where else ""
-    for finding in sorted(findings, key=lambda f: (order[str(f.severity)], f.code)):  # type: ignore[attr-defined]
-        share = f" ({finding.n_affected:,} of {finding.n_total:,})" if finding.n_total else ""  # type: ignore[attr-defined]
-        sys.stdout.write(f"{lead}{finding.code} {finding.where}{share}: {finding.message}\n")  # type: ignore[attr-defined]
-        if finding.severity != "note":  # type: ignore[attr-defined]
-            sys.stdout.write(f"    do: {finding.remedy}\n")  # type: ignore[attr-defined]
+    for finding in sorted(findings, key=lambda f: (_ORDER[str(f.severity)], f.code)):
+        share = f" ({finding.n_affected:,} of {finding.n_total:,})" if finding.n_total else ""
+        sys.stdout.write(f"{lead}{finding.code} {finding.where}{share}: {finding.message}\n")
+        if str(finding.severity) != "note":
+            sys.stdout.write(f"    do: {finding.remedy}\n")
 
 
 def progress() -> Callable[[str], None]:
@@ -60,3 +81,34 @@ def progress() -> Callable[[str], None]:
         sys.stderr.flush()
 
     return tell
+
+
+def writable_file(path: Path, option: str) -> Path:
+    """Return the path of a result after its folder was made.
+
+    Raises
+    ------
+    UsageError
+        If the path is a folder, or its folder cannot be made.
+    """
+    if path.is_dir():
+        msg = f"{option} {path} is a folder; name a file, for example {path / 'result'}{path.suffix}."
+        raise UsageError(msg)
+    made_folder(path.parent, option)
+    return path
+
+
+def made_folder(path: Path, option: str) -> Path:
+    """Make a folder for results, with those above it, and return it.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{option}: the folder {path} cannot be made ({error.strerror}). Name another place."
+        raise UsageError(msg) from None
+    return path

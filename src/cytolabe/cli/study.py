@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cytolabe.cli.options import AsJson, AtlasPath, OutPath, Seed, SnapshotName, Workers
-from cytolabe.cli.output import print_document, progress
+from cytolabe.cli.output import made_folder, print_document, progress, writable_file
 
 if TYPE_CHECKING:
     from cytolabe.flow.runs import FinishedRun
@@ -31,6 +31,7 @@ def demo(
     from cytolabe.flow.runs import run_on_folder
 
     tell = progress()
+    made_folder(out, "--out")
     if data is not None:
         finished = run_on_folder(data, out, seed=seed, n_workers=workers, on_progress=tell)
     else:
@@ -50,6 +51,7 @@ def benchmark(
     """Run a whole study: atlas, splits, audits, models, scores and the report."""
     from cytolabe.flow.runs import run_study_file
 
+    made_folder(out, "--out")
     finished = run_study_file(study, out, data=data, n_workers=workers, on_progress=progress())
     _print_run(finished, out, as_json=as_json)
     return finished.exit_code
@@ -60,7 +62,7 @@ def embed(
     atlas: AtlasPath,
     split: Annotated[Path, typer.Option("--split", help="The split whose training side the model is fitted on.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Parquet file: cell_id, d0, d1, ...")],
-    fold: Annotated[str, typer.Option(help="Which fold of the split; the only one by default.")] = "",
+    fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
     seed: Seed = 0,
     snapshot: SnapshotName = "latest",
     as_json: AsJson = False,
@@ -69,6 +71,8 @@ def embed(
     from cytolabe.flow.splits import embed_fold
     from cytolabe.snapshot.atlas import open_atlas
 
+    writable_file(out, "--out")
+    progress()(f"fitting {model} on the training side")
     document = embed_fold(
         open_atlas(atlas).snapshot(snapshot), model=model, split_file=split, fold_id=fold, seed=seed, out=out
     )

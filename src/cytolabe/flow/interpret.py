@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from cytolabe.config.study import Study
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.resolutions import DeclaredLevel, Resolutions, build_resolutions
@@ -37,6 +39,9 @@ __all__ = [
     "resolutions_of",
 ]
 
+_DECLARED = "declared"
+"""How the evidence of a declared person begins in the table of persons."""
+
 
 def interpret_labels(
     atlas: Atlas, *, study: Study | None = None, reviewed: Sequence[LabelMapping] = ()
@@ -50,7 +55,7 @@ def interpret_labels(
     study
         Where given, its `[[context]]` says what the study knows of a label.
     reviewed
-        Mappings that a person went over; they, and those reviewed before, win.
+        Mappings that a person went over. They win over what the study says, and that over what was reviewed before.
     """
     ontology = load_ontology("CL")
     context = tuple(
@@ -65,22 +70,48 @@ def interpret_labels(
         for item in (study.context if study is not None else ())
     )
     proposed, findings = reconcile_labels(label_table(atlas.cells()), ontology=ontology, context=context)
-    before = tuple(mapping for mapping in atlas.mappings() if mapping.decision == "reviewed")
-    merged, review_findings = apply_review(proposed, (*before, *reviewed))
-    if merged:
+    in_force = atlas.mappings()
+    said = {(item.dataset_id, item.contributor_label) for item in context}
+    # One after the other: a person may change what was decided before, and that is no contradiction.
+    before = [m for m in in_force if m.decision == "reviewed" and (m.dataset_id, m.contributor_label) not in said]
+    kept, kept_findings = apply_review(proposed, before)
+    merged, review_findings = apply_review(kept, reviewed)
+    if merged or in_force:
         atlas.put_mappings(merged, message="reconcile labels")
-    return merged, (*findings, *review_findings)
+    return merged, (*findings, *kept_findings, *review_findings)
 
 
 def interpret_persons(atlas: Atlas, *, study: Study | None = None) -> tuple[Finding, ...]:
-    """Resolve donors into persons and put them in force."""
+    """Resolve donors into persons and put them in force.
+
+    A declaration stays in force where the study, or no study, says nothing about its data set: two donors that were
+    declared one person would otherwise fall apart, and stand on both sides of the next split.
+    """
+    cells = atlas.cells()
     declared = tuple(
         DeclaredPerson(person_id=item.id, dataset_id=item.dataset, donor_id=item.donor, evidence=item.evidence)
         for item in (study.persons if study is not None else ())
     )
-    persons, findings = resolve_persons(atlas.cells(), declared=declared)
+    before = _declared_before(atlas.persons(), cells, said={person.dataset_id for person in declared})
+    persons, findings = resolve_persons(cells, declared=(*declared, *before))
     atlas.put_persons(persons, message="resolve persons")
     return findings
+
+
+def _declared_before(persons: pd.DataFrame, cells: pd.DataFrame, *, said: set[str]) -> tuple[DeclaredPerson, ...]:
+    """Return the declarations in force about donors that are still there, in data sets outside of `said`."""
+    there = set(zip(cells["dataset_id"], cells["donor_id"], strict=True))
+    return tuple(
+        DeclaredPerson(
+            person_id=row["person_id"],
+            dataset_id=row["dataset_id"],
+            donor_id=row["donor_id"],
+            evidence=row["evidence"].removeprefix(_DECLARED).removeprefix(": "),
+        )
+        for row in persons.to_dict("records")
+        if row["evidence"] == _DECLARED or row["evidence"].startswith(f"{_DECLARED}: ")
+        if row["dataset_id"] not in said and (row["dataset_id"], row["donor_id"]) in there
+    )
 
 
 def resolutions_of(snapshot: SnapshotView, *, study: Study | None = None) -> Resolutions:

@@ -4,6 +4,7 @@
 a path: two runs of the same study are equal byte for byte.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -32,11 +33,11 @@ from cytolabe.report import PlantedFault, ReportContent, RunFacts, SourceRow, wr
 from cytolabe.split import write_split
 from cytolabe.store.tables import write_parquet
 
-__all__ = ["claims_table", "publish_run", "report_content"]
+__all__ = ["claims_table", "evidence_document", "publish_run", "report_content"]
 
 _DONOR_FACTORS = ("disease", "sex")
 _OUTPUTS = (
-    "certificate.json", "mappings.sssom.tsv", "predictions.parquet", "report.html", "scores.json", "scores.parquet",
+    "certificate.json", "evidence.json", "mappings.sssom.tsv", "predictions.parquet", "report.html", "scores.json", "scores.parquet",
     "split.json",
 )  # fmt: skip
 
@@ -49,16 +50,16 @@ def publish_run(evidence: StudyEvidence, out: Path, *, planted: Sequence[Planted
     certificates = [jsonable(certificate) for certificate in evidence.result.certificates]
     replace_file(out / "certificate.json", canonical_json({"certificates": certificates}))
     write_parquet(evidence.result.predictions, out / "predictions.parquet")
+    content = report_content(evidence, planted=planted)
+    replace_file(out / "evidence.json", canonical_json(evidence_document(content)))
     before = [artifact_of(out / name, "output") for name in _OUTPUTS if name != "report.html"]
-    content = report_content(evidence, planted=planted, artifacts=before)
+    content = dataclasses.replace(content, artifacts=[(artifact.name, artifact.sha256) for artifact in before])
     write_report(content, out / "report.html")
     _write_run_record(evidence, out)
     return content
 
 
-def report_content(
-    evidence: StudyEvidence, *, planted: Sequence[PlantedFault] = (), artifacts: Sequence[Artifact] = ()
-) -> ReportContent:
+def report_content(evidence: StudyEvidence, *, planted: Sequence[PlantedFault] = ()) -> ReportContent:
     """Gather what a report may say; nothing is computed here that a stage did not find."""
     study, snapshot, result = evidence.study, evidence.snapshot, evidence.result
     ontology = load_ontology("CL")
@@ -107,8 +108,28 @@ def report_content(
         confusions=result.confusions,
         certificates=result.certificates,
         planted_faults=planted,
-        artifacts=[(artifact.name, artifact.sha256) for artifact in artifacts],
     )
+
+
+def evidence_document(content: ReportContent) -> dict[str, object]:
+    """Return everything beside the scores that a report stands on, whole: the page may cut its tables."""
+    frames = {
+        "support": content.support,
+        "gene_spaces": content.gene_spaces,
+        "persons": content.persons,
+        "duplicates": content.duplicates,
+        "confounding": content.confounding,
+        "claims": content.claims_refused,
+    }
+    return {
+        "snapshot_id": content.snapshot_id,
+        "sources": jsonable(content.sources),
+        "findings": jsonable(content.findings),
+        **{name: _rows(frame) for name, frame in frames.items()},
+        "duplicates_not_testable": dict(content.duplicates_not_testable),
+        "exposure": jsonable(content.exposure),
+        "planted_faults": jsonable(content.planted_faults),
+    }
 
 
 def claims_table(evidence: StudyEvidence) -> pd.DataFrame:
@@ -136,6 +157,13 @@ def claims_table(evidence: StudyEvidence) -> pd.DataFrame:
         [(claim, where, str(v.status), v.reason or "; ".join(v.notes)) for claim, where, v in rows],
         columns=["claim", "where", "status", "reason"],
     )
+
+
+def _rows(frame: pd.DataFrame | None) -> list[object]:
+    """Return the rows of a table as JSON knows them: what is missing is None, never NaN."""
+    if frame is None:
+        return []
+    return [jsonable(row) for row in frame.astype(object).where(frame.notna(), None).to_dict("records")]
 
 
 def _write_run_record(evidence: StudyEvidence, out: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cytolabe.engine.local import run_tasks
 from cytolabe.errors import UsageError
 from cytolabe.flow.contribute import Examination, SourceOutcome, contribute, examine
+from cytolabe.genes.aliases import read_alias_table
 from cytolabe.ingest.sources import SourceFile, find_sources, slug_of
 from cytolabe.records import Finding, Severity
 from cytolabe.snapshot.atlas import create_atlas, open_atlas
@@ -38,8 +39,8 @@ def ingest_sources(
     aliases: Path | None = None,
     n_workers: int = 1,
     on_progress: Callable[[str], None] = lambda _: None,
-) -> tuple[tuple[SourceOutcome, ...], tuple[Finding, ...], int]:
-    """Bring files and folders into an atlas, which is created where there is none.
+) -> tuple[tuple[SourceOutcome, ...], tuple[Finding, ...], int | None]:
+    """Bring files and folders into an atlas, which is created where there is none and there is a file to read.
 
     Returns
     -------
@@ -48,18 +49,36 @@ def ingest_sources(
     findings
         What was found about the arguments themselves.
     revision
-        Number of the revision in force afterwards.
+        Number of the revision in force afterwards; None where there is no atlas.
+
+    Raises
+    ------
+    UsageError
+        If the atlas is no directory, `dataset_id` is no id or stands for several files, or the aliases are no table.
     """
+    if atlas.exists() and not atlas.is_dir():
+        msg = f"{atlas} is a file; the atlas comes first and is a directory: cytolabe ingest ATLAS SOURCE..."
+        raise UsageError(msg)
+    if aliases is not None:
+        read_alias_table(aliases)  # a table that cannot be read is told before hours of reading counts
     sources, findings = find_sources(paths)
-    if dataset_id:
+    if not sources and not Layout(atlas).marker.exists():
+        return (), findings, None
+    if dataset_id and sources:
         sources = (_renamed(sources, dataset_id),)
     opened = create_atlas(atlas)
+    on_progress(f"reading {len(sources)} file(s)")
     outcomes = contribute(opened, sources, n_workers=n_workers, aliases=aliases, on_progress=on_progress)
     return outcomes, findings, open_atlas(atlas).revision
 
 
-def validate_paths(paths: Sequence[Path], *, n_workers: int = 1) -> tuple[Validated, ...]:
-    """Run every check on files and folders; for an atlas, return what was found when its data sets came in."""
+def validate_paths(
+    paths: Sequence[Path], *, n_workers: int = 1, on_progress: Callable[[str], None] = lambda _: None
+) -> tuple[Validated, ...]:
+    """Run every check on files and folders; for an atlas, return what was found when its data sets came in.
+
+    What is wrong with an argument itself (a path that is not there, an id that two files claim) is a row of its own.
+    """
     rows: list[Validated] = []
     files: list[Path] = []
     for path in paths:
@@ -69,9 +88,15 @@ def validate_paths(paths: Sequence[Path], *, n_workers: int = 1) -> tuple[Valida
         else:
             files.append(path)
     sources, findings = find_sources(files)
-    if findings:
-        rows.append(Validated(source="arguments", findings=findings))
-    examined: list[Examination] = run_tasks(examine, sources, n_workers=n_workers)
+    rows += [
+        Validated(source=where, findings=tuple(finding for finding in findings if finding.where == where))
+        for where in dict.fromkeys(finding.where for finding in findings)
+    ]
+
+    def tell(n_done: int, n_total: int) -> None:
+        on_progress(f"validate: {n_done} of {n_total} files")
+
+    examined: list[Examination] = run_tasks(examine, sources, n_workers=n_workers, on_done=tell)
     rows += [Validated(source=e.source.path.name, findings=e.findings, unreadable=e.unreadable) for e in examined]
     return tuple(rows)
 

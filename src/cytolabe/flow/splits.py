@@ -1,5 +1,6 @@
 """Splits, audits and embeddings of an atlas, outside of a study."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def audit_atlas(
     -------
     The document of `cytolabe audit --json`, and the findings.
     """
+    folds = read_split(split_file, frozen).folds if split_file is not None else ()
     on_progress(f"comparing {len(frozen.cells):,} cells")
     duplicates = find_duplicates(frozen)
     out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +59,8 @@ def audit_atlas(
     found = [*duplicates.findings, *findings]
     certificates: list[Certificate] = []
     exposures: list[Exposure] = []
-    for fold in read_split(split_file, frozen).folds if split_file is not None else ():
+    for fold in folds:
+        on_progress(f"auditing {fold.split_id}")
         audit = audit_fold(frozen, fold, duplicates=duplicates)
         found += audit.findings
         exposures += audit.exposures
@@ -86,11 +89,26 @@ def audit_atlas(
 def embed_fold(
     frozen: Snapshot, *, model: str, split_file: Path, fold_id: str, seed: int, out: Path
 ) -> dict[str, object]:
-    """Fit an embedder on the training side of a fold, embed both sides, and write the embedding."""
+    """Fit an embedder on the training side of a fold, embed both sides, and write the embedding.
+
+    Parameters
+    ----------
+    fold_id
+        Id of the fold, or its number from 1; may be empty where the split has one.
+
+    Raises
+    ------
+    UsageError
+        If the fold or the model is not there, the training side is empty, or no gene is measured by all data sets.
+    """
     fold = _fold_of(read_split(split_file, frozen), fold_id)
+    if not len(fold.train_rows):
+        msg = f"Fold {fold.split_id} has no training cell, so that nothing can be fitted. Choose another fold."
+        raise UsageError(msg)
     genes = _shared_genes(frozen, fold)
     rows = np.sort(np.concatenate([fold.train_rows, fold.test_rows]))
-    embedding = embed_snapshot(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed)
+    made = embed_snapshot(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed)
+    embedding = dataclasses.replace(made, split_id=fold.split_id)
     write_embedding(embedding, out)
     return {
         "snapshot_id": frozen.snapshot_id,
@@ -105,12 +123,15 @@ def embed_fold(
 
 def _fold_of(split: Split, fold_id: str) -> Fold:
     named = {fold.split_id: fold for fold in split.folds}
+    numbered = {str(number): fold for number, fold in enumerate(split.folds, start=1)}
     if not fold_id and len(named) == 1:
-        return next(iter(named.values()))
-    if fold_id not in named:
-        msg = f"The split has {len(named)} folds; name one with --fold: {', '.join(named)}."
+        return split.folds[0]
+    if fold_id not in named | numbered:
+        choices = "; ".join(f"{number} = {fold.split_id}" for number, fold in numbered.items())
+        lead = f"{fold_id!r} is none of them" if fold_id else "one has to be chosen"
+        msg = f"The split has {len(named)} folds, and {lead}. Give a number or an id with --fold: {choices}."
         raise UsageError(msg)
-    return named[fold_id]
+    return named[fold_id] if fold_id in named else numbered[fold_id]
 
 
 def _shared_genes(snapshot: Snapshot, fold: Fold) -> list[str]:

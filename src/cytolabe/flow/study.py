@@ -100,10 +100,13 @@ def run_study(
 
     Raises
     ------
+    UsageError
+        If `out` holds the atlas of another study.
     RefusedError
         If no contribution was accepted, or no label was mapped: there is nothing to evaluate then.
     """
     atlas = create_atlas(out / "atlas")
+    _refuse_other_atlas(out, set(atlas.dataset_ids) - {source.dataset_id for source in sources})
     outcomes = contribute(atlas, sources, n_workers=n_workers, on_progress=on_progress)
     if not any(outcome.status != "refused" for outcome in outcomes):
         raise RefusedError(_nothing_accepted(outcomes))
@@ -140,6 +143,13 @@ def run_study(
         split=split,
         result=result,
     )  # fmt: skip
+
+
+def _refuse_other_atlas(out: Path, others: set[str]) -> None:
+    """Refuse to build a study on top of data sets that it does not name: they would enter its snapshot."""
+    if others:
+        msg = f"{out / 'atlas'} already holds {len(others)} data set(s) that this study does not name: {', '.join(sorted(others)[:5])}. They would enter its snapshot. Choose an empty folder for --out."
+        raise UsageError(msg)
 
 
 def _plan(study: Study) -> EvaluationPlan:

@@ -1,17 +1,28 @@
-"""Hash again what was recorded: an atlas, or the output folder of a run with the atlas inside."""
+"""Hash again what was recorded: an atlas, or the output folder of a run with the atlas inside.
+
+The run record is read first, because it names everything else by digest; then the certificates that the scores quote;
+then the atlas, which has to hold the snapshot that the run names. Damage never stops the walk.
+"""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from cytolabe.errors import UsageError
 from cytolabe.files import sha256_of_file
 from cytolabe.provenance import digest_of
 from cytolabe.records import Finding, Severity
+from cytolabe.snapshot.atlas import open_atlas
+from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.verify import verify_atlas
+from cytolabe.store.physical import integrity_finding
 
 __all__ = ["RUN_RECORD", "verify_path"]
 
 RUN_RECORD = "run.json"
+_OF_A_RUN = ("scores.json", "certificate.json", "report.html", "split.json")
+"""What a run writes before its record: a folder with one of them and no record is no whole run."""
+_ATLAS = "atlas"
 
 
 def verify_path(path: Path) -> tuple[int, tuple[Finding, ...]]:
@@ -22,56 +33,90 @@ def verify_path(path: Path) -> tuple[int, tuple[Finding, ...]]:
     UsageError
         If the folder is neither an atlas nor a run.
     """
-    if not (path / RUN_RECORD).exists():
+    if _is_atlas(path):
+        return _verify_atlas(path)
+    if not any((path / name).exists() for name in (RUN_RECORD, *_OF_A_RUN)):
+        marker = Layout(path).marker.name
+        msg = f"{path} is neither an atlas nor the folder of a run: it has no {marker}, no {RUN_RECORD} and no {_OF_A_RUN[0]}."
+        raise UsageError(msg)
+    n_checked, findings, snapshot_id = _verify_run(path)
+    if not _is_atlas(path / _ATLAS):
+        return n_checked, findings
+    n_atlas, atlas_findings = _verify_atlas(path / _ATLAS)
+    # The log of a damaged atlas may not open; its own findings say more than this one could.
+    if snapshot_id and not atlas_findings and snapshot_id not in open_atlas(path / _ATLAS).snapshots():
+        atlas_findings = (_finding(_ATLAS, f"the snapshot {snapshot_id[:19]} that the run names is not in it"),)
+    return n_checked + n_atlas, (*findings, *atlas_findings)
+
+
+def _is_atlas(path: Path) -> bool:
+    return Layout(path).marker.exists() or Layout(path).revisions.is_dir()
+
+
+def _verify_atlas(path: Path) -> tuple[int, tuple[Finding, ...]]:
+    marker = Layout(path).marker
+    if marker.exists():
         return verify_atlas(path)
-    n_checked, findings = _verify_run(path)
-    if (path / "atlas").is_dir():
-        n_atlas, atlas_findings = verify_atlas(path / "atlas")
-        return n_checked + n_atlas, (*findings, *atlas_findings)
-    return n_checked, findings
+    message = "is missing beside a log of revisions: it was removed, or the atlas was never made whole"
+    return 1, (integrity_finding("E-INTEGRITY-01", marker.name, message),)
 
 
-def _verify_run(path: Path) -> tuple[int, tuple[Finding, ...]]:
+def _verify_run(path: Path) -> tuple[int, tuple[Finding, ...], str]:
+    """Return how many files were checked, what was found, and the snapshot that the record names."""
     try:
         document = json.loads((path / RUN_RECORD).read_bytes())
         recorded = document.pop("record_id")
-        outputs = [(item["name"], item["sha256"]) for item in document["outputs"]]
-    except (ValueError, KeyError, TypeError) as error:
-        msg = f"{path / RUN_RECORD} is no run record ({type(error).__name__}: {error})."
-        raise UsageError(msg) from None
+        outputs = [(str(item["name"]), str(item["sha256"])) for item in document["outputs"]]
+        snapshot_id = str(document["snapshot_id"])
+        digest = digest_of(document)
+    except FileNotFoundError:
+        message = "the record is missing: the run did not end, or somebody removed it, and nothing names its files"
+        return 1, (_finding(RUN_RECORD, message),), ""
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"this is no run record any more ({type(error).__name__}: {error})"
+        return 1, (_finding(RUN_RECORD, message),), ""
     findings = []
-    if digest_of(document) != recorded:
+    if digest != recorded:
         findings.append(_finding(RUN_RECORD, "the record does not have the digest that it states: it was edited"))
     for name, sha256 in outputs:
-        file = path / name
-        if not file.is_file():
-            findings.append(_finding(name, "the file is missing"))
-        elif sha256_of_file(file) != sha256:
-            findings.append(
-                _finding(name, f"its bytes are not those of digest {sha256[:12]}: it was changed after the run")
-            )
+        findings += _file_findings(path, name, sha256)
     findings += _uncertified(path)
-    return 1 + len(outputs), tuple(findings)
+    return 1 + len(outputs), tuple(findings), snapshot_id
+
+
+def _file_findings(path: Path, name: str, sha256: str) -> list[Finding]:
+    file = path / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return [_finding(RUN_RECORD, f"it names {name!r}, which lies outside of the folder: it was edited")]
+    if not file.is_file():
+        return [_finding(name, "the file is missing")]
+    if sha256_of_file(file) != sha256:
+        return [_finding(name, f"its bytes are not those of digest {sha256[:12]}: it was changed after the run")]
+    return []
 
 
 def _uncertified(path: Path) -> list[Finding]:
     """Find certificates that do not have their digest, and scores that quote a certificate which is not there."""
-    scores, certificates = path / "scores.json", path / "certificate.json"
-    if not (scores.is_file() and certificates.is_file()):
-        return []
-    findings = []
-    known = set()
-    for certificate in json.loads(certificates.read_bytes())["certificates"]:
-        stated = certificate.pop("digest")
-        known.add(stated)
-        if digest_of(certificate) != stated:
-            findings.append(_finding("certificate.json", f"the certificate of {certificate['split_id']} was edited"))
-    quoted = {row["certificate"] for row in json.loads(scores.read_bytes())["scores"] if row["certificate"]}
-    if quoted - known:
-        findings.append(
-            _finding("scores.json", f"{len(quoted - known)} certificate(s) that scores quote are not there")
-        )
+    certificates, scores = _read(path / "certificate.json", "certificates"), _read(path / "scores.json", "scores")
+    findings = [
+        _finding("certificate.json", f"the certificate of {certificate.get('split_id')} was edited")
+        for certificate in certificates
+        if digest_of({key: value for key, value in certificate.items() if key != "digest"}) != certificate.get("digest")
+    ]
+    known = {certificate.get("digest") for certificate in certificates}
+    unknown = {row.get("certificate") for row in scores} - known - {"", None}
+    if unknown:
+        findings.append(_finding("scores.json", f"{len(unknown)} certificate(s) that scores quote are not there"))
     return findings
+
+
+def _read(file: Path, key: str) -> list[dict[str, Any]]:
+    """Return the tables of a document, or none where it is missing or damaged: its digest has told that already."""
+    try:
+        rows = json.loads(file.read_bytes())[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _finding(where: str, message: str) -> Finding:
@@ -83,5 +128,5 @@ def _finding(where: str, message: str) -> Finding:
         n_total=1,
         message=message,
         remedy="Run the study again; do not use the numbers of this folder.",
-        rule="design/identity",
+        rule="cytolabe/integrity",
     )

@@ -1,0 +1,108 @@
+"""explain, verify and doctor."""
+
+import shutil
+
+import pytest
+
+
+class TestExplain:
+    def test_a_code_tells_what_why_and_what_to_do(self, call):
+        document = call("explain", "E-COUNTS-01", "--json").document
+        assert document["code"] == "E-COUNTS-01"
+        assert set(document) >= {"title", "why", "remedy", "room"}
+        printed = call("explain", "e-counts-01")
+        assert printed.code == 0
+        assert document["remedy"] in printed.out
+
+    @pytest.mark.parametrize("word", ["CL:0000236", "cl_0000236", "B cell", "b-cell"])
+    def test_a_cell_type_is_known_by_id_name_and_synonym(self, call, word):
+        called = call("explain", word, "--json")
+        assert called.code == 0
+        assert called.document["term"] == "CL:0000236"
+        assert called.document["name"] == "B cell"
+        assert called.document["parents"] == ["CL:0000945 lymphocyte of B lineage"]
+
+    def test_a_withdrawn_id_leads_to_its_successor(self, call):
+        document = call("explain", "CL_0000054", "--json").document
+        assert (document["term"], document["name"]) == ("CL:0000062", "osteoblast")
+        assert document["replaces"] == "CL:0000054 obsolete bone matrix secreting cell"
+
+    @pytest.mark.parametrize(
+        ("word", "told"),
+        [
+            pytest.param("E-COUNT-01", "Near: E-COUNTS-01", id="a code with a slip"),
+            pytest.param("CL:9999999", "no term of CL", id="an id without a term"),
+            pytest.param("clasical monocyte", "Near: classical monocyte", id="a name with a slip"),
+            pytest.param("xyzzy", "neither a finding code nor a cell type", id="neither"),
+        ],
+    )
+    def test_an_unknown_word_ends_with_2_and_names_its_neighbors(self, call, word, told):
+        called = call("explain", word, "--json")
+        assert called.code == 2
+        assert told in called.document["error"]["message"]
+
+    def test_every_finding_of_an_ingest_can_be_explained(self, call, simulated, tmp_path):
+        called = call("ingest", tmp_path / "atlas", simulated / "iris_log.h5ad", simulated / "gale.h5ad", "--json")
+        codes = {f["code"] for row in called.document["datasets"] for f in row["findings"]}
+        assert len(codes) > 4
+        assert {code for code in codes if call("explain", code).code != 0} == set()
+
+
+class TestVerify:
+    def test_an_intact_atlas(self, call, frozen):
+        called = call("verify", frozen, "--json")
+        assert called.code == 0
+        assert called.document == {"ok": True, "checked": called.document["checked"], "findings": []}
+        assert called.document["checked"] > 20
+
+    def test_a_flipped_byte_anywhere_ends_with_4(self, call, frozen, tmp_path):
+        # One file of each kind: a chunk of counts, a table, an overlay, a revision, a snapshot.
+        kinds = {path.parent.name: path for path in sorted(frozen.rglob("*")) if path.is_file() and path.stat().st_size}
+        assert {"tables", "revisions", "snapshots", "mappings", "persons"} <= set(kinds)
+        for number, path in enumerate(kinds.values()):
+            atlas = shutil.copytree(frozen, tmp_path / str(number))
+            damaged = atlas / path.relative_to(frozen)
+            content = bytearray(damaged.read_bytes())
+            content[len(content) // 2] ^= 1
+            damaged.write_bytes(bytes(content))
+            called = call("verify", atlas, "--json")
+            assert called.code == 4, path
+            assert called.document["ok"] is False
+            assert called.document["findings"], path
+            shutil.rmtree(atlas)
+
+    def test_a_missing_file_ends_with_4_and_is_named(self, call, own_atlas):
+        table = next((own_atlas / "tables").iterdir())
+        table.unlink()
+        called = call("verify", own_atlas)
+        assert called.code == 4
+        assert f"E-INTEGRITY-01 tables/{table.name}" in called.out
+
+    def test_an_atlas_without_its_marker_is_damaged_and_no_stranger(self, call, own_atlas):
+        (own_atlas / "cytolabe.json").unlink()
+        called = call("verify", own_atlas, "--json")
+        assert called.code == 4
+        assert called.document["findings"][0]["where"] == "cytolabe.json"
+
+    def test_damaged_counts_are_an_error_when_they_are_read(self, call, own_atlas, tmp_path):
+        for chunk in (path for path in (own_atlas / "partitions").rglob("*") if path.is_file() and path.suffix == ""):
+            content = bytearray(chunk.read_bytes())
+            content[len(content) // 2] ^= 1
+            chunk.write_bytes(bytes(content))
+        called = call("audit", own_atlas, "--out", tmp_path, "--json")
+        assert called.code == 4
+        assert called.document["error"]["type"] == "IntegrityError"
+
+    def test_a_stranger_ends_with_2(self, call, tmp_path):
+        called = call("verify", tmp_path, "--json")
+        assert called.code == 2
+        assert "neither an atlas nor the folder of a run" in called.document["error"]["message"]
+
+
+class TestDoctor:
+    def test_it_names_versions_and_what_runs_here(self, call):
+        called = call("doctor", "--json")
+        assert called.code == 0
+        assert called.document["environment"]["numpy"].startswith("2.")
+        assert called.document["models"]["majority"] == {"available": True, "reason": ""}
+        assert "majority" in call("doctor").out

@@ -1,0 +1,126 @@
+"""demo, benchmark and embed."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+STUDY = """
+[study]
+name = "small"
+title = "A small study"
+decision_level = "broad"
+gene_policies = ["intersection"]
+n_seeds = 1
+ceilings = false
+
+[[dataset]]
+path = "amber.h5ad"
+
+[[dataset]]
+path = "birch.h5ad"
+
+[[dataset]]
+path = "elm.h5ad"
+
+[[model]]
+name = "majority"
+"""
+SCORE = {
+    "task", "study", "split", "model", "protocol", "metric", "resolution", "stratum", "value", "low", "high", "n_cells",
+    "n_donors", "floor", "ceiling", "status", "reason", "certificate",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finished(call, labs, tmp_path_factory):
+    """Return the folder of a finished study and what the command printed."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "small.toml").write_text(STUDY)
+    return folder / "out", call("benchmark", folder / "small.toml", "--out", folder / "out", "--data", labs, "--json")
+
+
+class TestBenchmark:
+    def test_the_document_has_the_keys_of_the_contract(self, finished):
+        out, called = finished
+        assert called.code == 0, called.err
+        assert set(called.document) >= {"snapshot_id", "scores"}
+        assert all(set(row) >= SCORE for row in called.document["scores"])
+        assert called.document["scores"] == json.loads((out / "scores.json").read_bytes())["scores"]
+        assert "looking for copies" in called.err
+
+    def test_every_output_is_there_and_verifies(self, finished, call):
+        out, _ = finished
+        for name in ("report.html", "scores.parquet", "scores.json", "certificate.json", "run.json", "split.json"):
+            assert (out / name).is_file()
+        called = call("verify", out, "--json")
+        assert called.code == 0
+        assert called.document["checked"] > 20
+
+    @pytest.mark.parametrize(
+        ("name", "code", "told"),
+        [
+            pytest.param("bad.toml", 2, "unknown key 'modles'", id="a key with a slip"),
+            pytest.param("nobody.toml", 2, "there is no such study file", id="no file"),
+            pytest.param(".", 3, "Is a directory", id="a folder"),
+        ],
+    )
+    def test_a_study_that_cannot_be_read_names_the_place(self, call, tmp_path, name, code, told):
+        (tmp_path / "bad.toml").write_text('[study]\nname = "x"\nmodles = []\n')
+        called = call("benchmark", tmp_path / name, "--out", tmp_path / "out", "--json")
+        assert called.code == code
+        assert told in called.document["error"]["message"]
+        assert str(tmp_path / name) in called.document["error"]["message"]
+
+    def test_files_that_are_not_there_are_named(self, call, tmp_path):
+        (tmp_path / "small.toml").write_text(STUDY)
+        called = call("benchmark", tmp_path / "small.toml", "--out", tmp_path / "out")
+        assert called.code == 2
+        assert "amber.h5ad" in called.err
+        assert "--data" in called.err
+
+
+class TestDemo:
+    def test_a_folder_without_files_ends_with_2(self, call, tmp_path):
+        called = call("demo", "--data", tmp_path, "--out", tmp_path / "out", "--json")
+        assert called.code == 2
+        assert "holds no .h5ad file" in called.document["error"]["message"]
+
+    def test_an_out_that_is_a_file_is_told_before_the_work(self, call, tmp_path):
+        (tmp_path / "taken").write_text("")
+        called = call("demo", "--out", tmp_path / "taken", "--json")
+        assert called.code == 2
+        assert "cannot be made" in called.document["error"]["message"]
+
+
+class TestEmbed:
+    def test_both_sides_of_a_fold_get_an_embedding_that_names_its_split(self, call, frozen, split_file, tmp_path):
+        out = tmp_path / "made" / "e.parquet"
+        called = call("embed", "pca", frozen, "--split", split_file, "--fold", "1", "-o", out, "--json")
+        assert called.code == 0
+        document = called.document
+        table = pq.read_table(out)
+        assert table.num_rows == document["n_cells"] == 480
+        assert table.column_names == ["cell_id", *(f"d{i}" for i in range(document["n_dims"]))]
+        assert table.schema.metadata[b"split_id"].decode() == document["split_id"]
+        assert table.schema.metadata[b"snapshot_id"].decode() == document["snapshot_id"]
+        assert np.isfinite(np.column_stack([table[name].to_numpy() for name in table.column_names[1:]])).all()
+        again = call("embed", "pca", frozen, "--split", split_file, "--fold", document["split_id"], "-o", out, "--json")
+        assert again.document == document
+
+    @pytest.mark.parametrize(
+        ("model", "fold", "told"),
+        [
+            pytest.param("geneformer", "1", "There is no model 'geneformer'", id="unknown model"),
+            pytest.param("majority", "1", "embeds no cells", id="a classifier"),
+            pytest.param("pca", "", "one has to be chosen", id="no fold"),
+            pytest.param("pca", "7", "'7' is none of them", id="unknown fold"),
+        ],
+    )
+    def test_a_wrong_choice_ends_with_2(self, call, frozen, split_file, tmp_path, model, fold, told):
+        called = call(
+            "embed", model, frozen, "--split", split_file, "--fold", fold, "-o", tmp_path / "e.parquet", "--json"
+        )
+        assert called.code == 2
+        assert told in called.document["error"]["message"]

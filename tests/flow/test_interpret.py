@@ -1,0 +1,152 @@
+"""Interpretations are overlays: what a person decided outlives every later run."""
+
+import dataclasses
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+
+from cytolabe.config.study import JoinedSpec, LabelContextSpec, PersonSpec, Study
+from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, reconcile_atlas
+from cytolabe.flow.sources import ingest_sources
+from cytolabe.genes.reference import load_reference
+from cytolabe.records import LabelMapping, Predicate
+from cytolabe.snapshot.atlas import open_atlas
+
+LABELS = ("B cells", "NK", "thelper")
+
+
+def written(path, *, seed, donors=("d1", "d2"), labels=LABELS):
+    """Write the file of a lab: 60 cells, two donors, three labels."""
+    counts = csr_matrix(np.random.default_rng(seed).negative_binomial(0.4, 0.08, size=(60, 800)).astype(np.float32))
+    table = pd.DataFrame({"donor_id": np.array(donors)[np.arange(60) % len(donors)]})
+    if labels:
+        table["cell_type"] = np.array(labels)[np.arange(60) % len(labels)]
+    table.index = [f"cell{i}" for i in range(60)]
+    genes = pd.DataFrame(index=sorted(load_reference().protein_coding)[:800])
+    anndata.AnnData(X=counts, obs=table, var=genes).write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def atlas(tmp_path):
+    """Return an atlas of two labs that both call a donor d1."""
+    paths = [written(tmp_path / f"{name}.h5ad", seed=seed) for seed, name in enumerate(("ash", "yew"))]
+    ingest_sources(tmp_path / "atlas", paths)
+    return open_atlas(tmp_path / "atlas")
+
+
+def terms_of(atlas):
+    return {(m.dataset_id, m.contributor_label): (m.term, m.decision) for m in open_atlas(atlas.path).mappings()}
+
+
+def persons_of(atlas):
+    rows = open_atlas(atlas.path).persons().to_dict("records")
+    return {(row["dataset_id"], row["donor_id"]): row["person_id"] for row in rows}
+
+
+def review(term, *, dataset="ash", label="thelper"):
+    return LabelMapping(
+        dataset_id=dataset, contributor_label=label, predicate=Predicate.EXACT, term=term, term_name="",
+        justification="semapv:ManualMappingCuration", confidence=1000, decision="reviewed", ontology_release="",
+    )  # fmt: skip
+
+
+def context(term):
+    return Study(
+        name="s", context=(LabelContextSpec(dataset="ash", label="thelper", term=term, evidence="sort gate: CD4+"),)
+    )
+
+
+def test_a_review_outlives_a_later_run_and_a_later_review_replaces_it(atlas):
+    interpret_labels(atlas, reviewed=[review("CL:0000624")])
+    interpret_labels(atlas)
+    assert terms_of(atlas)["ash", "thelper"] == ("CL:0000624", "reviewed")
+    _, findings = interpret_labels(atlas, reviewed=[review("CL:0000912")])
+    assert terms_of(atlas)["ash", "thelper"] == ("CL:0000912", "reviewed")
+    assert "E-REVIEW-04" not in {finding.code for finding in findings}
+
+
+def test_two_rows_of_one_review_that_disagree_change_nothing(atlas):
+    interpret_labels(atlas, reviewed=[review("CL:0000624")])
+    _, findings = interpret_labels(atlas, reviewed=[review("CL:0000912"), review("CL:0000895")])
+    assert "E-REVIEW-04" in {finding.code for finding in findings}
+    assert terms_of(atlas)["ash", "thelper"] == ("CL:0000624", "reviewed")
+
+
+def test_what_the_study_says_now_wins_over_what_it_said_before(atlas):
+    interpret_labels(atlas, study=context("CL:0000912"))
+    _, findings = interpret_labels(atlas, study=context("CL:0000624"))
+    assert terms_of(atlas)["ash", "thelper"] == ("CL:0000624", "reviewed")
+    assert not {"E-REVIEW-04", "E-LABEL-01"} & {finding.code for finding in findings}
+
+
+def test_a_study_speaks_of_its_own_data_set_only(atlas):
+    interpret_labels(atlas, study=context("CL:0000624"))
+    assert terms_of(atlas)["yew", "thelper"][1] != "reviewed"
+
+
+def test_a_declared_person_outlives_a_run_without_the_study(atlas):
+    merged = Study(
+        name="s",
+        persons=tuple(PersonSpec(id="p1", dataset=name, donor="d1", evidence="paper") for name in ("ash", "yew")),
+    )
+    interpret_persons(atlas, study=merged)
+    assert persons_of(atlas)["ash", "d1"] == persons_of(atlas)["yew", "d1"] == "p1"
+    reconcile_atlas(atlas.path)
+    assert persons_of(atlas)["ash", "d1"] == persons_of(atlas)["yew", "d1"] == "p1"
+    assert persons_of(atlas)["yew", "d2"] == "yew/d2"
+
+
+def test_running_again_publishes_nothing_new(atlas):
+    study = Study(name="s", persons=(PersonSpec(id="p1", dataset="ash", donor="d1", evidence="paper"),))
+    interpret_labels(atlas, reviewed=[review("CL:0000624")])
+    interpret_persons(atlas, study=study)
+    before = open_atlas(atlas.path).revision
+    reconcile_atlas(atlas.path)
+    assert open_atlas(atlas.path).revision == before
+
+
+def test_a_study_that_speaks_of_a_data_set_again_replaces_its_declarations(atlas):
+    interpret_persons(atlas, study=Study(name="s", persons=(PersonSpec(id="p1", dataset="ash", evidence="one"),)))
+    assert set(persons_of(atlas).values()) == {"p1", "yew/d1", "yew/d2"}
+    one = PersonSpec(id="p2", dataset="ash", donor="d1", evidence="two")
+    interpret_persons(atlas, study=Study(name="s", persons=(one,)))
+    assert persons_of(atlas)["ash", "d1"] == "p2"
+    assert persons_of(atlas)["ash", "d2"] == "ash/d2"
+
+
+def test_a_declaration_about_a_donor_who_is_gone_is_no_error(atlas, tmp_path):
+    interpret_persons(
+        atlas, study=Study(name="s", persons=(PersonSpec(id="p1", dataset="ash", donor="d1", evidence="paper"),))
+    )
+    ingest_sources(atlas.path, [written(tmp_path / "ash.h5ad", seed=9, donors=("e1", "e2"))])
+    findings = interpret_persons(open_atlas(atlas.path))
+    assert "E-PERSON-01" not in {finding.code for finding in findings}
+    assert persons_of(atlas)["ash", "e1"] == "ash/e1"
+
+
+def test_labels_that_went_away_leave_no_mapping_behind(tmp_path):
+    ingest_sources(tmp_path / "atlas", [written(tmp_path / "ash.h5ad", seed=1)])
+    interpret_labels(open_atlas(tmp_path / "atlas"))
+    assert open_atlas(tmp_path / "atlas").mappings()
+    ingest_sources(tmp_path / "atlas", [written(tmp_path / "ash.h5ad", seed=1, labels=())])
+    interpret_labels(open_atlas(tmp_path / "atlas"))
+    assert open_atlas(tmp_path / "atlas").mappings() == ()
+
+
+def test_the_summary_counts_every_label_once(atlas):
+    summary = reconcile_atlas(atlas.path)
+    words = ("auto", "reviewed", "review", "abstained", "reserved")
+    assert summary.count(*words) == len(summary.mappings) == 6
+    assert [name for name in summary.levels if name in {"broad", "mid", "fine"}] == list(summary.levels)
+
+
+def test_joined_data_sets_are_linked_in_a_chain():
+    study = dataclasses.replace(Study(name="s"), joined=(JoinedSpec(datasets=("a", "b", "c"), reason="one donor"),))
+    assert [(link.dataset_a, link.dataset_b, link.reason) for link in links_of(study)] == [
+        ("a", "b", "one donor"),
+        ("b", "c", "one donor"),
+    ]

@@ -1,0 +1,108 @@
+"""Splits, audits and embeddings of an atlas, outside of a study."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from scipy.sparse import csr_matrix
+
+from cytolabe.errors import UsageError
+from cytolabe.flow.interpret import reconcile_atlas
+from cytolabe.flow.sources import ingest_sources
+from cytolabe.flow.splits import audit_atlas, embed_fold, make_split
+from cytolabe.genes.reference import load_reference
+from cytolabe.snapshot.atlas import open_atlas
+from cytolabe.split import write_split
+
+N_SHARED = 30
+"""Cells of the first lab that the third one delivers again, under other names and with fewer genes."""
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    """Return a snapshot of three labs, the third of which holds cells of the first, and a fourth with other genes."""
+    folder = tmp_path_factory.mktemp("labs")
+    genes = sorted(load_reference().protein_coding)[:900]
+    rng = np.random.default_rng(11)
+    depth = rng.uniform(0.03, 0.12, size=(60, 1))  # cells differ in how much of them was read
+    counts = {name: rng.negative_binomial(0.6, depth, size=(60, 900)).astype(np.float32) for name in "abcd"}
+    counts["c"][:N_SHARED] = counts["a"][:N_SHARED]
+    columns = {"a": slice(0, 900), "b": slice(0, 700), "c": slice(100, 800), "d": slice(700, 900)}
+    for name, matrix in counts.items():
+        table = pd.DataFrame(
+            {"cell_type": np.array(["B cells", "NK", "CD14+ Mono"])[np.arange(60) % 3], "donor_id": "d1"}
+        )
+        table.index = [f"{name}{i}" for i in range(60)]
+        measured = pd.DataFrame(index=genes[columns[name]])
+        anndata.AnnData(X=csr_matrix(matrix[:, columns[name]]), obs=table, var=measured).write_h5ad(
+            folder / f"{name}.h5ad"
+        )
+    ingest_sources(folder / "atlas", [folder])
+    reconcile_atlas(folder / "atlas")
+    return open_atlas(folder / "atlas").freeze()
+
+
+@pytest.fixture
+def split_file(snapshot, tmp_path):
+    """Return a split that leaves each component out."""
+    path = tmp_path / "split.json"
+    write_split(make_split(snapshot, by=("component",)), path)
+    return path
+
+
+def test_copies_tie_their_data_sets_whatever_was_asked_for(snapshot):
+    for by in (("dataset",), ("component",), ("person", "dataset")):
+        split = make_split(snapshot, by=by)
+        datasets = snapshot.cells["dataset_id"].to_numpy(dtype=object)
+        held_out = sorted(tuple(sorted(set(datasets[fold.test_rows]))) for fold in split.folds)
+        assert held_out == [("a", "c"), ("b",), ("d",)]
+
+
+def test_a_share_and_folds_are_two_ways(snapshot):
+    assert len(make_split(snapshot, by=("dataset",), test_fraction=0.4, seed=1).folds) == 1
+    folds = make_split(snapshot, by=("dataset",), n_folds=2).folds
+    assert len(folds) == 2
+    assert sorted(np.concatenate([fold.test_rows for fold in folds]).tolist()) == list(range(240))
+
+
+def test_the_audit_certifies_each_fold_and_counts_the_copies(snapshot, split_file, tmp_path):
+    told = []
+    document, findings = audit_atlas(snapshot, split_file=split_file, out=tmp_path / "out", on_progress=told.append)
+    assert document["n_duplicates"] == N_SHARED
+    assert len(told) == 4  # the comparison, and three folds
+    assert not [finding for finding in findings if str(finding.severity) == "error"]
+    assert pq.read_table(document["duplicates_path"]).num_rows == N_SHARED
+    again, _ = audit_atlas(snapshot, split_file=split_file, out=tmp_path / "again")
+    assert again["digest"] == document["digest"]
+    one, other = ((tmp_path / name / "certificate.json").read_bytes() for name in ("out", "again"))
+    assert one == other
+
+
+def test_a_split_that_is_not_there_stops_before_anything_is_compared(snapshot, tmp_path):
+    told = []
+    with pytest.raises(Exception, match="not readable as a split"):
+        audit_atlas(snapshot, split_file=tmp_path / "no.json", out=tmp_path / "out", on_progress=told.append)
+    assert told == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_embedding_uses_only_genes_that_all_of_the_fold_measure(snapshot, tmp_path):
+    ids = snapshot.cells["dataset_id"]
+    split = make_split(snapshot, by=("dataset",))
+    write_split(split, tmp_path / "split.json")
+    measured = [set(snapshot.measured_genes(name)) for name in sorted(set(ids))]
+    assert not set.intersection(*measured)
+    with pytest.raises(UsageError, match="No gene is measured by all of 4 data sets: a, b, c, d"):
+        embed_fold(
+            snapshot, model="pca", split_file=tmp_path / "split.json", fold_id="1", seed=0, out=tmp_path / "e.parquet"
+        )
+    assert not (tmp_path / "e.parquet").exists()
+
+
+def test_a_fold_without_training_cells_fits_nothing(snapshot, tmp_path):
+    write_split(make_split(snapshot, by=("tissue",)), tmp_path / "split.json")
+    with pytest.raises(UsageError, match="has no training cell"):
+        embed_fold(
+            snapshot, model="pca", split_file=tmp_path / "split.json", fold_id="", seed=0, out=tmp_path / "e.parquet"
+        )
