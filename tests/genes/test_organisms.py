@@ -18,10 +18,22 @@ MOUSE_SYMBOLS = [MOUSE.symbol_of(gene_id) for gene_id in sorted(MOUSE.protein_co
         ([symbol.upper() for symbol in MOUSE_SYMBOLS], "Mus musculus"),
         (HUMAN.ids[:100], "Homo sapiens"),
         ([f"{gene_id}.3" for gene_id in MOUSE.ids[:100]], "Mus musculus"),
+        ([f"GRCh38_{symbol}" for symbol in HUMAN_SYMBOLS], "Homo sapiens"),
+        ([f"mm10___{symbol}" for symbol in MOUSE_SYMBOLS], "Mus musculus"),
         ([f"gene{i}" for i in range(100)], "unknown"),
         ([], "unknown"),
     ],
-    ids=["human symbols", "mouse symbols", "upper-cased mouse symbols", "human ids", "mouse ids", "no names", "empty"],
+    ids=[
+        "human symbols",
+        "mouse symbols",
+        "upper-cased mouse symbols",
+        "human ids",
+        "mouse ids",
+        "human symbols behind their assembly",
+        "mouse symbols behind their assembly",
+        "no names",
+        "empty",
+    ],
 )
 def test_the_organism_is(features, organism):
     assert guess_organism(features) == organism

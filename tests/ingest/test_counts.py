@@ -197,3 +197,85 @@ def test_real_files_without_counts_are_refused_with_the_cause(real, name, code, 
 def test_real_raw_counts_are_verified(real, name):
     proof = proof_of(real / f"{name}.h5ad")
     assert (proof.matrix, proof.state, codes(proof)) == ("X", HopState.VERIFIED, [])
+
+
+def big_counts(seed=0, n_cells=60, n_genes=800):
+    rng = np.random.default_rng(seed)
+    depth = rng.lognormal(0.0, 0.5, size=(n_cells, 1))
+    return rng.poisson(depth * rng.gamma(0.4, 2.5, size=(1, n_genes))).astype(float)
+
+
+def to_total(counts, target):
+    return counts / counts.sum(axis=1, keepdims=True) * target
+
+
+MEDIAN = float(np.median(big_counts().sum(axis=1)))
+NO_COUNTS = {
+    "scaled to 10,000 and rounded": np.rint(to_total(big_counts(), 1e4)),
+    "scaled to 10,000 and rounded up": np.ceil(to_total(big_counts(), 1e4)),
+    "scaled to the median and rounded down": np.floor(to_total(big_counts(), MEDIAN * 1.2)),
+    "scaled to the median and rounded up": np.ceil(to_total(big_counts(), MEDIAN)),
+    "scaled, rounded and cut down to a third of the genes": np.rint(to_total(big_counts(), 1e4))[:, ::3],
+    "which genes were seen": (big_counts() > 0).astype(float),
+    "logarithms rounded": np.rint(np.log1p(to_total(big_counts(n_genes=2500), 1e4))),
+}
+
+
+@pytest.mark.parametrize("name", NO_COUNTS, ids=list(NO_COUNTS))
+def test_integers_that_are_no_counts_are_refused(write, make_adata, name):
+    proof = proof_of(write(make_adata(csr_matrix(NO_COUNTS[name]))))
+    assert (proof.matrix, codes(proof)) == ("", ["E-COUNTS-02"])
+
+
+def test_five_rounded_cells_are_enough_to_see_it(write, make_adata):
+    proof = proof_of(write(make_adata(csr_matrix(np.rint(big_counts()[:5] * 1.7)))))
+    assert codes(proof) == ["E-COUNTS-02"]
+    assert "skipped" in proof.findings[0].message
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_of_any_depth_are_counts(write, make_adata, seed):
+    for counts in (big_counts(seed), big_counts(seed) * 1.0, big_counts(seed)[:, :30], big_counts(seed)[:3]):
+        assert proof_of(write(make_adata(csr_matrix(counts)), f"{seed}.h5ad")).matrix == "X"
+
+
+def test_counts_of_the_real_files_skip_no_small_value(real):
+    names = (
+        "kang18_muscat",
+        "norman19_mcfaline23_perturbench",
+        "kolodziejczyk15_mesc_scmerge",
+        "baccin20_mouse_bm_tapseq",
+    )
+    assert [proof_of(real / f"{name}.h5ad").matrix for name in names] == ["X"] * len(names)
+
+
+def test_half_precision_counts_are_read_and_those_it_cannot_tell_apart_are_named(write, make_adata, counts, edit):
+    dense = counts.toarray()
+    dense[0, 0] = 4000
+    path = write(make_adata(dense))
+    with edit(path) as file:
+        del file["X"]
+        file["X"] = dense.astype("float16")
+    proof = proof_of(path)
+    assert proof.matrix == "X"
+    assert "2^11 in float16" in {f.code: f.message for f in proof.findings}["W-COUNTS-06"]
+
+
+def test_a_file_without_cells_says_so(write, make_adata, counts):
+    proof = proof_of(write(make_adata(counts)[:0].copy()))
+    assert codes(proof) == ["E-COUNTS-10"]
+    assert "no cells" in proof.findings[0].message
+
+
+def test_a_matrix_that_cannot_be_read_is_named_where_counts_are_missed(plain, edit):
+    with edit(plain) as file:
+        file["X"].attrs["encoding-type"] = "coo_matrix"
+    proof = proof_of(plain)
+    assert "X (see W-MATRIX-05)" in proof.findings[0].message
+
+
+def test_one_damaged_value_does_not_make_counts_look_like_scores(write, make_adata):
+    counts = big_counts()
+    counts[3, 3] = -1
+    proof = proof_of(write(make_adata(csr_matrix(counts))))
+    assert "few values were damaged" in proof.findings[0].message

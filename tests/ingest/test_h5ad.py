@@ -261,3 +261,49 @@ def test_the_digest_and_title_are_those_of_the_file(real):
     with open_h5ad(real / "liver_bcells_cxg.h5ad") as source:
         assert source.title == "Healthy human liver: B cells"
         assert source.source_digest.startswith("sha256:bec9c9c4471")
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i4", "f2", "longdouble", "u1"])
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_numbers_of_any_width_and_byte_order_are_read(write, edit, counts, *, dtype, layout, make_adata):
+    small = csr_matrix(np.minimum(counts.toarray(), 200))
+    form = {"csr": small, "csc": csc_matrix(small), "dense": small.toarray()}[layout]
+    path = write(make_adata(form))
+    with edit(path) as file:
+        node = file["X"] if layout == "dense" else file["X/data"]
+        values, place = node[...].astype(dtype), node.name
+        attributes = dict(node.attrs)
+        del file[place]
+        file.create_dataset(place, data=values).attrs.update(attributes)
+    with open_h5ad(path) as source:
+        matrix, _ = whole(source)
+    assert (matrix != small).nnz == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda x: x.attrs.create("encoding-type", "coo_matrix"), "encoding is 'coo_matrix'"),
+        (lambda x: x.attrs.create("shape", "wide"), "shape is not said"),
+        (lambda x: x.__delitem__("indices"), "no array 'indices'"),
+        (
+            lambda x: (x.__delitem__("indices"), x.create_dataset("indices", data=np.full(9, 0.5))),
+            "'indices' holds float64",
+        ),
+        (lambda x: (x.__delitem__("data"), x.create_dataset("data", data=np.full(9, b"x"))), "'data' holds |S1"),
+    ],
+    ids=["an unknown encoding", "no shape", "no positions", "positions between two features", "values that are texts"],
+)
+def test_a_matrix_that_cannot_be_read_says_why(plain, edit, spoil, why):
+    with edit(plain) as file:
+        spoil(file["X"])
+    with open_h5ad(plain) as source:
+        assert not source.matrices
+        assert why in {f.code: f.message for f in source.findings}["W-MATRIX-05"]
+
+
+def test_a_file_of_several_modalities_is_told_apart_from_anndata(plain, edit):
+    with edit(plain) as file:
+        file.move("X", "mod")
+    with pytest.raises(UnreadableInputError, match="MuData"), open_h5ad(plain):
+        pass

@@ -130,3 +130,21 @@ def test_no_folder_of_filter_plugins_is_left(plain, monkeypatch, tmp_path):
     scan_h5(plain)
     assert "HDF5_PLUGIN_PATH" not in os.environ
     assert h5py.h5pl.size() == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "place"),
+    [
+        pytest.param("MAX_CHUNK_BYTES", "/X/data", id="a chunk, which is decoded whole"),
+        pytest.param("MAX_TABLE_BYTES", "/obs/cell_type/codes", id="a column, which is held whole"),
+        pytest.param("MAX_TABLE_BYTES", "/X/indptr", id="pointers, which are held whole"),
+    ],
+)
+def test_what_has_to_be_read_in_one_piece_has_a_limit_of_its_own(
+    write, make_adata, counts, *, limit, place, monkeypatch
+):
+    path = write(make_adata(counts, cell_type=["B cell", "T cell"] * 20), compression="gzip")
+    assert codes(path) == []
+    monkeypatch.setattr(f"cytolabe.ingest.safety.{limit}", 30)
+    found = {finding.where: finding.code for finding in scan_h5(path)}
+    assert found[place] == "E-SEC-06"

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cytolabe.errors import UsageError
 from cytolabe.ingest.sources import find_sources, slug_of
 
 
@@ -90,3 +91,22 @@ def test_missing_paths_and_empty_folders_are_errors(tmp_path):
     (tmp_path / "empty").mkdir()
     _, findings = find_sources([Path(tmp_path / "nothing.h5ad"), tmp_path / "empty"])
     assert codes(findings) == ["E-SOURCE-01", "E-SOURCE-02"]
+
+
+@pytest.mark.parametrize("name", ["../secret.h5ad", "/etc/secret.h5ad", "sub/x.h5ad"])
+def test_a_manifest_names_no_file_outside_of_its_folder(tmp_path, name):
+    folder = tmp_path / "contribution"
+    (folder / "sub").mkdir(parents=True)
+    for place in (tmp_path / "secret.h5ad", folder / "sub" / "x.h5ad"):
+        place.write_bytes(b"x")
+    (folder / "manifest.toml").write_text(f'[[dataset]]\nfile = "{name}"\n')
+    sources, findings = find_sources([folder / "manifest.toml"])
+    assert sources == ()
+    assert codes(findings) == ["E-SOURCE-04"]
+
+
+def test_a_manifest_that_cannot_be_opened_is_a_wrong_call(tmp_path):
+    (tmp_path / "a.h5ad").write_bytes(b"x")
+    (tmp_path / "manifest.toml").mkdir()
+    with pytest.raises(UsageError, match="cannot be opened"):
+        find_sources([tmp_path])

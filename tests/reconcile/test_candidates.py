@@ -4,6 +4,7 @@ from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.resolutions import GROUPING_TERMS
 from cytolabe.reconcile.candidates import _seed_table, candidates_for, lexicon_of, scopes_of
 from cytolabe.reconcile.combine import ACCEPT, CURVE, REVIEW, confidence_of, decision_of
+from cytolabe.reconcile.evidence import confidence_in_context
 from cytolabe.reconcile.normalize import bag_of
 
 CL = load_ontology()
@@ -107,3 +108,54 @@ def test_no_similarity_of_letters_alone_is_accepted():
     assert max(value for _, value in CURVE["partial"]) < ACCEPT
     assert [decision_of(c) for c in (1000, ACCEPT, ACCEPT - 1, REVIEW, REVIEW - 1, 0)] == [
         "auto", "auto", "review", "review", "abstained", "abstained"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "tissue"),
+    [
+        pytest.param("B cell 1", "blood", id="a numbered cluster is no B-1 cell"),
+        pytest.param("B_2", "blood", id="a numbered cluster is no B-2 cell"),
+        pytest.param("DC 4", "blood", id="a numbered cluster is no CD4 dendritic cell"),
+        pytest.param("Crypt", "colon", id="no olfactory neuron of fish"),
+        pytest.param("Tip cells", "lung tumor", id="no tip cell of flies"),
+        pytest.param("Stalk", "", id="no interfollicle cell of flies"),
+        pytest.param("EC3_cap", "heart", id="no cap cell of flies"),
+        pytest.param("IC", "heart", id="no neuron of lobsters"),
+        pytest.param("EC", "colon", id="endothelial or enterochromaffin"),
+        pytest.param("Mel", "skin", id="melanocyte or melanoma"),
+        pytest.param("Meso", "", id="mesothelium or mesoderm"),
+        pytest.param("C", "", id="one letter"),
+        pytest.param("DP", "cortex", id="an acronym of thymocytes"),
+        pytest.param("IPCs", "blood", id="an acronym of many"),
+        pytest.param("CD14+CD16+ Mono", "blood", id="intermediate or non-classical"),
+        pytest.param("EC4_immune", "heart", id="endothelial cells with immune genes"),
+        pytest.param("Fib2_tumor", "lung", id="fibroblasts of a tumor are not malignant"),
+    ],
+)
+def test_words_that_laboratories_mean_in_another_way_are_never_accepted_by_themselves(label, tissue):
+    found = candidates_for(label, tissue, LEXICON)
+    assert [candidate for candidate in found[:1] if confidence_in_context(candidate) >= ACCEPT] == []
+
+
+@pytest.mark.parametrize(
+    ("label", "tissue", "term"),
+    [
+        ("NK_CD56bright", "blood", "CL:0000938"), ("CD8Tex", "lung tumor", "CL:0020031"), ("CD4T", "blood", "CL:0000624"),
+        ("CD14-CD16+ mono", "blood", "CL:0000875"), ("CD14+CD16- Mono", "blood", "CL:0000860"),
+        ("na\u00efve CD4 T", "blood", "CL:0000895"), ("CD4+/CD45RA+/CD25- Naive T", "blood", "CL:0000895"),
+        ("Purkinje", "heart left ventricle", "CL:0002068"), ("IPC", "cerebral cortex", "CL:0011020"),
+        ("Radial glia", "fetal brain", "CL:0000681"), ("gCap", "lung", "CL:4028002"), ("aCap", "lung", "CL:4028003"),
+        ("Tumor", "breast", "CL:0001064"), ("Immune", "lung", "CL:0000738"), ("Lymphoid", "lung", "CL:0000542"),
+        ("Mono/Macro", "lung", "CL:0000113"), ("iNKT", "blood", "CL:0000921"), ("germinal centre B", "tonsil", "CL:0000844"),
+        ("Sst Chodl", "brain", "CL:4023121"), ("D1 MSN", "striatum", "CL:4023026"), ("Epi", "blastocyst", "CL:0000352"),
+        ("M cells", "colon", "CL:0000682"), ("ghrelin", "pancreas", "CL:0005019"), ("CD34+", "blood", "CL:0008001"),
+    ],
+)  # fmt: skip
+def test_labels_as_laboratories_write_them_lead_to(label, tissue, term):
+    found = best(label, tissue)
+    assert (found.term, confidence_in_context(found) >= ACCEPT) == (term, True)
+
+
+@pytest.mark.parametrize("label", ["OPC-like", "Stem-like", "cycling", "G2M", "M1", "PVL", "Tph"])
+def test_a_state_or_a_few_letters_resemble_nothing(label):
+    assert [candidate for candidate in candidates_for(label, "", LEXICON) if candidate.kind == "similar"] == []

@@ -240,3 +240,27 @@ def test_the_labels_of_a_real_file_come_out_right(name):
     assert {m.contributor_label: m.term for m in mappings} == EXPECTED[name]
     waiting = {m.contributor_label for m in mappings if m.decision == "review"}
     assert waiting == LINEAGE_LEFT_OPEN & set(EXPECTED[name])
+
+
+def test_letters_of_the_islet_are_read_together():
+    islet = mapped("A", "B", "D", tissue="islet of Langerhans")
+    assert [islet[letter].term for letter in "ABD"] == ["CL:0000171", "CL:0000169", "CL:0000173"]
+    assert mapped("B", "T", tissue="islet of Langerhans")["B"].term == "CL:0000236"
+    assert mapped("A", "B", "C", "D")["B"].term == "CL:0000236"
+
+
+@pytest.mark.parametrize("label", ["CL:0000236", "cl:0000236", "http://purl.obolibrary.org/obo/CL_0000236"])
+def test_a_label_that_is_an_id_claims_it(label):
+    row = mapped(label)[label]
+    assert (row.term, row.decision) == ("CL:0000236", "auto")
+
+
+@pytest.mark.parametrize(
+    "label", ["Doublet_B_T", "B/T doublets", "low quality T", "NotAssigned", "cells", "Multiplet 3"]
+)
+def test_a_spoiled_label_names_no_type(label):
+    assert mapped(label)[label].decision == "reserved"
+
+
+def test_a_label_in_another_script_waits_for_a_person_and_is_not_called_empty():
+    assert mapped("\u5355\u6838\u7ec6\u80de")["\u5355\u6838\u7ec6\u80de"].decision == "abstained"

@@ -37,7 +37,8 @@ def test_a_name_is_neither_reserved_nor_a_code(label):
     [("Mono_CD14", "CD14+ Monocytes"), ("T_CD4", "CD4-positive, alpha-beta T cell"), ("bcells", "B lymphocyte"),
      ("thelper", "helper T cell"), ("memoryt", "Memory T cells"), ("γδ T", "gamma-delta T cell"), ("gd-T", "gd T"),
      ("FCGR3A+ Mono", "CD16+ monocyte"), ("Type II pneumocyte", "pneumocyte type 2"), ("NKcells", "natural killer cell"),
-     ("CD56dim NK", "NK CD56 dim"), ("naiveT", "naive T cell"), ("Haematopoietic stem cell", "hematopoietic stem cells")],
+     ("CD56dim NK", "NK CD56 dim"), ("NK_CD56bright", "CD56 bright NK"), ("na\u00efve B", "naive B"), ("CD8Tex", "CD8 Tex"),
+     ("CD14-CD16+ mono", "CD16+ CD14- mono"), ("germinal centre B", "germinal center B"), ("naiveT", "naive T cell"), ("Haematopoietic stem cell", "hematopoietic stem cells")],
 )  # fmt: skip
 def test_two_spellings_of_one_label_meet(one, other):
     assert bag(one) == bag(other)

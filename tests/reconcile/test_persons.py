@@ -129,3 +129,19 @@ def test_pair_states_partition_all_pairs(left, right):
     assert states.n_same + states.n_different + states.n_assumed_different == n_pairs
     mirrored = pair_states(*reversed(sides))
     assert (mirrored.n_same, mirrored.n_different) == (states.n_same, states.n_different)
+
+
+@pytest.mark.parametrize(("one", "other"), [("D1", "d1"), ("D1", "D01"), ("P-7", "P 7"), ("donor 7", "Donor_07")])
+def test_two_spellings_of_a_donor_in_one_study_are_kept_apart_and_said(one, other):
+    found, codes = persons_of(cells(("a", "s", one), ("b", "s", other)))
+    assert found["a", one] != found["b", other]
+    assert codes == ["W-PERSON-05"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("P10", "P100"), ("1-11", "11-1"), ("D1", "D11"), ("A1", "B1")])
+def test_donors_that_are_written_apart_are_no_suspicion(one, other):
+    assert persons_of(cells(("a", "s", one), ("b", "s", other)))[1] == []
+
+
+def test_one_spelling_of_a_donor_in_two_data_sets_of_a_study_is_one_person():
+    assert persons_of(cells(("a", "s", "D1"), ("b", "s", "D1")))[1] == []

@@ -91,3 +91,39 @@ def test_cell_names_that_occur_twice_refuse_the_data_set():
 def test_constants_hold_for_every_cell():
     table, _ = standardized(pd.DataFrame(index=range(2)), constants={"tissue": "blood", "donor": "d1", "batch": "b"})
     assert table[["tissue", "donor_id", "batch"]].drop_duplicates().to_numpy().tolist() == [["blood", "d1", "b"]]
+
+
+@pytest.mark.parametrize(
+    "donor",
+    ["pool1", "Pool of 4", "pool_A", "library pool", "D1+D2", "D1, D2", "D1;D2", "multiplexed", "Doublet", "mixed"],
+)
+def test_a_pool_is_nobody_however_it_is_written(donor):
+    table, _ = standardized(pd.DataFrame({"who": ["101", donor]}), {"donor": "who"})
+    assert list(table["donor_id"]) == ["101", "pooled"]
+
+
+@pytest.mark.parametrize("donor", ["D1-D2", "P+", "spool7", "Liverpool", "A, ", "mixedlineage3"])
+def test_a_donor_whose_name_looks_like_a_pool_stays_a_person(donor):
+    table, _ = standardized(pd.DataFrame({"who": ["101", donor]}), {"donor": "who"})
+    assert list(table["donor_id"]) == ["101", donor.strip()]
+
+
+def test_codes_that_were_stored_as_categories_of_floats_are_whole_again():
+    cells = pd.DataFrame({"lane": ["1.0", "2.0"], "version": ["1.0", "2.1"]})
+    table, _ = standardized(cells, {"batch": "lane", "assay": "version"})
+    assert list(table["batch"]) == ["1", "2"]
+    assert list(table["assay"]) == ["1.0", "2.1"]
+
+
+def test_an_id_of_the_ontology_counts_however_it_is_written():
+    iri = "http://purl.obolibrary.org/obo/CL_0000625"
+    cells = pd.DataFrame({"term": ["cl:0000236", "CL_0000860", iri, "UBERON:0000178", "CL:12"]})
+    table, findings = standardized(cells, {"claimed_term": "term"})
+    assert list(table["claimed_term"]) == ["CL:0000236", "CL:0000860", "CL:0000625", "", ""]
+    assert findings["W-CELL-06"].n_affected == 2
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_cell_without_a_name_is_refused(name):
+    _, findings = standardized(pd.DataFrame(index=range(2)), names=["a", name])
+    assert "empty" in findings["E-CELL-01"].message

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cytolabe.genes import load_reference
 from cytolabe.records import DatasetRecord, FeatureAlignment, HopState, MatrixKind, Severity
 from cytolabe.validate.validator import load_pack, validate_dataset
 
@@ -177,3 +178,47 @@ def test_all_findings_come_at_once():
     cells = make_cells(donor_id="unknown", assay="unknown", contributor_label="")
     found = findings_of(cells, alignment=make_alignment(0.5, n_lost=9), upstream_fraction_of_counts=0.2)
     assert {"E-GENES-01", "W-UPSTREAM-04", "W-DONOR-01", "N-ASSAY-01", "W-CLASS-03"} <= set(found)
+
+
+HUMAN, MOUSE = load_reference(), load_reference("Mus musculus")
+
+
+def symbols_of(reference, n=N_GENES):
+    return [reference.symbol_of(gene_id) for gene_id in sorted(reference.protein_coding)[:n]]
+
+
+def test_upper_cased_genes_of_a_mouse_are_genes_of_a_mouse():
+    upper = make_alignment(features=[symbol.upper() for symbol in symbols_of(MOUSE)])
+    mouse = make_cells(organism="Mus musculus")
+    assert "E-ORGANISM-02" not in findings_of(mouse, alignment=upper, organism="Mus musculus")
+    assert "E-ORGANISM-02" in findings_of(alignment=upper)
+
+
+def test_an_organism_without_a_reference_is_refused_by_name():
+    found = findings_of(
+        make_cells(organism="Danio rerio"), make_alignment(features=symbols_of(HUMAN)), organism="Danio rerio"
+    )
+    assert "no gene reference for Danio rerio" in found["E-GENES-01"].message
+    assert "those of Homo sapiens" in found["E-ORGANISM-02"].message
+
+
+@pytest.mark.parametrize(
+    ("features", "cells", "cause"),
+    [
+        pytest.param([str(7157 + 37 * i * i) for i in range(60)], None, "NCBI Gene", id="ids of another database"),
+        pytest.param([str(i) for i in range(60)], None, "mere counters", id="counters"),
+        pytest.param(
+            [f"AAAC{i}-1" for i in range(60)], symbols_of(HUMAN, N_CELLS), "adata.T", id="a matrix turned over"
+        ),
+        pytest.param([f"locus{i}x" for i in range(60)], None, "no gene of this reference", id="names of nothing"),
+    ],
+)
+def test_features_that_are_no_genes_are_called_what_they_probably_are(features, cells, cause):
+    table = make_cells() if cells is None else make_cells(cell_id=[f"d:{name}" for name in cells])
+    found = findings_of(table, make_alignment(share=0.0, n_lost=60, features=features))
+    assert cause in found["E-GENES-01"].message
+
+
+def test_ids_of_the_ontology_are_no_codes():
+    labels = ["CL:0000084", "CL:0000236"] * (N_CELLS // 2)
+    assert "E-CLASS-01" not in findings_of(make_cells(contributor_label=labels))

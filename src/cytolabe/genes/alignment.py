@@ -22,7 +22,7 @@ from jaxtyping import Num
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.genes.findings import AlignmentFacts, findings_of
 from cytolabe.genes.names import FeatureName, Writing, parse_features, split_copy_number
-from cytolabe.genes.organisms import guess_organism, organism_shares
+from cytolabe.genes.organisms import guess_organism, organism_shares, without_assembly
 from cytolabe.genes.reference import GeneReference
 from cytolabe.genes.symbols import ReleaseVote, Resolution, SymbolResolver, vote_release
 from cytolabe.records import UNKNOWN, FeatureAlignment, Finding
@@ -70,7 +70,7 @@ def align_features(
         If there is not one total per feature, or a total is negative or not finite.
     """
     totals = _checked_totals(features, feature_totals)
-    names = parse_features(features)
+    names = parse_features([without_assembly(feature, reference.organism) for feature in features])
     symbols = [name.symbol for name in names if name.writing is Writing.SYMBOL]
     vote = vote_release(symbols, reference)
     organism = guess_organism(features)

@@ -13,7 +13,14 @@ from functools import lru_cache
 from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.records import UNKNOWN
 
-__all__ = ["ENSEMBL_PREFIXES", "guess_organism", "known_fraction", "organism_shares"]
+__all__ = [
+    "ENSEMBL_PREFIXES",
+    "canonical_organism",
+    "guess_organism",
+    "known_fraction",
+    "organism_shares",
+    "without_assembly",
+]
 
 ENSEMBL_PREFIXES = {"ENSG": "Homo sapiens", "ENSMUSG": "Mus musculus"}
 """Prefix of a gene id -> organism."""
@@ -27,6 +34,12 @@ _ORGANISM_OF = {spelling: organism for organism, spellings in _SPELLINGS.items()
 _ENSEMBL_ID = re.compile(r"(ENS[A-Z]*G)\d{11}")
 _MOUSE_SYMBOL = re.compile(r"(?:mt-)?[A-Z][a-z]+[0-9a-zA-Z.-]*|[0-9A-Z]+Rik")
 _HUMAN_SYMBOL = re.compile(r"[A-Z][A-Z0-9]+(?:[-.][A-Z0-9]+)*|C\d+orf\d+")
+_ASSEMBLIES = {"Homo sapiens": r"GRCh3[78]|hg(?:19|38)", "Mus musculus": r"GRCm3[89]|mm(?:9|10|39)"}
+_PREFIXED = {
+    organism: re.compile(rf"(?:{names})[_-]+(?P<name>.+)", re.IGNORECASE) for organism, names in _ASSEMBLIES.items()
+}
+"""Names of a reference of several species: the assembly stands before the gene (`GRCh38_CD3E`, `mm10___Cd3e`)."""
+_STARTS = frozenset({"gr", "hg", "mm"})
 _MIN_SHARE = 0.5
 _MIN_LEAD = 0.05
 """By how much of the names a reference has to lead another one when case is ignored."""
@@ -37,6 +50,18 @@ def canonical_organism(organism: str) -> str:
     return _ORGANISM_OF.get(organism.strip().lower(), organism)
 
 
+def without_assembly(feature: str, organism: str) -> str:
+    """Return a feature without the assembly of this organism before it; anything else comes back as it is."""
+    match = _PREFIXED[organism].fullmatch(feature) if organism in _PREFIXED and feature[:2].lower() in _STARTS else None
+    return match["name"] if match else feature
+
+
+def _organism_of_assembly(feature: str) -> str:
+    if feature[:2].lower() not in _STARTS:
+        return ""
+    return next((organism for organism, prefixed in _PREFIXED.items() if prefixed.fullmatch(feature)), "")
+
+
 def organism_shares(features: Sequence[str]) -> dict[str, float]:
     """Return the share of the features that are written like each organism's genes, in [0, 1].
 
@@ -45,7 +70,10 @@ def organism_shares(features: Sequence[str]) -> dict[str, float]:
     votes = dict.fromkeys(ENSEMBL_PREFIXES.values(), 0)
     for feature in features:
         match = _ENSEMBL_ID.search(feature) if "ENS" in feature else None
-        if match:
+        prefixed = _organism_of_assembly(feature)
+        if prefixed:
+            organism = prefixed
+        elif match:
             organism = ENSEMBL_PREFIXES.get(match.group(1), UNKNOWN)
         elif _HUMAN_SYMBOL.fullmatch(feature):
             organism = "Homo sapiens"
@@ -59,7 +87,7 @@ def organism_shares(features: Sequence[str]) -> dict[str, float]:
 def known_fraction(symbols: Sequence[str], organism: str) -> float:
     """Return the fraction of the symbols that an organism's reference knows in any release when case is ignored."""
     known = _folded_names(organism)
-    return sum(symbol.casefold() in known for symbol in symbols) / max(len(symbols), 1)
+    return sum(without_assembly(symbol, organism).casefold() in known for symbol in symbols) / max(len(symbols), 1)
 
 
 @lru_cache

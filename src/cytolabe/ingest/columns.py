@@ -7,13 +7,14 @@ with the technology is no donor column, whatever it is called.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from cytolabe.config.manifest import Manifest
-from cytolabe.ingest.column_names import ROLE_NAMES, is_technology, normalized
+from cytolabe.genes.organisms import canonical_organism
+from cytolabe.ingest.column_names import ROLE_NAMES, is_condition, is_technology, is_truth_word, rank_of_name
 from cytolabe.ingest.labels import LabelChoice, choose_label, choose_parent
 from cytolabe.ingest.partitions import Grouping, grouping_of, is_same
 from cytolabe.records import Finding, Severity
@@ -59,8 +60,8 @@ def infer_columns(cell_table: pd.DataFrame, manifest: Manifest) -> ColumnRoles:
     columns, constants, findings = _declared(cell_table, manifest)
     closed = set(columns) | set(constants) | {role for role, key in _COLUMN_KEYS.items() if getattr(manifest, key)}
     reasons: list[str] = []
-    for role, names in ROLE_NAMES.items():
-        name = "" if role in closed else _by_name(cell_table, role, names=names, findings=findings)
+    for role in ROLE_NAMES:
+        name = "" if role in closed else _by_name(cell_table, role, findings)
         if name:
             columns[role] = name
             reasons.append(f"{role} = {name!r} (by its name)")
@@ -75,6 +76,7 @@ def infer_columns(cell_table: pd.DataFrame, manifest: Manifest) -> ColumnRoles:
         columns["label_parent"] = choice.parent
         reasons.append(f"label_parent = {choice.parent!r} (coarser, and holds the label's levels whole)")
     findings.extend(_label_against_batch(columns))
+    findings.extend(_several_organisms(cell_table, columns))
     inferred = tuple(role for role in ROLES if role in columns and role not in closed)
     if inferred:
         findings.append(_inferred(inferred, reasons))
@@ -121,15 +123,15 @@ def _declared(table: pd.DataFrame, manifest: Manifest) -> tuple[dict[str, str], 
 # --- by name ------------------------------------------------------------------------------------------------------
 
 
-def _by_name(table: pd.DataFrame, role: str, *, names: Sequence[str], findings: list[Finding]) -> str:
+def _by_name(table: pd.DataFrame, role: str, findings: list[Finding]) -> str:
     """Return the column of a role, or an empty string."""
-    present: list[tuple[int, str]] = []
-    for name in map(str, table.columns):
-        plain = normalized(name)
-        if plain in names:
-            present.append((names.index(plain), name))
-    usable = [(rank, grouping_of(table[name])) for rank, name in sorted(present, key=lambda pair: pair[0])]
-    usable = [(rank, grouping) for rank, grouping in usable if _fits(role, grouping)]
+    ranked = [(rank_of_name(role, name), name) for name in map(str, table.columns)]
+    present = sorted((rank, place, name) for place, (rank, name) in enumerate(ranked) if rank is not None)
+    known = [(rank, grouping_of(table[name]), _is_answer_or_measure(table[name])) for rank, _, name in present]
+    if role == "donor":
+        known = [(rank, grouping, strange or _is_states(grouping)) for rank, grouping, strange in known]
+        findings.extend(_no_persons(grouping) for _, grouping, strange in known if strange)
+    usable = [(rank, grouping) for rank, grouping, strange in known if not strange and _fits(role, grouping)]
     if not usable:
         return ""
     best_rank, best = usable[0]
@@ -142,6 +144,26 @@ def _by_name(table: pd.DataFrame, role: str, *, names: Sequence[str], findings: 
     # Of columns that group the cells alike the readable one serves people better than a list of uuids.
     best = min(alike, key=_unreadable) if role == "batch" and alike else best
     return best.name
+
+
+def _is_answer_or_measure(values: pd.Series) -> bool:
+    """Tell whether a column holds truth values or fractions: no role is named by these."""
+    if pd.api.types.is_bool_dtype(values.dtype):
+        return True
+    if not pd.api.types.is_float_dtype(values.dtype):
+        return False
+    given = values.dropna().to_numpy(dtype="float64")
+    return bool((given != given.round()).any())
+
+
+def _is_states(grouping: Grouping) -> bool:
+    """Tell whether the levels say what a person is (`patient`, `recipient`, `yes`) instead of who."""
+    said = [level for level in grouping.levels if not level.isdigit()]
+    return bool(said) and all(is_truth_word(level) or (is_condition(level) and not _has_digit(level)) for level in said)
+
+
+def _has_digit(level: str) -> bool:
+    return any(sign.isdigit() for sign in level)
 
 
 def _fits(role: str, grouping: Grouping) -> bool:
@@ -166,12 +188,11 @@ def _check_donor(table: pd.DataFrame, columns: dict[str, str], *, declared: bool
     if "donor" not in columns:
         return
     donor = grouping_of(table[columns["donor"]])
-    if donor.n_levels < 2:
-        return
-    technical = [str(name) for name in table.columns if normalized(str(name)) in ROLE_NAMES["assay"]]
+    technical = [str(name) for name in table.columns if rank_of_name("assay", str(name)) is not None]
     if "assay" in columns and columns["assay"] not in technical:
         technical.append(columns["assay"])
     same = next((name for name in technical if is_same(donor, grouping_of(table[name]))), "")
+    same = same if donor.n_levels > 1 else ""
     named = sum(is_technology(level) for level in donor.levels) >= 0.8 * donor.n_levels
     if not same and not named:
         return
@@ -217,7 +238,50 @@ def _label_against_batch(columns: Mapping[str, str]) -> list[Finding]:
     ]
 
 
+def _several_organisms(table: pd.DataFrame, columns: Mapping[str, str]) -> list[Finding]:
+    """Refuse cells of several organisms; two spellings of one are one."""
+    if "organism" not in columns:
+        return []
+    levels = grouping_of(table[columns["organism"]]).levels
+    organisms = sorted({canonical_organism(level) for level in levels})
+    if len(organisms) < 2:
+        return []
+    return [
+        Finding(
+            code="E-ORGANISM-03",
+            severity=Severity.ERROR,
+            where=f"obs[{columns['organism']!r}]",
+            n_affected=len(table),
+            n_total=len(table),
+            examples=tuple(organisms[:5]),
+            message=f"The cells come from {len(organisms)} organisms ({', '.join(organisms[:5])}); one atlas holds one.",
+            remedy="Split the file by organism.",
+            rule="R3",
+        )
+    ]
+
+
 # --- findings -----------------------------------------------------------------------------------------------------
+
+
+def _no_persons(grouping: Grouping) -> Finding:
+    return Finding(
+        code="W-COLUMN-04",
+        severity=Severity.WARNING,
+        where=f"obs[{grouping.name!r}]",
+        n_affected=grouping.n_labelled,
+        n_total=len(grouping.codes),
+        examples=grouping.levels[:5],
+        message=(
+            f"Its name says donor, but its values say what persons are, not who ({', '.join(grouping.levels[:4])}); it is "
+            "not taken as the donor."
+        ),
+        remedy=(
+            f"If these really are persons, write donor = {grouping.name!r} into the manifest; if not, name the column of "
+            "persons, or donor_value = 'unknown'."
+        ),
+        rule="R8",
+    )
 
 
 def _inferred(inferred: tuple[str, ...], reasons: list[str]) -> Finding:

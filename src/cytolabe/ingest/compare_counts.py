@@ -18,7 +18,9 @@ __all__ = ["compare_candidates"]
 def compare_candidates(source: H5adSource, chosen: MatrixHandle, other: MatrixHandle) -> Finding:
     """Compare two proven matrices on the features that both have, a block at a time."""
     here, there = _shared_columns(source.features(chosen), source.features(other))
-    n_different, ncompare_candidates, first = 0, 0, ""
+    if not len(here):
+        return _nothing_shared(chosen, other)
+    n_different, n_compared, first = 0, 0, ""
     for block in source.iter_blocks(chosen, dataset_id=source.path.stem):
         stop = block.start + block.counts.shape[0]
         mine = block.counts[:, here].astype(np.float64)
@@ -26,7 +28,7 @@ def compare_candidates(source: H5adSource, chosen: MatrixHandle, other: MatrixHa
         difference = csr_matrix(mine - theirs)
         difference.eliminate_zeros()
         different = difference.tocoo()
-        ncompare_candidates += int(mine.count_nonzero())
+        n_compared += int(mine.count_nonzero())
         n_different += int(different.nnz)
         if different.nnz and not first:
             at = np.lexsort((different.col, different.row))[0]
@@ -40,7 +42,7 @@ def compare_candidates(source: H5adSource, chosen: MatrixHandle, other: MatrixHa
             severity=Severity.WARNING,
             where=both,
             n_affected=n_different,
-            n_total=ncompare_candidates,
+            n_total=n_compared,
             examples=(first,),
             message=f"Both hold integers, but {n_different:,} values differ (first: {first}). {chosen.name} is used.",
             remedy=f"If {other.name} holds the counts, say so in the manifest: matrix = '{other.name}'.",
@@ -50,9 +52,22 @@ def compare_candidates(source: H5adSource, chosen: MatrixHandle, other: MatrixHa
         code="N-COUNTS-04",
         severity=Severity.NOTE,
         where=both,
-        n_total=ncompare_candidates,
+        n_total=n_compared,
         message=f"Both hold the same counts on the {len(here):,} features that they share; {chosen.name} is used.",
         remedy="Nothing to do.",
+        rule="cytolabe/counts",
+    )
+
+
+def _nothing_shared(chosen: MatrixHandle, other: MatrixHandle) -> Finding:
+    return Finding(
+        code="W-COUNTS-03",
+        severity=Severity.WARNING,
+        where=f"{chosen.name} and {other.name}",
+        n_affected=chosen.shape[1],
+        n_total=chosen.shape[1],
+        message=f"Both hold integers, but they share no name of a feature, so they cannot be compared. {chosen.name} is used.",
+        remedy=f"If {other.name} holds the counts, say so in the manifest: matrix = '{other.name}'.",
         rule="cytolabe/counts",
     )
 

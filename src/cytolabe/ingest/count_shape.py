@@ -2,7 +2,7 @@
 
 Used twice: to say what a refused matrix probably is, and to refuse integers that are no counts. Counts of real cells
 scatter in their totals far more than sampling alone (coefficient of variation 0.26 to 3.4 over the real files at
-hand), and nearly every cell has a gene seen once.
+hand), nearly every cell has a gene seen once, and no small value is skipped.
 """
 
 import numpy as np
@@ -18,6 +18,15 @@ MIN_GENES = 10
 SMALL_SCATTER = 0.1
 """Coefficient of variation of cell totals below which they are suspicious; the least of a real file here is 0.26."""
 _ROUND_TARGETS = (1e4, 1e5, 1e6)
+_FEW_BROKEN = 1e-4
+_FREQUENT = 10
+"""Genes of one cell with one value from which on the next smaller value cannot be absent by chance (e^-10)."""
+_HOLED_SHARE = 0.2
+"""Share of testable cells with a hole; real files here have at most 0.09, rounded ones at least 0.36."""
+_MIN_HOLED = 3
+_FLAT_LARGEST = 12
+_MANY_GENES = 500
+_MANY_GENES_OF_PANEL = 50
 _ADDED_BY_CEIL = 1.5
 """Rounding values up adds about half a count per detected gene, so totals stay below this multiple of the target."""
 
@@ -26,8 +35,10 @@ def looks_like(tally: MatrixTally) -> str:
     """Say in words what a matrix that is no counts probably holds."""
     if tally.n_nonzero == 0:
         return "holds only zeros"
-    if "negative" in tally.broken:
+    if tally.broken.get("negative", 0) > _FEW_BROKEN * tally.n_nonzero:
         return "looks like z-scores or residuals (negative values), which no count can be"
+    if 0 < sum(tally.broken.values()) <= _FEW_BROKEN * tally.n_nonzero:
+        return "looks like counts in which few values were damaged or changed"
     if set(tally.broken) == {"nonfinite"}:
         return "has values that are no numbers"
     return _looks_scaled(tally)
@@ -47,14 +58,38 @@ def _looks_scaled(tally: MatrixTally) -> str:
 
 
 def rounded_evidence(tally: MatrixTally) -> str:
-    """Say why integers are no counts, or return an empty string.
+    """Say why integers are no counts, or return an empty string; each sign is enough.
 
-    Three signs, each enough: totals that scatter less than Poisson sampling of one depth would; totals that all lie
-    just above a round target; and most cells without a single 1, or with a common divisor, which scaling leaves.
+    Holes: in counts every value is about as frequent as the next one or more, while scaling by 1.7 leaves no 2.
+    Further: totals that scatter less than Poisson sampling of one depth would; totals that all lie just above a round
+    target; most cells without a single 1, or with a common divisor; and values that never grow, as of presence or of
+    rounded logarithms.
     """
+    holes = _holes(tally)
+    if holes:
+        return holes
     broad = tally.cell_genes >= MIN_GENES
     if np.count_nonzero(broad) < MIN_CELLS:
         return ""
+    return _scaled_evidence(tally, broad) or _flat_evidence(tally, broad)
+
+
+def _holes(tally: MatrixTally) -> str:
+    """Say in how many cells a small value is absent although the next larger one is frequent."""
+    small = tally.cell_small
+    testable = int(np.count_nonzero(small.max(axis=1, initial=0) >= _FREQUENT))
+    absent = (small[:, :-1] == 0) & (small[:, 1:] >= _FREQUENT)
+    holed = np.flatnonzero(absent.any(axis=1))
+    if len(holed) < _MIN_HOLED or len(holed) <= _HOLED_SHARE * testable:
+        return ""
+    value = int(np.argmax(absent[holed[0]])) + 1
+    return (
+        f"in {100 * len(holed) / testable:.0f} % of the cells a small value is skipped (cell {holed[0]} has no gene "
+        f"with {value}, but {small[holed[0], value]} with {value + 1}), as after scaling and rounding"
+    )
+
+
+def _scaled_evidence(tally: MatrixTally, broad: np.ndarray) -> str:
     totals = tally.cell_totals[broad].astype(np.float64)
     if totals.var() < 0.5 * totals.mean():
         return f"all cells have nearly the same total ({totals.min():,.0f} to {totals.max():,.0f}), as after scaling"
@@ -71,6 +106,19 @@ def rounded_evidence(tally: MatrixTally) -> str:
     without_ones = float(np.mean(tally.cell_smallest[broad] > 1))
     if without_ones > 0.5 and tally.largest <= max(_ROUND_TARGETS):
         return f"{100 * without_ones:.0f} % of the cells have no gene with a count of 1, as after scaling and rounding"
+    return ""
+
+
+def _flat_evidence(tally: MatrixTally, broad: np.ndarray) -> str:
+    """Say that no gene is seen often although the cells have many genes: presence, clipped values or logarithms."""
+    n_genes = float(np.median(tally.cell_genes[broad]))
+    if tally.largest == 1.0 and n_genes >= _MANY_GENES_OF_PANEL:
+        return f"every value is 1 although a cell has {n_genes:.0f} genes: it says which genes were seen, not how often"
+    if tally.largest <= _FLAT_LARGEST and n_genes >= _MANY_GENES:
+        return (
+            f"no gene of any cell is above {tally.largest:.0f} although a cell has {n_genes:.0f} genes, as after a "
+            "logarithm or clipping"
+        )
     return ""
 
 

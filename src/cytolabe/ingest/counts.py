@@ -2,8 +2,9 @@
 
 Order of search: `raw/X`, `layers/counts`, `X`, then the other layers by name. A candidate is proven when every
 non-zero is a non-negative, finite integer up to 2^53. Integers are then asked whether they are counts: rounded
-normalized values have (almost) equal totals in all cells, or no cell whose smallest value is 1. Two proven matrices
-with different values are a finding, and the first of the order is used; a declared matrix is used instead of the
+normalized values skip small values or have (almost) equal totals in all cells, and counts corrected by SCTransform have
+the totals that the file gives for these. Two proven matrices with different values are a finding, and the first of the
+order is used, one with named features before one without; a declared matrix is used instead of the
 search, but proven all the same. What is not proven is never used, and the message says what it looks like.
 
 Sources of the failures looked for: values scaled to 10,000 per cell and rounded pass other validators as raw counts;
@@ -17,8 +18,10 @@ import numpy as np
 from jaxtyping import Int
 
 from cytolabe.ingest.compare_counts import compare_candidates
+from cytolabe.ingest.count_context import aliases_of, corrected_evidence, foreign_features, is_unnamed
 from cytolabe.ingest.count_shape import SMALL_SCATTER, looks_like, rounded_evidence, total_scatter
 from cytolabe.ingest.h5ad import H5adSource, MatrixHandle
+from cytolabe.ingest.native import exact_below
 from cytolabe.ingest.tally import MatrixTally, tally_matrix
 from cytolabe.records import Finding, HopState, MatrixKind, Severity
 
@@ -71,7 +74,7 @@ def find_counts(source: H5adSource, *, declared: str = "", declared_kind: str = 
     RefusedError
         If the structure of a matrix is damaged.
     """
-    matrices = {matrix.name: matrix for matrix in source.matrices if matrix.shape[1]}
+    matrices = {matrix.name: matrix for matrix in source.matrices if min(matrix.shape)}
     order = [name for name in _FIRST if name in matrices] + sorted(set(matrices) - set(_FIRST))
     findings: list[Finding] = []
     if declared:
@@ -82,15 +85,22 @@ def find_counts(source: H5adSource, *, declared: str = "", declared_kind: str = 
     if not order:
         return _nothing(source, [_no_matrix(source)], ())
     tallies = {name: _tally(source, matrices[name]) for name in order}
-    rounded = {name: rounded_evidence(tallies[name]) for name in order if tallies[name].is_integer}
+    rounded = {
+        name: rounded_evidence(tallies[name]) or corrected_evidence(source.cell_table, tallies[name])
+        for name in order
+        if tallies[name].is_integer
+    }
     candidates = tuple(_candidate(name, tallies[name], rounded.get(name, "")) for name in order)
     proven = [name for name in order if tallies[name].is_integer and not rounded[name]]
+    # Counts whose features have no names belong to no gene; they stand behind any that have.
+    proven.sort(key=lambda name: is_unnamed(source, matrices[name]))
     if not proven:
         return _nothing(source, _not_counts(source, tallies, rounded), candidates)
     chosen = proven[0]
     findings += [compare_candidates(source, matrices[chosen], matrices[other]) for other in proven[1:]]
     findings += [_rounded_beside(name, why) for name, why in rounded.items() if why]
-    findings += _precision(chosen, tallies[chosen])
+    findings += foreign_features(source, matrices[chosen], tallies[chosen])
+    findings += _precision(matrices[chosen], tallies[chosen])
     findings += _equal_totals(chosen, tallies[chosen])
     kind, kind_findings = _kind(chosen, tallies[chosen], declared_kind)
     state, state_findings = _state(source, chosen)
@@ -109,7 +119,8 @@ def find_counts(source: H5adSource, *, declared: str = "", declared_kind: str = 
 
 def _tally(source: H5adSource, matrix: MatrixHandle) -> MatrixTally:
     blocks = source.iter_blocks(matrix, dataset_id=source.path.stem)
-    return tally_matrix(blocks, n_cells=matrix.shape[0], n_features=matrix.shape[1])
+    limit = exact_below(matrix.dtype)
+    return tally_matrix(blocks, n_cells=matrix.shape[0], n_features=matrix.shape[1], exact_below=limit)
 
 
 def _candidate(name: str, tally: MatrixTally, rounded: str) -> CandidateMatrix:
@@ -173,7 +184,13 @@ def _not_counts(source: H5adSource, tallies: Mapping[str, MatrixTally], rounded:
         )
     fractional = {name: tally for name, tally in tallies.items() if not tally.is_integer}
     if fractional:
-        texts = [_describe(source, name, tally) for name, tally in fractional.items()]
+        copies = aliases_of(fractional)
+        texts = [
+            f"{name}: holds the same values as {copies[name]}; probably assigned without a copy before they were changed."
+            if name in copies
+            else _describe(source, name, tally)
+            for name, tally in fractional.items()
+        ]
         findings.append(
             Finding(
                 code="E-COUNTS-01",
@@ -225,18 +242,22 @@ def _rounded_beside(name: str, why: str) -> Finding:
     )
 
 
-def _precision(name: str, tally: MatrixTally) -> list[Finding]:
+def _precision(matrix: MatrixHandle, tally: MatrixTally) -> list[Finding]:
     if not tally.n_inexact:
         return []
+    power = int(np.log2(tally.exact_below))
     return [
         Finding(
             code="W-COUNTS-06",
             severity=Severity.WARNING,
-            where=name,
+            where=matrix.name,
             n_affected=tally.n_inexact,
             n_total=tally.n_nonzero,
             examples=(f"{tally.largest:.0f}",),
-            message=f"{tally.n_inexact:,} values reach 2^24 in float32, which cannot tell neighboring integers apart there.",
+            message=(
+                f"{tally.n_inexact:,} values reach 2^{power} in {matrix.dtype}, which cannot tell neighboring integers "
+                "apart there."
+            ),
             remedy="Write the counts as int32, int64 or float64; these may have been rounded already.",
             rule="cytolabe/counts",
         )
@@ -331,13 +352,22 @@ def _unknown_matrix(declared: str, names: list[str]) -> Finding:
 
 
 def _no_matrix(source: H5adSource) -> Finding:
+    message = f"The file has {source.n_cells:,} cells, but no matrix with a gene in it: only results, no counts."
+    unread = [finding for finding in source.findings if finding.code in {"W-MATRIX-05", "E-MATRIX-06"}]
+    if not source.n_cells:
+        message = "The file has no cells: its table of cells has no row."
+    elif unread:
+        message = (
+            f"None of the matrices of the file can be used: {', '.join(finding.where for finding in unread)} (see "
+            f"{unread[0].code})."
+        )
     return Finding(
         code="E-COUNTS-10",
         severity=Severity.ERROR,
         where=source.path.name,
         n_affected=source.n_cells,
         n_total=source.n_cells,
-        message=f"The file has {source.n_cells:,} cells, but no matrix with a gene in it: only results, no counts.",
+        message=message,
         remedy="Deliver the raw counts (cells x genes) as X, raw.X or layers['counts'].",
         rule="cytolabe/counts",
     )

@@ -16,8 +16,8 @@ from scipy.sparse import csr_matrix
 
 from cytolabe import files
 from cytolabe.errors import RefusedError, UnreadableInputError
-from cytolabe.ingest.features import choose_features
-from cytolabe.ingest.matrices import MatrixHandle, RowReader, describe_matrix, open_rows, plan_rows
+from cytolabe.ingest.features import choose_features, kinds_of_features
+from cytolabe.ingest.matrices import MatrixHandle, RowReader, describe_matrix, obstacle_of, open_rows, plan_rows
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.ingest.tables import ContributedTable, read_table, text_of
 from cytolabe.records import Block, Finding, Severity
@@ -54,7 +54,7 @@ class H5adSource:
         self._file = file
         self._cleanup = cleanup
         self._readers: dict[str, RowReader] = {}
-        if "obs" not in file:
+        if "obs" not in file or ("mod" in file and "X" not in file):
             raise refusal(UnreadableInputError, [_no_anndata(path, sorted(file))])
         uns = file.get("uns")
         self._uns = uns if isinstance(uns, h5py.Group) else None
@@ -115,6 +115,10 @@ class H5adSource:
         """Return one name per feature of a matrix, in its order."""
         return self._features[_table_of(matrix.name)][0]
 
+    def feature_kinds(self, matrix: MatrixHandle) -> tuple[str, ...]:
+        """Return what the file says that each feature is (`Gene Expression`, `Peaks`), or nothing."""
+        return kinds_of_features(self._feature_tables[_table_of(matrix.name)].columns)
+
     def read_cells(self, matrix: MatrixHandle, *, start: int, stop: int) -> csr_matrix:
         """Return cells `start` to `stop` of a matrix, in source order."""
         return self._reader(matrix).read(start, stop)
@@ -166,20 +170,23 @@ class H5adSource:
 
     @cached_property
     def _features(self) -> Mapping[str, tuple[tuple[str, ...], tuple[Finding, ...]]]:
+        return {table: choose_features(read, table) for table, read in self._feature_tables.items()}
+
+    @cached_property
+    def _feature_tables(self) -> Mapping[str, ContributedTable]:
         found = {}
         for table in sorted({_table_of(name) for name in self._nodes}):
             node = self._file.get(table)
             if node is None and table == "raw/var":
                 node = self._file.get("raw.var")
-            found[table] = self._features_of(table, node)
+            found[table] = self._feature_table(table, node)
         return found
 
-    def _features_of(
-        self, table: str, node: h5py.Group | h5py.Dataset | None
-    ) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    def _feature_table(self, table: str, node: h5py.Group | h5py.Dataset | None) -> ContributedTable:
+        """Read a table of features; where there is none, or an empty one, count them."""
         if node is not None:
             try:
-                return choose_features(read_table(node, table, self._uns), table)
+                return read_table(node, table, self._uns)
             except RefusedError:
                 if isinstance(node, h5py.Dataset) or len(node):
                     raise
@@ -195,7 +202,7 @@ class H5adSource:
             rule="cytolabe/features",
         )
         names = tuple(str(position) for position in range(n_features))
-        return choose_features(ContributedTable(names=names, columns=pd.DataFrame(), findings=(finding,)), table)
+        return ContributedTable(names=names, columns=pd.DataFrame(index=range(n_features)), findings=(finding,))
 
     def _describe_matrices(self) -> None:
         """List the matrices whose shape agrees with the tables; every other one becomes a finding."""
@@ -225,7 +232,8 @@ class H5adSource:
     def _not_kept(self) -> tuple[Finding, ...]:
         """Name what is delivered beside counts and tables: it is derived, and computed anew from the counts."""
         others: list[str] = []
-        for name in sorted(set(self._file) - _KEPT):
+        misplaced = {name for name in ("raw", "layers", "uns") if isinstance(self._file.get(name), h5py.Dataset)}
+        for name in sorted((set(self._file) - _KEPT) | misplaced):
             node = self._file[name]
             others += [f"{name}/{key}" for key in sorted(node)] if isinstance(node, h5py.Group) else [name]
         if not others:
@@ -254,6 +262,11 @@ def _width(node: h5py.Group | h5py.Dataset) -> int:
 
 
 def _no_anndata(path: Path, found: list[str]) -> Finding:
+    message = f"The file is HDF5, but no AnnData file: it has no table of cells 'obs' (found: {', '.join(found[:5])})."
+    remedy = "Convert it to .h5ad first, for example a 10x .h5 file with scanpy.read_10x_h5(...).write_h5ad(...)."
+    if "mod" in found:
+        message = "The file is a MuData file of several modalities (it has a group 'mod'), and one matrix is needed."
+        remedy = "Write its gene expression out: mudata.read_h5mu(...)['rna'].write_h5ad(...)."
     return Finding(
         code="E-H5AD-01",
         severity=Severity.ERROR,
@@ -261,22 +274,22 @@ def _no_anndata(path: Path, found: list[str]) -> Finding:
         n_affected=1,
         n_total=1,
         examples=tuple(found[:5]),
-        message=f"The file is HDF5, but no AnnData file: it has no table of cells 'obs' (found: {', '.join(found[:5])}).",
-        remedy="Convert it to .h5ad first, for example a 10x .h5 file with scanpy.read_10x_h5(...).write_h5ad(...).",
+        message=message,
+        remedy=remedy,
         rule="cytolabe/readable",
     )
 
 
 def _no_matrix(name: str, node: h5py.Group | h5py.Dataset) -> Finding:
-    word = text_of(node.attrs.get("encoding-type", "none"))
+    why = obstacle_of(node)
     return Finding(
         code="W-MATRIX-05",
         severity=Severity.WARNING,
         where=name,
         n_affected=1,
         n_total=1,
-        examples=(word,),
-        message=f"{name} is no numeric matrix that can be read (encoding {word!r}); it is left out.",
+        examples=(why,),
+        message=f"{name} is no matrix of numbers that can be read: {why}. It is left out.",
         remedy="If it holds the counts, write it as csr_matrix, csc_matrix or a dense array of numbers.",
         rule="cytolabe/matrix",
     )

@@ -1,37 +1,37 @@
 """Which column holds the cell types, and which one their coarser parents.
 
 Names first (the author's column, `cell_type`, common names), then the values of columns whose name says nothing, then
-cell lines. Left out: constant columns, numbers, one level per cell, and columns that mostly hold cluster codes. Of
-columns that group the cells alike the best-named readable one stands for all. The finest of nested columns is the
-label and the next coarser one its parent; where two cross, nobody can tell which one is meant, so the manifest has to.
+cell lines. Left out: constant columns, numbers, one level per cell, columns that mostly hold cluster codes, answers
+(`True`, `no`) or conditions, columns that label far fewer cells than the widest one (an annotation of T cells alone
+would turn every other cell into an unlabelled one), and types crossed with samples (`B cell_stim`). Of columns that
+group the cells alike the best-named readable one stands for all. The finest of nested columns is the label and the next
+coarser one its parent; where named columns cross, nobody can tell which one is meant, so the manifest has to. A column
+found by its values alone replaces a named one only where it refines it; where it crosses it, that is said.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from cytolabe.ingest.column_names import is_cell_word, is_code, label_tier, may_be_label, normalized, role_of_name
+from cytolabe.ingest.column_names import label_tier, role_of_name
+from cytolabe.ingest.label_candidates import (
+    BY_LINE,
+    BY_VALUE,
+    LabelCandidate,
+    candidate_columns,
+    tier_of_values,
+    unfit,
+    without_interactions,
+    without_narrow,
+)
 from cytolabe.ingest.partitions import Grouping, grouping_of, is_same, lies_inside, split_example
 from cytolabe.records import Finding, Severity
 
 __all__ = ["LabelChoice", "choose_label", "choose_parent"]
 
-_EVIDENCE = 0.6
-"""Share of levels that must read like cell types before values alone make a column the label."""
-_ID_LIKE = 0.9
-_MOSTLY = 0.5
-_BY_VALUE, _BY_LINE = 3, 4
-_NAMED = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    tier: int
-    readable: float
-    position: int
-    grouping: Grouping
-    alike: tuple[str, ...] = ()
+_NUMBER_OF_CLUSTER = re.compile(r"\A\(?\d+\)?[ ._:#-]+|[ ._:#-]+\(?\d+\)?\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,104 +52,101 @@ def choose_label(table: pd.DataFrame, *, unlabelled: Iterable[str] = ()) -> Labe
     unlabelled
         Further words that mean no label, from the manifest.
     """
-    candidates, dropped = _candidates(table, tuple(unlabelled))
-    if not candidates:
+    found, dropped = candidate_columns(table, tuple(unlabelled))
+    merged = _merge_alike(_without_term_names(found, table))
+    wide, narrow = without_narrow(merged)
+    contenders, interactions = without_interactions(wide, table)
+    if not contenders:
         return LabelChoice(findings=_no_label(table, dropped))
-    merged = _merge_alike(candidates)
-    contenders = _contenders(merged, table)
-    finest = [one for one in contenders if all(lies_inside(one.grouping, other.grouping) for other in contenders)]
-    if not finest:
-        return LabelChoice(findings=(_crossing(contenders),))
-    label = finest[0]
-    reasons = [f"label = {label.grouping.name!r} ({label.grouping.n_levels} levels, {_why(label.tier)})"]
+    best = [one for one in contenders if one.tier == contenders[0].tier or max(one.tier, contenders[0].tier) < BY_VALUE]
+    finest = _finest(best)
+    if finest is None:
+        return LabelChoice(findings=(_crossing(best),))
+    label, crossing = _refined_by_values(finest, [one for one in contenders if one not in best])
+    reasons = [f"label = {label.name!r} ({label.grouping.n_levels} levels, {_why(label.tier)})"]
     if label.alike:
         reasons.append(f"{', '.join(map(repr, label.alike))} group the cells alike")
+    reasons += [f"{one.name!r} labels only {one.grouping.n_labelled:,} of {len(table):,} cells" for one in narrow]
+    reasons += [f"{one.name!r} holds types crossed with {other!r}" for one, other in interactions]
     return LabelChoice(
-        label=label.grouping.name,
-        parent=_coarser(label.grouping, [one.grouping for one in merged]),
+        label=label.name,
+        parent=_coarser(label.grouping, [one.grouping for one in contenders if one.tier != BY_LINE]),
         reasons=tuple(reasons),
+        findings=tuple(_also_types(one, label) for one in crossing),
     )
 
 
 def choose_parent(table: pd.DataFrame, label: str, *, unlabelled: Iterable[str] = ()) -> str:
     """Return the column that is the next coarser one of a declared label, or an empty string."""
     words = tuple(unlabelled)
-    named = [one for one in _candidates(table, words)[0] if one.tier <= _NAMED and one.grouping.name != label]
+    named = [one for one in candidate_columns(table, words)[0] if one.tier < BY_VALUE and one.name != label]
     return _coarser(grouping_of(table[label], missing=words), [one.grouping for one in _merge_alike(named)])
 
 
 # --- candidates ---------------------------------------------------------------------------------------------------
 
 
-def _candidates(table: pd.DataFrame, unlabelled: Sequence[str]) -> tuple[list[_Candidate], dict[str, str]]:
-    """Return the columns of the best kind of evidence that there is, and why the others were dropped."""
-    found: list[_Candidate] = []
-    dropped: dict[str, str] = {}
-    for position, name in enumerate(map(str, table.columns)):
-        tier = label_tier(name)
-        if tier is None and not may_be_label(name):
-            continue
-        grouping = grouping_of(table[name], missing=unlabelled)
-        why_not = _unfit(table[name], grouping)
-        if why_not:
-            dropped[name] = why_not
-            continue
-        if tier is None:
-            tier = _tier_of_values(grouping)
-        if tier is None:
-            continue
-        readable = 1 - _share(grouping.levels, is_code)
-        found.append(_Candidate(tier=tier, readable=readable, position=position, grouping=grouping))
-    for tiers in (range(_NAMED + 1), [_BY_VALUE], [_BY_LINE]):
-        best = [one for one in found if one.tier in tiers]
-        if best:
-            return sorted(best, key=lambda one: (one.tier, -one.readable, one.position)), dropped
-    return [], dropped
-
-
-def _unfit(values: pd.Series, grouping: Grouping) -> str:
-    if pd.api.types.is_numeric_dtype(values.dtype):
-        return "numbers"
-    if grouping.n_levels < 2:
-        return "constant or empty"
-    if grouping.n_labelled >= 10 and grouping.n_levels >= _ID_LIKE * grouping.n_labelled:
-        return "one level per cell"
-    if _share(grouping.levels, is_code) > _MOSTLY:
-        return "mostly codes"
-    return ""
-
-
-def _tier_of_values(grouping: Grouping) -> int | None:
-    if "cell_line" in normalized(grouping.name):
-        return _BY_LINE
-    if grouping.n_levels <= max(2, grouping.n_labelled // 2) and _share(grouping.levels, is_cell_word) >= _EVIDENCE:
-        return _BY_VALUE
-    return None
-
-
-def _merge_alike(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """Let the first of columns that group the cells alike stand for all; the widest coverage breaks ties of tier."""
-    merged: list[_Candidate] = []
-    for one in sorted(candidates, key=lambda c: (c.tier, -c.readable, -c.grouping.n_labelled, c.position)):
-        for place, kept in enumerate(merged):
-            if is_same(kept.grouping, one.grouping):
-                alike = (*kept.alike, one.grouping.name)
-                merged[place] = _Candidate(
-                    tier=kept.tier, readable=kept.readable, position=kept.position, grouping=kept.grouping, alike=alike
-                )
+def _merge_alike(candidates: Sequence[LabelCandidate]) -> list[LabelCandidate]:
+    """Let one of the columns that group the cells alike stand for all: the best-named of those that label most cells."""
+    groups: list[list[LabelCandidate]] = []
+    for one in sorted(candidates, key=lambda c: c.rank):
+        for group in groups:
+            if is_same(group[0].grouping, one.grouping):
+                group.append(one)
                 break
         else:
-            merged.append(one)
-    return merged
+            groups.append([one])
+    merged = []
+    for group in groups:
+        kept = min(without_narrow(group)[0], key=lambda c: c.rank)
+        merged.append(replace(kept, alike=tuple(one.name for one in group if one is not kept)))
+    return sorted(merged, key=lambda c: c.rank)
 
 
-def _contenders(merged: Sequence[_Candidate], table: pd.DataFrame) -> list[_Candidate]:
+def _without_term_names(candidates: Sequence[LabelCandidate], table: pd.DataFrame) -> list[LabelCandidate]:
     """Leave `cell_type` out where a term id stands beside the author's column: it is then the term's name, no label."""
-    has_author = any(one.tier == 0 for one in merged)
+    has_author = any(one.tier == 0 for one in candidates)
     has_terms = any(role_of_name(str(name)) == "claimed_term" for name in table.columns)
-    if has_author and has_terms:
-        return [one for one in merged if one.tier != 1]
-    return list(merged)
+    names = [one for one in candidates if one.tier == 1]
+    if not (has_author and has_terms):
+        return list(candidates)
+    kept = [one for one in candidates if one.tier != 1]
+    # A term's name is still a parent where it is coarser than what the author wrote.
+    author = next(one for one in candidates if one.tier == 0)
+    coarser = [one for one in names if lies_inside(author.grouping, one.grouping)]
+    return [*kept, *coarser]
+
+
+def _finest(contenders: Sequence[LabelCandidate]) -> LabelCandidate | None:
+    inside = (one for one in contenders if all(lies_inside(one.grouping, other.grouping) for other in contenders))
+    return next(inside, None)
+
+
+def _refined_by_values(
+    named: LabelCandidate, others: Sequence[LabelCandidate]
+) -> tuple[LabelCandidate, tuple[LabelCandidate, ...]]:
+    """Return the label after columns found by their values were asked, and those of them that cross it.
+
+    What the author named as cell types is never replaced by a column that merely reads like it.
+    """
+    crossing = tuple(
+        one for one in others
+        if one.tier == BY_VALUE and not lies_inside(one.grouping, named.grouping)
+        and not lies_inside(named.grouping, one.grouping)
+    )  # fmt: skip
+    finer = [
+        one for one in others
+        if one.tier == BY_VALUE and one not in crossing and not lies_inside(named.grouping, one.grouping)
+        and not _is_numbered(one, named)
+    ]  # fmt: skip
+    finest = _finest(finer) if finer and named.tier > 0 else None
+    return finest or named, crossing
+
+
+def _is_numbered(finer: LabelCandidate, named: LabelCandidate) -> bool:
+    """Tell whether a finer column only numbers the clusters of each type (`B cells_0`, `3: B cells`)."""
+    bare = {_NUMBER_OF_CLUSTER.sub("", level).lower() for level in finer.grouping.levels}
+    return len(bare) <= named.grouping.n_levels
 
 
 def _coarser(label: Grouping, others: Iterable[Grouping]) -> str:
@@ -160,18 +157,31 @@ def _coarser(label: Grouping, others: Iterable[Grouping]) -> str:
     return max(coarser, key=lambda other: other.n_levels).name if coarser else ""
 
 
-def _share(levels: Sequence[str], test: Callable[[str], bool]) -> float:
-    return sum(map(test, levels)) / len(levels) if levels else 0.0
-
-
 # --- findings -----------------------------------------------------------------------------------------------------
 
 
 def _why(tier: int) -> str:
-    return {_BY_VALUE: "its values read like cell types", _BY_LINE: "cell lines"}.get(tier, "by its name")
+    return {BY_VALUE: "its values read like cell types", BY_LINE: "cell lines"}.get(tier, "by its name")
 
 
-def _crossing(contenders: Sequence[_Candidate]) -> Finding:
+def _also_types(one: LabelCandidate, label: LabelCandidate) -> Finding:
+    return Finding(
+        code="W-COLUMN-05",
+        severity=Severity.WARNING,
+        where=f"obs[{one.name!r}]",
+        n_affected=one.grouping.n_levels,
+        n_total=one.grouping.n_levels,
+        examples=one.grouping.levels[:5],
+        message=(
+            f"Its values read like cell types ({', '.join(one.grouping.levels[:4])}) and cross those of {label.name}, which "
+            f"is the label by its name: {split_example(label.grouping, one.grouping)}."
+        ),
+        remedy=f"If {one.name} is meant, write label = {one.name!r} into the manifest.",
+        rule="cytolabe/columns",
+    )
+
+
+def _crossing(contenders: Sequence[LabelCandidate]) -> Finding:
     for place, one in enumerate(contenders):
         for other in contenders[place + 1 :]:
             a, b = one.grouping, other.grouping
@@ -209,8 +219,7 @@ def _no_label(table: pd.DataFrame, dropped: dict[str, str]) -> tuple[Finding, ..
     """Say that the cells are unlabelled, and name the columns that somebody may have expected to be the label."""
     findings = [_competing(name, table) for name in map(str, table.columns) if _reads_like_label(name, table)]
     expected = {
-        name: why for name, why in dropped.items()
-        if why != "numbers" and (label_tier(name) is not None or why == "mostly codes")
+        name: why for name, why in dropped.items() if label_tier(name) is not None or why == "mostly codes"
     }  # fmt: skip
     texts = tuple(f"{name} ({why})" for name, why in expected.items())
     findings.append(
@@ -236,7 +245,7 @@ def _reads_like_label(name: str, table: pd.DataFrame) -> bool:
     if role_of_name(name) not in {"batch", "donor"} or pd.api.types.is_numeric_dtype(table[name].dtype):
         return False
     grouping = grouping_of(table[name])
-    return not _unfit(table[name], grouping) and _tier_of_values(grouping) == _BY_VALUE
+    return not unfit(table[name], grouping) and tier_of_values(grouping) == BY_VALUE
 
 
 def _competing(name: str, table: pd.DataFrame) -> Finding:

@@ -20,13 +20,16 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import CytolabeError, RefusedError
+from cytolabe.ingest.native import native
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Finding, Severity
 
-__all__ = ["MatrixHandle", "RowReader", "describe_matrix", "open_rows", "plan_rows"]
+__all__ = ["MatrixHandle", "RowReader", "describe_matrix", "obstacle_of", "open_rows", "plan_rows"]
 
 _SPILL_ENTRIES = 4_000_000
 _NUMERIC = "biuf"
+_PARTS = {"data": _NUMERIC, "indices": "iu", "indptr": "iu"}
+"""Arrays of a sparse matrix -> kinds of numbers that they may hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,28 +60,54 @@ class RowReader(Protocol):
 
 
 def describe_matrix(node: h5py.Group | h5py.Dataset, name: str) -> MatrixHandle | None:
-    """Say what a node is, or None where it is no numeric matrix."""
+    """Say what a node is, or None where it is no numeric matrix; `obstacle_of` then says why."""
+    if obstacle_of(node):
+        return None
     if isinstance(node, h5py.Dataset):
-        if node.ndim != 2 or node.dtype.kind not in _NUMERIC:
-            return None
         shape = (int(node.shape[0]), int(node.shape[1]))
         return MatrixHandle(name=name, shape=shape, encoding="dense", dtype=str(node.dtype), n_nonzero=None)
-    word = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", ""))
-    word = word.decode() if isinstance(word, bytes) else str(word)
-    encoding = word.removesuffix("_matrix")
-    shape_value = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
-    parts = [node.get(part) for part in ("data", "indices", "indptr")]
-    if encoding not in {"csr", "csc"} or shape_value is None or len(shape_value) != 2:
-        return None
-    if not all(isinstance(part, h5py.Dataset) and part.ndim == 1 and part.dtype.kind in _NUMERIC for part in parts):
-        return None
+    shape_value = _declared_shape(node)
     return MatrixHandle(
         name=name,
         shape=(int(shape_value[0]), int(shape_value[1])),
-        encoding=encoding,
+        encoding=_encoding_word(node).removesuffix("_matrix"),
         dtype=str(node["data"].dtype),
         n_nonzero=int(node["data"].shape[0]),
     )
+
+
+def obstacle_of(node: h5py.Group | h5py.Dataset) -> str:
+    """Say why a node cannot be read as a matrix of numbers, or return an empty string."""
+    if isinstance(node, h5py.Group):
+        return _obstacle_of_sparse(node)
+    if node.shape is None or node.ndim != 2:
+        return "it has no cells x features"
+    return "" if node.dtype.kind in _NUMERIC else f"its values are no numbers ({node.dtype})"
+
+
+def _obstacle_of_sparse(node: h5py.Group) -> str:
+    word, shape = _encoding_word(node), _declared_shape(node)
+    if word.removesuffix("_matrix") not in {"csr", "csc"}:
+        return f"its encoding is {word!r}"
+    if shape.shape != (2,) or shape.dtype.kind not in "iu":
+        return "its shape is not said"
+    for part, kinds in _PARTS.items():
+        array = node.get(part)
+        if not isinstance(array, h5py.Dataset) or array.ndim != 1:
+            return f"it has no array {part!r}"
+        if array.dtype.kind not in kinds:
+            # Positions that are no integers point between two features; rounding them would move counts.
+            return f"{part!r} holds {array.dtype} instead of {'numbers' if part == 'data' else 'integers'}"
+    return ""
+
+
+def _encoding_word(node: h5py.Group) -> str:
+    word = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", "none"))
+    return word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)
+
+
+def _declared_shape(node: h5py.Group) -> np.ndarray:
+    return np.atleast_1d(node.attrs.get("shape", node.attrs.get("h5sparse_shape", ())))
 
 
 def open_rows(node: h5py.Group | h5py.Dataset, matrix: MatrixHandle, cleanup: ExitStack) -> RowReader:
@@ -131,7 +160,7 @@ class _DenseRows:
 
     def read(self, start: int, stop: int) -> csr_matrix:
         with readable(f"{self._matrix.name}[{start}:{stop}]"):
-            values = self._node[start:stop]
+            values = native(self._node[start:stop])
         return csr_matrix(values)
 
 
@@ -158,7 +187,7 @@ class _CompressedRows:
     def read(self, start: int, stop: int) -> csr_matrix:
         low, high = int(self._indptr[start]), int(self._indptr[stop])
         with readable(f"{self._matrix.name}, cells {start} to {stop}"):
-            data = np.array(self._data[low:high])
+            data = native(np.array(self._data[low:high]))
             indices = np.array(self._indices[low:high], dtype=np.int64)
         indptr = self._indptr[start : stop + 1] - low
         _check_indices(indices, indptr, start=start, matrix=self._matrix)

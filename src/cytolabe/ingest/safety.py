@@ -26,6 +26,11 @@ __all__ = ["raise_if_unsafe", "scan_h5"]
 
 MAX_RATIO = 2_000
 """Declared over stored bytes. Deflate cannot do better than 1,032, so a larger ratio means chunks that are absent."""
+MAX_CHUNK_BYTES = 1 << 30
+"""A chunk is decoded whole, however little of it is asked for."""
+MAX_TABLE_BYTES = 4 << 30
+"""Columns of tables and pointers of matrices are held whole; this is room for 500 million rows."""
+_HELD_WHOLE = re.compile(r"/(obs|var|raw/var|raw\.var|uns)(/|\Z)|/indptr\Z")
 SMALL_BYTES = 1 << 20
 """Below this a ratio says nothing: a few constant values compress to almost nothing."""
 MAX_OBJECTS = 100_000
@@ -227,7 +232,7 @@ class _Walk:
     def _check_dataset(self, place: str, dataset: h5py.Dataset) -> None:
         properties = dataset.id.get_create_plist()
         if properties.get_external_count():
-            name = properties.get_external(0)[0]
+            name = properties.get_external(0)[0].decode("utf-8", "replace")
             message = f"The values are stored outside of the file, in {name!r}."
             self._hostile(
                 "E-SEC-03", place, message=message, remedy="Copy the values into the file, then give it again."
@@ -250,6 +255,7 @@ class _Walk:
                     remedy="Write the file anew: write_h5ad(..., compression='gzip').",
                 )
         declared = int(dataset.size or 0) * _item_bytes(dataset)
+        self._check_held_whole(place, dataset, declared)
         self.declared_bytes += declared
         stored = dataset.id.get_storage_size()
         if declared > SMALL_BYTES and declared > MAX_RATIO * stored:
@@ -257,6 +263,19 @@ class _Walk:
             self._hostile(
                 "E-SEC-07", place, message=message, remedy="Write the file anew; if it was cut off, copy it again."
             )
+
+    def _check_held_whole(self, place: str, dataset: h5py.Dataset, declared: int) -> None:
+        """Bound what is decoded in one piece: a chunk, a column of a table, the pointers of a matrix."""
+        chunk = _item_bytes(dataset)
+        for length in dataset.chunks or (0,):
+            chunk *= length
+        for what, n_bytes, limit in (
+            ("One chunk of it", chunk, MAX_CHUNK_BYTES),
+            ("It is held as a whole and", declared if _HELD_WHOLE.search(place) else 0, MAX_TABLE_BYTES),
+        ):
+            if n_bytes > limit:
+                message = f"{what} declares {n_bytes:,} bytes, over the limit of {limit:,}."
+                self._hostile("E-SEC-06", place, message=message, remedy="Write the file anew in smaller chunks.")
 
     def _check_attributes(self, node: h5py.HLObject) -> None:
         for name in node.attrs:

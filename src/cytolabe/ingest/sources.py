@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolabe.config.manifest import MANIFEST_NAME, Manifest, read_manifests
+from cytolabe.errors import UsageError
 from cytolabe.records import Finding, Severity
 
 __all__ = ["SourceFile", "find_sources", "slug_of"]
@@ -73,7 +74,7 @@ def find_sources(paths: Sequence[Path]) -> tuple[tuple[SourceFile, ...], tuple[F
         for file in _files_of(path, findings):
             # The resolved path decides whether two arguments mean one file; the given one is what people recognize.
             chosen.setdefault(file.resolve(), file)
-    manifests = {folder: read_manifests(folder) for folder in sorted({file.parent for file in chosen.values()})}
+    manifests = {folder: _manifests(folder) for folder in sorted({file.parent for file in chosen.values()})}
     sources = []
     for file in chosen.values():
         declared = manifests[file.parent]
@@ -83,6 +84,15 @@ def find_sources(paths: Sequence[Path]) -> tuple[tuple[SourceFile, ...], tuple[F
             sources.append(source)
     kept = _without_clashes(sorted(sources, key=lambda s: (s.dataset_id, s.path.as_posix())), findings)
     return kept, tuple(sorted(findings, key=lambda f: (f.code, f.where, f.message)))
+
+
+def _manifests(folder: Path) -> dict[str, Manifest]:
+    """Read the manifest of a folder; one that cannot be opened at all is a wrong call, like one that cannot be parsed."""
+    try:
+        return read_manifests(folder)
+    except OSError as error:
+        msg = f"{folder / MANIFEST_NAME}: cannot be opened ({error.strerror}). Make it a readable file, or remove it."
+        raise UsageError(msg) from None
 
 
 def _files_of(path: Path, findings: list[Finding]) -> list[Path]:
@@ -139,15 +149,16 @@ def _files_of_folder(folder: Path, findings: list[Finding]) -> list[Path]:
             )
         )
     present = {file.name for file in files}
-    findings.extend(_absent(folder, sorted(set(read_manifests(folder)) - {""} - present)))
+    findings.extend(_absent(folder, sorted(set(_manifests(folder)) - {""} - present)))
     return files
 
 
 def _files_of_manifest(path: Path, findings: list[Finding]) -> list[Path]:
-    named = sorted(set(read_manifests(path.parent)) - {""})
+    named = sorted(set(_manifests(path.parent)) - {""})
     if not named:
         return _files_of_folder(path.parent, findings)
-    present = [name for name in named if (path.parent / name).is_file()]
+    # A manifest speaks of the files beside it: a path in it would bring in whatever lies elsewhere on this machine.
+    present = [name for name in named if Path(name).name == name and (path.parent / name).is_file()]
     findings.extend(_absent(path.parent, [name for name in named if name not in present]))
     return [path.parent / name for name in present]
 

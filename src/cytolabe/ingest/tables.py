@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cytolabe.errors import CytolabeError, RefusedError
+from cytolabe.ingest.native import native
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Finding, Severity
 
@@ -76,7 +77,7 @@ def _read_group(group: h5py.Group, where: str) -> ContributedTable:
     if index is None:
         raise _refused(code="E-TABLE-01", where=where, message="The index of the table cannot be decoded.")
     names = tuple(text_of(value) for value in index)
-    declared = [text_of(name) for name in group.attrs.get("column-order", [])]
+    declared = list(dict.fromkeys(text_of(name) for name in np.atleast_1d(group.attrs.get("column-order", []))))
     extra = sorted(
         set(group) - set(declared) - {index_name, "__categories"} - {name.split("/")[0] for name in declared}
     )
@@ -104,31 +105,37 @@ def _decoded(
     """Return the values of one column, or None where its encoding is unknown."""
     if isinstance(node, h5py.Group):
         if "codes" in node and "categories" in node:
-            return _categories(np.asarray(node["codes"][...]), _plain(node["categories"]), where)
-        if "values" in node and "mask" in node:
-            return _masked(_plain(node["values"]), np.asarray(node["mask"][...], dtype=bool))
-        return None
-    if node.ndim != 1:
-        return None
+            codes, categories = _plain(node["codes"]), _plain(node["categories"])
+            return None if codes is None or categories is None else _categories(codes, categories, where)
+        return _masked(node, where)
     reference = node.attrs.get("categories")
     if isinstance(reference, h5py.Reference):
-        return _categories(np.asarray(node[...]), _plain(table.file[reference]), where)
+        codes, categories = _plain(node), _plain(table.file[reference])
+        return None if codes is None or categories is None else _categories(codes, categories, where)
     return _plain(node)
 
 
-def _plain(dataset: h5py.Dataset | h5py.Group) -> np.ndarray:
-    if isinstance(dataset, h5py.Group):
+def _plain(node: h5py.Dataset | h5py.Group) -> np.ndarray | None:
+    """Return one axis of texts, numbers or truth values, or None where a node holds anything else."""
+    if isinstance(node, h5py.Group):
         # Categories may themselves be a nullable string array.
-        return np.asarray(
-            _masked(_plain(dataset["values"]), np.asarray(dataset["mask"][...], dtype=bool)), dtype=object
-        )
-    values = dataset[...]
-    if values.dtype.kind in "SO":
-        return np.array([text_of(value) for value in values], dtype=object)
-    return np.asarray(values)
+        masked = _masked(node, node.name)
+        return None if masked is None else np.asarray(masked, dtype=object)
+    if node.ndim != 1:
+        return None
+    enum = h5py.check_enum_dtype(node.dtype)
+    if enum is not None and node.dtype.kind != "b":
+        names = {int(code): str(name) for name, code in enum.items()}
+        return np.array([names.get(int(code)) for code in node[...]], dtype=object)
+    if node.dtype.kind == "S" or h5py.check_string_dtype(node.dtype) is not None:
+        return np.array([text_of(value) for value in node[...]], dtype=object)
+    return native(np.asarray(node[...])) if node.dtype.kind in "biuf" else None
 
 
 def _categories(codes: np.ndarray, categories: np.ndarray, where: str) -> np.ndarray:
+    if codes.dtype.kind not in "iu":
+        message = f"The category codes are no integers ({codes.dtype}), so they point to no category."
+        raise _refused(code="E-TABLE-03", where=where, message=message)
     wrong = np.flatnonzero((codes < -1) | (codes >= len(categories)))
     if len(wrong):
         message = (
@@ -140,7 +147,16 @@ def _categories(codes: np.ndarray, categories: np.ndarray, where: str) -> np.nda
     return np.asarray(words[codes.astype(np.int64)], dtype=object)
 
 
-def _masked(values: np.ndarray, mask: np.ndarray) -> pd.api.extensions.ExtensionArray | np.ndarray:
+def _masked(node: h5py.Group, where: str) -> pd.api.extensions.ExtensionArray | np.ndarray | None:
+    """Return a nullable array, or None where the group is none."""
+    parts = [_plain(node[part]) if isinstance(node.get(part), h5py.Dataset) else None for part in ("values", "mask")]
+    values, marks = parts
+    if values is None or marks is None or marks.dtype.kind not in "biu":
+        return None
+    if len(values) != len(marks):
+        message = f"{len(values):,} values have {len(marks):,} marks of what is missing."
+        raise _refused(code="E-TABLE-02", where=where, message=message)
+    mask = marks.astype(bool)
     if values.dtype.kind == "b":
         return pd.arrays.BooleanArray(values, mask)
     if values.dtype.kind in "iu":
@@ -167,19 +183,28 @@ def _read_compound(dataset: h5py.Dataset, where: str, uns: h5py.Group | None) ->
         values = rows[name]
         if name == index_name:
             continue
-        if values.ndim != 1:
+        if values.ndim != 1 or values.dtype.kind not in "biufSO":
             unread.append(name)
             continue
-        key = f"{name}_categories"
-        if uns is not None and isinstance(uns.get(key), h5py.Dataset) and values.dtype.kind in "iu":
-            columns[name] = _categories(values, np.atleast_1d(_plain(uns[key])), f"{where}[{name!r}]")
+        categories = _categories_in_uns(uns, name) if values.dtype.kind in "iu" else None
+        if categories is not None:
+            columns[name] = _categories(values, categories, f"{where}[{name!r}]")
         elif values.dtype.kind in "SO":
             columns[name] = np.array([text_of(value) for value in values], dtype=object)
         else:
-            columns[name] = values
+            columns[name] = native(values)
     names = tuple(text_of(value) for value in rows[index_name])
     table = pd.DataFrame(columns, index=range(len(names)))
     return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
+
+
+def _categories_in_uns(uns: h5py.Group | None, name: str) -> np.ndarray | None:
+    node = uns.get(f"{name}_categories") if uns is not None else None
+    if not isinstance(node, h5py.Dataset):
+        return None
+    if node.ndim == 0:
+        return np.array([text_of(node[()])], dtype=object)
+    return _plain(node)
 
 
 # --- findings -----------------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ import numpy as np
 
 from cytolabe.records import Block
 
-__all__ = ["FLOAT32_EXACT", "LARGEST_COUNT", "MatrixTally", "tally_matrix"]
+__all__ = ["LARGEST_COUNT", "SMALL_VALUES", "MatrixTally", "tally_matrix"]
 
 LARGEST_COUNT = 2**53
 """Largest integer that every float64 up to it can tell from its neighbors."""
-FLOAT32_EXACT = 2**24
-"""From here on a float32 skips integers: a count may have been rounded before it was written."""
+SMALL_VALUES = 9
+"""Values from 1 to this one are counted per cell: counts thin out evenly there, scaled values leave holes."""
 _EXP_LIMIT = 30.0
 """expm1 is taken up to here only; no logarithm of a scaled count is larger."""
 _TOO_LARGE_TOTAL = float(2**62)
@@ -26,12 +26,16 @@ _TOO_LARGE_TOTAL = float(2**62)
 class MatrixTally:
     """What one pass found. Arrays per cell have one entry per cell, `feature_totals` one per feature.
 
+    `exact_below` is the value from which on the stored type skips integers (`native.exact_below`), `n_inexact` how many
+    values lie there. `cell_small` has the number of genes per cell whose count is 1, 2, ... `SMALL_VALUES`.
+
     `broken` maps `fractional`, `negative`, `nonfinite` and `oversized` to the number of non-zero values of that kind,
     `first` to the (cell, feature, value) where each occurs first. Totals are meaningful where nothing is broken.
     """
 
     n_cells: int
     n_features: int
+    exact_below: float = float("inf")
     n_nonzero: int = 0
     n_ones: int = 0
     n_inexact: int = 0
@@ -42,6 +46,7 @@ class MatrixTally:
     cell_genes: np.ndarray = field(init=False)
     cell_smallest: np.ndarray = field(init=False)
     cell_divisor: np.ndarray = field(init=False)
+    cell_small: np.ndarray = field(init=False)
     value_sums: np.ndarray = field(init=False)
     expm1_sums: np.ndarray = field(init=False)
     feature_totals: np.ndarray = field(init=False)
@@ -52,6 +57,7 @@ class MatrixTally:
         self.cell_genes = np.zeros(self.n_cells, dtype=np.int64)
         self.cell_smallest = np.zeros(self.n_cells, dtype=np.int64)
         self.cell_divisor = np.zeros(self.n_cells, dtype=np.int64)
+        self.cell_small = np.zeros((self.n_cells, SMALL_VALUES), dtype=np.int32)
         self.value_sums = np.zeros(self.n_cells)
         self.expm1_sums = np.zeros(self.n_cells)
         self.feature_totals = np.zeros(self.n_features, dtype=np.int64)
@@ -93,7 +99,7 @@ class MatrixTally:
             logs = np.expm1(np.clip(finite, None, _EXP_LIMIT))
             self.expm1_sums[here] = np.bincount(cells, weights=logs, minlength=n_here)
         else:
-            self.n_inexact += int(np.count_nonzero(values >= FLOAT32_EXACT)) if stored.dtype == np.float32 else 0
+            self.n_inexact += int(np.count_nonzero(values >= self.exact_below))
             self._add_integers(stored.astype(np.int64), cells, features=features, start=block.start)
         if self.value_sums[here].max(initial=0.0) > _TOO_LARGE_TOTAL:
             self.broken["oversized"] = self.broken.get("oversized", 0) + 1
@@ -109,11 +115,18 @@ class MatrixTally:
         self.cell_totals[rows] = np.add.reduceat(values, first)
         self.cell_smallest[rows] = np.minimum.reduceat(values, first)
         self.cell_divisor[rows] = np.gcd.reduceat(values, first)
+        small = values <= SMALL_VALUES
+        places = cells[small] * SMALL_VALUES + (values[small] - 1)
+        n_rows = int(cells[-1]) + 1
+        counted = np.bincount(places, minlength=n_rows * SMALL_VALUES).reshape(n_rows, SMALL_VALUES)
+        self.cell_small[start : start + n_rows] = counted
 
 
-def tally_matrix(blocks: Iterable[Block], *, n_cells: int, n_features: int) -> MatrixTally:
+def tally_matrix(
+    blocks: Iterable[Block], *, n_cells: int, n_features: int, exact_below: float = float("inf")
+) -> MatrixTally:
     """Run one pass over all blocks of a matrix."""
-    tally = MatrixTally(n_cells=n_cells, n_features=n_features)
+    tally = MatrixTally(n_cells=n_cells, n_features=n_features, exact_below=exact_below)
     for block in blocks:
         tally.add(block)
     return tally

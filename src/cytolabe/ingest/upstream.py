@@ -23,7 +23,7 @@ _AGREES_ABOVE = 1.05
 _TOTALS = (
     "n_umi", "numi", "n_umis", "n_count_rna", "ncount_rna", "n_counts", "ncounts", "total_counts", "total_count",
     "n_count_originalexp", "total_umis", "total_umi", "umi_count", "umi_counts", "total_count_per_cell", "sum", "counts",
-    "library_size", "libsize",
+    "library_size", "libsize", "lib_size", "library_sizes", "n_count", "n_molecules", "umis", "n_count_spatial",
 )  # fmt: skip
 _HOUSEKEEPING = (
     ("ACTB", "ENSG00000075624"), ("B2M", "ENSG00000166710"), ("EEF1A1", "ENSG00000156508"),

@@ -10,6 +10,9 @@ decides what a kind is worth:
 * `composite`: the parts of `B/Plasma` have one closest common ancestor: the term is broader;
 * `partial`: a name lies inside the label and the rest says nothing that CL knows: the term is broader;
 * `similar`: character n-grams, nothing more.
+
+A candidate is `doubtful` where laboratories mean something else by the same word: what the table lists as open, the
+acronyms of CL that the table does not confirm, and numbers that CL reads as part of a name (`B cell 1`).
 """
 
 import re
@@ -39,17 +42,25 @@ _CHANGES_MEANING = frozenset({
 })  # fmt: skip
 _JOINS_PARTS = frozenset({"progenitor", "precursor"})
 _N_SIMILAR = 10
+_SHORTEST_SIMILAR = 4
+"""Letters of a label below which a similar name is chance."""
+_ACRONYM_LETTERS = 4
+"""Letters of a single word up to which a synonym of CL is an acronym, and one among many meanings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One term for one label. `similarity` is in [0, 1]; `broader` says that the label is narrower than the term."""
+    """One term for one label. `similarity` is in [0, 1]; `broader` says that the label is narrower than the term.
+
+    `doubtful` says that the words match and are rarely meant so; such a candidate is never accepted by itself.
+    """
 
     term: str
     kind: str
     similarity: float
     matched: str
     broader: bool = False
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +68,8 @@ class Lexicon:
     """Everything that a label is looked up in, made once per ontology release.
 
     `bags` maps a bag of words to its terms by kind; `seeds` maps (scope, bag) to a term; `rows` gives the term
-    of each row of `matrix` (names x character n-grams).
+    of each row of `matrix` (names x character n-grams). `open_bags` holds (scope, bag) of labels that say too little,
+    `alone_bags` those that mean a term only as a whole label.
     """
 
     ontology: Ontology
@@ -65,6 +77,8 @@ class Lexicon:
     scopes: Mapping[str, tuple[str, ...]]
     modifiers: frozenset[str]
     seeds: Mapping[tuple[str, tuple[str, ...]], str]
+    open_bags: frozenset[tuple[str, tuple[str, ...]]]
+    alone_bags: frozenset[tuple[str, ...]]
     bags: Mapping[tuple[str, ...], Mapping[str, tuple[str, ...]]]
     by_word: Mapping[str, tuple[tuple[str, ...], ...]]
     rows: tuple[tuple[str, str], ...]
@@ -96,6 +110,9 @@ def lexicon_of(ontology: Ontology) -> Lexicon:
             term = ontology.resolve(key.split(" ", 1)[0])
             for spelling in spellings:
                 seeds[scope, bag_of(normalize_label(spelling, words))] = term
+    open_bags = {
+        (scope, bag_of(normalize_label(text, words))) for scope, texts in table["open"].items() for text in texts
+    }
     by_word: dict[str, set[tuple[str, ...]]] = {}
     for bag in [*bags, *(bag for scope, bag in seeds if scope == "any")]:
         for word in bag:
@@ -107,6 +124,8 @@ def lexicon_of(ontology: Ontology) -> Lexicon:
         scopes={scope: tuple(parts) for scope, parts in table["scopes"].items()},
         modifiers=frozenset(word for group in table["modifiers"].values() for word in group),
         seeds=seeds,
+        open_bags=frozenset(open_bags),
+        alone_bags=frozenset(bag_of(normalize_label(text, words)) for text in table["alone"]["any"]),
         bags={bag: {kind: tuple(sorted(t)) for kind, t in kinds.items()} for bag, kinds in bags.items()},
         by_word={word: tuple(sorted(found)) for word, found in by_word.items()},
         rows=tuple(rows),
@@ -147,6 +166,7 @@ def _rank(candidate: Candidate) -> tuple[int, float, str]:
 def _exact(bag: tuple[str, ...], scopes: tuple[str, ...], lexicon: Lexicon) -> list[Candidate]:
     """Return matches of the whole bag; a name that several terms share is as good as its share."""
     matched = " ".join(bag)
+    is_open = any((scope, bag) in lexicon.open_bags for scope in (*scopes, "any"))
     found = [
         Candidate(term=lexicon.seeds[scope, bag], kind="scoped_seed", similarity=1.0, matched=f"{matched} [{scope}]")
         for scope in scopes
@@ -154,11 +174,25 @@ def _exact(bag: tuple[str, ...], scopes: tuple[str, ...], lexicon: Lexicon) -> l
     ]
     if ("any", bag) in lexicon.seeds:
         # A seed stands instead of CL's own names: it exists where the name alone would mislead (rule R6).
-        found.append(Candidate(term=lexicon.seeds["any", bag], kind="seed", similarity=1.0, matched=matched))
+        term = lexicon.seeds["any", bag]
+        found.append(Candidate(term=term, kind="seed", similarity=1.0, matched=matched, doubtful=is_open))
         return found
     for kind, terms in lexicon.bags.get(bag, {}).items():
-        found += [Candidate(term=t, kind=kind, similarity=1 / len(terms), matched=matched) for t in terms]
+        doubtful = is_open or _is_numbered(bag, lexicon) or (kind == "synonym" and _is_acronym(bag))
+        found += [
+            Candidate(term=t, kind=kind, similarity=1 / len(terms), matched=matched, doubtful=doubtful) for t in terms
+        ]
     return found
+
+
+def _is_acronym(bag: tuple[str, ...]) -> bool:
+    return len(bag) == 1 and len(bag[0]) <= _ACRONYM_LETTERS
+
+
+def _is_numbered(bag: tuple[str, ...], lexicon: Lexicon) -> bool:
+    """Return whether a bag is another known one and a number, as clusters are numbered."""
+    rest = tuple(word for word in bag if not word.isdigit())
+    return len(rest) < len(bag) and (rest in lexicon.bags or ("any", rest) in lexicon.seeds)
 
 
 def _composite(label: str, scopes: tuple[str, ...], lexicon: Lexicon) -> list[Candidate]:
@@ -166,17 +200,21 @@ def _composite(label: str, scopes: tuple[str, ...], lexicon: Lexicon) -> list[Ca
     parts = [part for part in _SEPARATOR.split(label) if part.strip()]
     if not 2 <= len(parts) <= 4:
         return []
-    terms = []
+    best = []
     for part in parts:
         exact = _exact(bag_of(lexicon.normalize(part)), scopes, lexicon)
         if not exact:
             return []
-        terms.append(min(exact, key=_rank).term)
+        best.append(min(exact, key=_rank))
+    terms = [candidate.term for candidate in best]
     shared = [term for term in lexicon.ontology.common_ancestors(tuple(terms)) if term not in GROUPING_TERMS]
     if len(shared) != 1:
         return []
     matched = " | ".join(sorted(set(terms)))
-    return [Candidate(term=shared[0], kind="composite", similarity=1.0, matched=matched, broader=True)]
+    doubtful = any(candidate.doubtful for candidate in best)
+    return [
+        Candidate(term=shared[0], kind="composite", similarity=1.0, matched=matched, broader=True, doubtful=doubtful)
+    ]
 
 
 def _partial(bag: tuple[str, ...], scopes: tuple[str, ...], lexicon: Lexicon) -> list[Candidate]:
@@ -184,6 +222,7 @@ def _partial(bag: tuple[str, ...], scopes: tuple[str, ...], lexicon: Lexicon) ->
     words = set(bag)
     inside = {b for word in bag for b in lexicon.by_word.get(word, ()) if words > set(b)}
     inside |= {b for scope, b in lexicon.seeds if scope in scopes and words > set(b)}
+    inside -= lexicon.alone_bags
     found: list[Candidate] = []
     for known in sorted(inside, key=lambda b: (-len(b), -sum(map(len, b)), b))[:3]:
         rest = words - set(known)
@@ -198,6 +237,7 @@ def _partial(bag: tuple[str, ...], scopes: tuple[str, ...], lexicon: Lexicon) ->
                 similarity=exact.similarity * (1.0 if harmless else share),
                 matched=exact.matched,
                 broader=True,
+                doubtful=exact.doubtful,
             )
             for exact in _exact(known, scopes, lexicon)
             if exact.term not in GROUPING_TERMS
@@ -212,7 +252,10 @@ def _is_tag(word: str, lexicon: Lexicon) -> bool:
 
 def _similar(label: str, lexicon: Lexicon) -> list[Candidate]:
     """Return the nearest names by TF-IDF over character n-grams."""
-    query = lexicon.vectorizer.transform([lexicon.normalize(label)])
+    text = lexicon.normalize(label)
+    if len(text) < _SHORTEST_SIMILAR or _says_no_type(set(text.split()), lexicon):
+        return []
+    query = lexicon.vectorizer.transform([text])
     similarity = np.asarray((lexicon.matrix @ query.T).todense()).ravel()
     found = []
     # A stable sort keeps the order of equal similarities; rows are in the order of sorted terms.
@@ -222,6 +265,11 @@ def _similar(label: str, lexicon: Lexicon) -> list[Candidate]:
             value = min(1.0, round(float(similarity[row]), 4))
             found.append(Candidate(term=term, kind="similar", similarity=value, matched=text))
     return found
+
+
+def _says_no_type(words: set[str], lexicon: Lexicon) -> bool:
+    """Return whether words name a state alone (`cycling`), or what is no type but like one (`OPC-like`)."""
+    return "like" in words or words <= lexicon.modifiers
 
 
 def _seed_table() -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ make every score on that label circular.
 
 * **Neighbors.** `CD14+ Mono` beside `FCGR3A+ Mono` are classical and non-classical monocytes, although CL's
   CD14-positive monocyte is above CD16-positive ones and not above the classical ones (rule R6).
+* **Islet letters.** `A`, `B` and `D` in one data set are the cells of the islet, and `B` is no lymphocyte.
 * **Lineage left open.** `memory T`, `helper T`, `cytotoxic T`, `regulatory T` have terms that lie under neither CD4
   nor CD8 alpha-beta T cell; what was sorted or clustered nearly always is one of the two. A person or the study says.
 * **Parent.** A candidate on another lineage than the contributor's own coarser label is passed over.
@@ -32,6 +33,7 @@ LINEAGE_OPEN: Mapping[str, str] = {
 }
 """Terms that a label names word by word and that are rarely what was meant; never accepted without a person."""
 
+_ISLET = {"A": "CL:0000171", "B": "CL:0000169", "D": "CL:0000173"}
 _OPEN_CONFIDENCE = 700
 _MONOCYTE_WORDS = frozenset({"monocyte"})
 _NEUTRAL = frozenset({"high", "hi", "low", "lo"})
@@ -40,8 +42,19 @@ _NEUTRAL = frozenset({"high", "hi", "low", "lo"})
 def neighbor_terms(labels: Iterable[str], lexicon: Lexicon) -> Mapping[str, tuple[str, str]]:
     """Return labels of one data set whose neighbors decide them: label -> (term, reason).
 
-    Today: CD14 and CD16 (FCGR3A) monocytes, where the data set has at least one of each.
+    Today: CD14 and CD16 (FCGR3A) monocytes, where the data set has at least one of each; and the letters A, B and D, where
+    no further letter makes them codes.
     """
+    labels = list(labels)
+    letters = {label: label.strip().upper() for label in labels if len(label.strip()) == 1}
+    islet: Mapping[str, tuple[str, str]] = {}
+    if set(_ISLET) <= set(letters.values()) <= {*_ISLET, *"EG"}:
+        islet = {label: (_ISLET[letter], "A, B and D in one data set: cells of the islet") for label, letter
+                 in letters.items() if letter in _ISLET}  # fmt: skip
+    return {**islet, **_monocytes(labels, lexicon)}
+
+
+def _monocytes(labels: Iterable[str], lexicon: Lexicon) -> Mapping[str, tuple[str, str]]:
     bags = {label: set(bag_of(lexicon.normalize(label))) - _NEUTRAL for label in labels}
     cd14 = sorted(label for label, bag in bags.items() if bag == _MONOCYTE_WORDS | {"cd14"})
     cd16 = sorted(label for label, bag in bags.items() if bag == _MONOCYTE_WORDS | {"cd16"})
@@ -54,9 +67,10 @@ def neighbor_terms(labels: Iterable[str], lexicon: Lexicon) -> Mapping[str, tupl
 
 
 def confidence_in_context(candidate: Candidate) -> int:
-    """Return the confidence in thousandths, held under the accept threshold where the lineage is left open."""
+    """Return the confidence in thousandths, held under the accept threshold where lineage or meaning is left open."""
     confidence = confidence_of(candidate)
-    return min(confidence, _OPEN_CONFIDENCE) if candidate.term in LINEAGE_OPEN else confidence
+    is_open = candidate.doubtful or candidate.term in LINEAGE_OPEN
+    return min(confidence, _OPEN_CONFIDENCE) if is_open else confidence
 
 
 def compatible_first(

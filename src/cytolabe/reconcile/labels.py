@@ -8,6 +8,7 @@ one exact match, and the less literal ones become broad matches.
 Wording counts, not expression (rule R6b). Nothing is dropped: a label without a term is a row that says so.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,7 @@ UNSPECIFIED = "semapv:UnspecifiedMatching"
 _CLAIMED_CONFIDENCE = 970
 _NEIGHBOR_CONFIDENCE = 970
 _JOIN = " || "
+_CL_ID = re.compile(r"\s*(\S*[/#])?CL[:_]\d{7}\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +129,13 @@ class _Label:
 
     @classmethod
     def of(cls, record: Mapping[object, object]) -> "_Label":
+        text = str(record["contributor_label"])
         claimed = str(record.get("claimed_term", "") or "")
+        # A label that is itself an id claims it.
+        claimed = text if claimed in {"", "unknown"} and _CL_ID.fullmatch(text) else claimed
         return cls(
             dataset_id=str(record["dataset_id"]),
-            text=str(record["contributor_label"]),
+            text=text,
             parent=str(record["label_parent"]),
             tissue=str(record["tissue"]),
             claimed="" if claimed == "unknown" else claimed,

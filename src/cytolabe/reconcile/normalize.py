@@ -15,19 +15,30 @@ from collections.abc import Mapping
 __all__ = ["bag_of", "is_code", "is_reserved", "normalize_label"]
 
 RESERVED = frozenset({
-    "", "ambiguous", "contaminated", "contamination", "dead", "debris", "doublet", "doublets", "empty", "filtered",
+    "", "ambiguous", "cell", "cells", "contaminated", "contamination", "dead", "debris", "doublet", "doublets", "empty", "filtered",
+    "artifact", "bad", "discard", "dying", "dying cell", "dying cells", "exclude", "excluded", "fail", "failed",
     "junk", "low quality", "low quality cell", "low quality cells", "lowq", "low qc", "mixed", "multiplet",
-    "multiplets", "na", "n a", "nan", "negative", "none", "not assigned", "not available", "null", "other", "others",
-    "outlier", "poor quality", "removed", "unannotated", "unassigned", "unclassified", "undefined", "undetermined",
+    "multiplets", "na", "n a", "nan", "negative", "no label", "nolabel", "none", "not assigned", "not available",
+    "notassigned", "null", "other", "others", "outlier", "poor quality", "qc fail", "remove", "tbd", "unclear", "removed", "unannotated", "unassigned", "unclassified", "undefined", "undetermined",
     "unidentified", "unk", "unknown", "unlabeled", "unlabelled", "unresolved", "unspecified",
 })  # fmt: skip
 """What contributors write where they name no cell type; the first words are those of the CAS specification."""
+
+_SPOILED = re.compile(r"\b(doublets?|multiplets?|lowquality|low quality|debris|contaminat(ed|ion)|empty droplets?)\b")
+"""Words that spoil a label whatever stands beside them: a doublet of B and T is neither."""
 
 _GREEK = {
     "\u03b1": "alpha", "\u03b2": "beta", "\u03b3": "gamma", "\u03b4": "delta", "\u03b5": "epsilon",
     "\u03ba": "kappa", "\u03bb": "lambda", "\u03bc": "mu",
 }  # fmt: skip
-_BRITISH = {"tumour": "tumor", "oesophag": "esophag", "haemat": "hemat", "foetal": "fetal", "fibre": "fiber"}
+_BRITISH = {
+    "centre": "center",
+    "tumour": "tumor",
+    "oesophag": "esophag",
+    "haemat": "hemat",
+    "foetal": "fetal",
+    "fibre": "fiber",
+}
 _SINGULAR_ENDINGS = ("ss", "us", "is", "as", "os")
 _ROMAN = {"ii": "2", "iii": "3", "iv": "4"}
 _CODE = re.compile(r"(?:(?:cluster|clust|group|leiden|louvain)\s*)?\d+(?:\s\d+)*[a-z]?\Z|(?:cl|c|k)\s?\d{1,2}\Z")
@@ -37,7 +48,9 @@ _DROPPED = frozenset({"cell", "positive", "of", "the", "and", "lymphocyte"})
 def is_reserved(label: str) -> bool:
     """Return whether a label says that there is no label: `Unknown`, `doublet`, `Unassigned_2`."""
     words = _plain(label)
-    return words in RESERVED or re.sub(r"\s\d+\Z", "", words) in RESERVED
+    if not words and any(sign.isalpha() for sign in label):
+        return False  # another script: it says something that is not read here
+    return words in RESERVED or re.sub(r"\s\d+\Z", "", words) in RESERVED or _SPOILED.search(words) is not None
 
 
 def is_code(label: str) -> bool:
@@ -47,10 +60,12 @@ def is_code(label: str) -> bool:
 
 def normalize_label(label: str, words: Mapping[str, str] | None = None) -> str:
     """Return the label's words in their order, separated by blanks, expanded by `words`."""
-    text = unicodedata.normalize("NFKC", label)
+    text = _without_accents(label).replace("_", " ")
+    text = re.sub(r"(?i)\b(cd[48])(?=t(?:reg|conv|ex|em|cm|n|emra|prolif|h\d+)?s?\b)", r"\1 ", text)
     for greek, latin in _GREEK.items():
         text = text.replace(greek, f" {latin} ")
     text = re.sub(r"(?i)\b(cd\d+[a-z]?)(dim|bright|high|hi|low|lo|int|pos|neg)\b", r"\1 \2", text)
+    text = re.sub(r"(?i)\b(cd\d+[a-z]?)-(?=cd\d+[a-z]?(?:[+-]|pos\b|neg\b|hi|bright))", r"\1 negative ", text)
     text = re.sub(r"(?i)\b(pos|\(\+\))(?![a-z])", " positive ", text)
     text = re.sub(r"(?i)\b(cd\d+[a-z]?)(?:-|\u2212|neg\b)(?=$|[\s,/_;)])", r"\1 negative ", text)
     text = re.sub(r"([A-Za-z0-9])\+", r"\1 positive ", text)
@@ -61,6 +76,12 @@ def normalize_label(label: str, words: Mapping[str, str] | None = None) -> str:
     for token in re.sub(r"[^a-z0-9]+", " ", text).split():
         tokens.extend(_expanded(token, words or {}))
     return " ".join(_with_numerals(tokens))
+
+
+def _without_accents(label: str) -> str:
+    """Return the label with compatible letters and without marks on them: `naïve` is naive."""
+    parted = unicodedata.normalize("NFKD", label)
+    return unicodedata.normalize("NFKC", "".join(sign for sign in parted if not unicodedata.combining(sign)))
 
 
 def bag_of(normalized: str) -> tuple[str, ...]:
@@ -108,4 +129,4 @@ def _without_pair(tokens: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def _plain(label: str) -> str:
-    return re.sub(r"[^a-z0-9]+", " ", unicodedata.normalize("NFKC", label).lower()).strip()
+    return re.sub(r"[^a-z0-9]+", " ", _without_accents(label).lower()).strip()

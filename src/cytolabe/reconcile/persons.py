@@ -1,12 +1,14 @@
 """Persons behind donor strings (rule R8).
 
 A donor id means something inside its study and nothing outside, so the person key is `<study>/<donor_id>`. The same
-string in two studies is never merged: it is reported as a suspicion, and a declaration merges. Pooled and unknown
-donors are nobody: their person is `unknown`, and splits by person keep them out.
+string in two studies is never merged: it is reported as a suspicion, and a declaration merges; so are two spellings
+in one study (`D1`, `d01`). Pooled and unknown donors are nobody: their person is `unknown`, and splits by person keep
+them out.
 
 Expression merges no persons, and identical cells prove one library, not one person.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,6 +81,7 @@ def resolve_persons(
         rows.append((dataset_id, donor_id, person_id, state, evidence))
     persons = pd.DataFrame(rows, columns=list(PERSON_COLUMNS))
     findings += _suspicions(table, persons)
+    findings += _alike(table, persons)
     findings += _quarantined(persons, [sizes[key] for key in table])
     return persons, tuple(findings)
 
@@ -192,6 +195,34 @@ def _suspicions(table: Sequence[tuple[str, str, str]], persons: pd.DataFrame) ->
         message="the same donor_id occurs in several studies; the persons are kept apart and only suspected to be one",
         remedy="declare the person in the study file if it is known to be one",
     )]  # fmt: skip
+
+
+def _alike(table: Sequence[tuple[str, str, str]], persons: pd.DataFrame) -> list[Finding]:
+    """Report donor strings of one study that differ in nothing but case, signs or leading zeros."""
+    spelled: dict[tuple[str, str], dict[str, str]] = {}
+    for (_, study, donor_id), person_id in zip(table, persons["person_id"], strict=True):
+        if person_id != UNKNOWN:
+            spelled.setdefault((study, _bare(donor_id)), {})[donor_id] = str(person_id)
+    alike = [
+        f"{', '.join(repr(donor) for donor in sorted(donors))} of {study}"
+        for (study, _), donors in sorted(spelled.items())
+        if len(set(donors.values())) > 1
+    ]
+    if not alike:
+        return []
+    return [_finding(
+        "W-PERSON-05", alike, len(spelled),
+        message="donors of one study differ only in case, signs or leading zeros; if they are one person, it can be on "
+        "both sides of a split",
+        remedy="write each donor in one way, or declare the person in the study file",
+    )]  # fmt: skip
+
+
+def _bare(donor_id: str) -> str:
+    """Return a donor string without case, signs and leading zeros; signs between numbers keep them apart."""
+    text = re.sub(r"(?<=\d)[\W_]+(?=\d)", "/", donor_id.casefold())
+    text = re.sub(r"[^\w/]|_", "", text)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", text)
 
 
 def _quarantined(persons: pd.DataFrame, n_cells: Sequence[int]) -> list[Finding]:

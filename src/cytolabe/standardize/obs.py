@@ -6,6 +6,7 @@ class (rule R4). Donors that stand for several persons become `pooled`. Nothing 
 nobody gave stays unknown. Every such change is counted in a finding.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,7 +50,13 @@ _NOTHING = frozenset(
     }
 )
 _NO_LABEL = _NOTHING | {"unclassified", "not assigned", "no label", "nolabel", "ambiguous", "-", "?"}
-_POOLED_WORDS = frozenset({"pooled", "pool", "mixed", "multiple", "several", "pooled samples", "pooled donors"})
+_POOLED_DONOR = re.compile(
+    r"pool(ed)?([ _.-].*|s|\d+)?|.*[ _.-]pool(ed)?|mixed|mixture|multiple|several|multiplexed|multiplet|doublet|"
+    r".+[^ ]\s*[+;&|,]\s*[^ ].*"
+)
+"""A pool by its word (`pool1`, `Pool of 4`), or several donors joined by a sign (`D1+D2`)."""
+_FLOAT_CODE = re.compile(r"-?\d+\.0")
+_CL_ID = re.compile(r"(?:https?://\S*[/#])?CL[:_](\d{7})", re.IGNORECASE)
 _SUSPENSION = {"cell": "cell", "cells": "cell", "nucleus": "nucleus", "nuclei": "nucleus"}
 
 
@@ -90,7 +97,7 @@ def standardize_cells(
     findings
         `E-CELL-01` refuses the data set; the others say what was changed.
     """
-    findings = list(_duplicate_names(cell_names))
+    findings = list(_unusable_names(cell_names))
     n_cells = len(cell_names)
     made: dict[str, object] = {
         "cell_id": np.array([f"{facts.dataset_id}:{name}" for name in cell_names], dtype=object),
@@ -120,7 +127,7 @@ def standardize_cells(
 def _texts(cell_table: pd.DataFrame, column: str) -> tuple[np.ndarray, int]:
     """Return a column as trimmed text, None where there is no value, and how many levels were trimmed."""
     codes, levels = pd.factorize(cell_table[column], use_na_sentinel=True)
-    raw = [_text(level) for level in levels]
+    raw = _whole([_text(level) for level in levels])
     trimmed = [text.strip() for text in raw]
     n_trimmed = sum(one != other for one, other in zip(raw, trimmed, strict=True))
     return np.array([*trimmed, None], dtype=object)[codes], n_trimmed
@@ -129,6 +136,11 @@ def _texts(cell_table: pd.DataFrame, column: str) -> tuple[np.ndarray, int]:
 def _text(level: object) -> str:
     # Codes such as batch 1 are often stored as 1.0.
     return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
+
+
+def _whole(texts: list[str]) -> list[str]:
+    """Take the `.0` off where every level has it: codes that were stored as categories of floats."""
+    return [text[:-2] for text in texts] if texts and all(_FLOAT_CODE.fullmatch(text) for text in texts) else texts
 
 
 def _values_of(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, findings: list[Finding]) -> np.ndarray:
@@ -177,8 +189,9 @@ def _claimed(cell_table: pd.DataFrame, facts: CellFacts, findings: list[Finding]
     if not column:
         return np.full(len(cell_table), "", dtype=object)
     texts = _replaced(_texts(cell_table, column)[0], _NOTHING, "")
-    good = np.array([_is_cl_id(text) for text in texts], dtype=bool)
-    wrong = ~good & (texts != "")
+    ids = {text: _cl_id(str(text)) for text in set(texts)}
+    claimed = np.array([ids[text] for text in texts], dtype=object)
+    wrong = (claimed == "") & (texts != "")
     if wrong.any():
         examples = sorted({str(text) for text in texts[wrong]})
         findings.append(
@@ -194,12 +207,13 @@ def _claimed(cell_table: pd.DataFrame, facts: CellFacts, findings: list[Finding]
                 rule="cytolabe/labels",
             )
         )
-    return np.where(good, texts, "").astype(object)
+    return claimed
 
 
-def _is_cl_id(text: object) -> bool:
-    word = str(text)
-    return word.startswith("CL:") and len(word) == 10 and word[3:].isdigit()
+def _cl_id(text: str) -> str:
+    """Return a Cell Ontology id however it is written (`CL_0000236`, `cl:0000236`, the full address), or nothing."""
+    match = _CL_ID.fullmatch(text)
+    return f"CL:{match[1]}" if match else ""
 
 
 def _replaced(texts: np.ndarray, words: frozenset[str], instead: str) -> np.ndarray:
@@ -212,7 +226,8 @@ def _replaced(texts: np.ndarray, words: frozenset[str], instead: str) -> np.ndar
 
 
 def _pooled(donors: np.ndarray, findings: list[Finding]) -> np.ndarray:
-    pooled = np.array([str(donor).lower() in _POOLED_WORDS for donor in donors], dtype=bool)
+    levels = {donor: _POOLED_DONOR.fullmatch(str(donor).lower()) is not None for donor in set(donors)}
+    pooled = np.array([levels[donor] for donor in donors], dtype=bool)
     if pooled.any():
         findings.append(
             Finding(
@@ -260,10 +275,12 @@ def _array(values: object) -> np.ndarray:
 # --- findings -----------------------------------------------------------------------------------------------------
 
 
-def _duplicate_names(cell_names: tuple[str, ...]) -> tuple[Finding, ...]:
-    repeated = sorted(name for name, times in Counter(cell_names).items() if times > 1)
+def _unusable_names(cell_names: tuple[str, ...]) -> tuple[Finding, ...]:
+    """Refuse cells whose name is another cell's, or none."""
+    repeated = sorted(name for name, times in Counter(cell_names).items() if times > 1 or not name.strip())
     if not repeated:
         return ()
+    shown = ", ".join(name if name.strip() else "an empty name" for name in repeated[:3])
     finding = Finding(
         code="E-CELL-01",
         severity=Severity.ERROR,
@@ -271,7 +288,7 @@ def _duplicate_names(cell_names: tuple[str, ...]) -> tuple[Finding, ...]:
         n_affected=len(repeated),
         n_total=len(cell_names),
         examples=tuple(repeated[:5]),
-        message=f"{len(repeated):,} cell names occur more than once ({', '.join(repeated[:3])}); they name no single cell.",
+        message=f"{len(repeated):,} cell names occur more than once or are empty ({shown}); they name no single cell.",
         remedy="Put the library before the barcode (lib1_AAAC...), so that each cell has its own name.",
         rule="cytolabe/cells",
     )

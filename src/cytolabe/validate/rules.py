@@ -11,15 +11,31 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from cytolabe.genes.organisms import canonical_organism, guess_organism, known_fraction, organism_shares
+from cytolabe.genes.reference import shipped_organisms
 from cytolabe.records import UNKNOWN, DatasetRecord, FeatureAlignment, HopState
 
-__all__ = ["CHECKS", "Examined", "Hit"]
+__all__ = [
+    "CHECKS",
+    "Examined",
+    "Hit",
+    "check_assay",
+    "check_batch_against_label",
+    "check_donors",
+    "check_empty_cells",
+    "check_genes",
+    "check_labels",
+    "check_organism",
+    "check_panel",
+    "check_provenance",
+    "check_upstream",
+]
 
 Thresholds = Mapping[str, Mapping[str, float]]
-_CODE = re.compile(r"(c|cl|clu|cluster|k|x|v|g|group|type|class|label)?[ _.:#-]*\d+([._-]\d+)*", re.IGNORECASE)
-_ENSEMBL = re.compile(r"ENS([A-Z]{0,4})G\d{11}(\.\d+)?")
-_MOUSE_SYMBOL = re.compile(r"[A-Z][a-z]+[0-9a-z-]*|\d+[A-Z]\d+Rik|Gm\d+|mt-[A-Z][a-z0-9]+")
-_HUMAN_SYMBOL = re.compile(r"[A-Z][A-Z0-9]+(-[A-Z0-9]+)*|C\d+orf\d+|MT-[A-Z0-9]+")
+_CODE = re.compile(
+    r"(?!CL[:_]\d{7})(c|cl|clu|cluster|k|x|v|g|group|type|class|label)?[ _.:#-]*\d+([._-]\d+)*", re.IGNORECASE
+)
+"""A bare number or the name of a cluster; an id of the Cell Ontology says what is meant."""
 _COUNTER = re.compile(r"(gene|feature|var|v|g|x)?[ _.-]?\d+", re.IGNORECASE)
 _POOLED = "pooled"
 _MIN_SYMBOLS = 20
@@ -62,13 +78,12 @@ def check_genes(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
     heaviest = tuple(f"{alignment.features[at]} ({alignment.count_fraction[at]:.2%})" for at in lost[:5])
     values = {"share": f"{share:.1%}", "reference": alignment.gene_reference, "heaviest": ", ".join(heaviest[:3])}
     limits = thresholds["E-GENES-01"]
-    if share < limits["refused_below"]:
-        cause = f"the heaviest of them are {values['heaviest']}"
-        if _share(alignment.features, _COUNTER) > 0.5:
-            cause = f"gene names are absent: features are mere counters such as {', '.join(alignment.features[:3])}"
-        elif share < limits["nothing_below"]:
-            cause = f"no gene of this reference is among names such as {', '.join(alignment.features[:3])}"
-        values["cause"] = cause
+    organism = canonical_organism(examined.record.organism)
+    unsupported = organism not in {*shipped_organisms(), "", UNKNOWN}
+    if share < limits["refused_below"] or unsupported:
+        values["cause"] = _cause(examined, share < limits["nothing_below"], values["heaviest"])
+        if unsupported:
+            values["cause"] = f"there is no gene reference for {organism}, only for {', '.join(shipped_organisms())}"
         code = "E-GENES-01"
     elif share < thresholds["W-GENES-02"]["warned_below"]:
         code = "W-GENES-02"
@@ -82,6 +97,24 @@ def check_genes(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
         examples=heaviest,
         values=values,
     )
+
+
+def _cause(examined: Examined, is_nothing_mapped: bool, heaviest: str) -> str:  # noqa: FBT001 - private
+    """Say what the features probably are instead of genes of this reference."""
+    features = examined.alignment.features
+    shown = ", ".join(features[:3])
+    if _share(features, _COUNTER) > 0.5:
+        numbers = {int(feature) for feature in features if feature.isdecimal()}
+        if len(numbers) > 0.5 * len(features) and max(numbers) > 10 * len(features):
+            return f"features are numbers such as {shown}, perhaps NCBI Gene (Entrez) ids, which are not read"
+        return f"gene names are absent: features are mere counters such as {shown}"
+    if not is_nothing_mapped:
+        return f"the heaviest of them are {heaviest}"
+    prefix = len(examined.record.dataset_id) + 1
+    cells = [str(name)[prefix:] for name in examined.cells["cell_id"]]
+    if any(known_fraction(cells, organism) > 0.5 for organism in shipped_organisms()):
+        return f"the cells bear names of genes ({', '.join(cells[:3])}): the matrix is turned over; deliver adata.T"
+    return f"no gene of this reference is among names such as {shown}"
 
 
 def check_panel(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
@@ -114,33 +147,25 @@ def check_organism(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
 
 
 def _foreign_names(examined: Examined, organism: str, foreign_above: float) -> Iterator[Hit]:
+    """Say when the names speak of another organism than the file; upper-cased mouse genes are seen through."""
     features = examined.alignment.features
-    kinds: dict[str, list[str]] = {"human": [], "mouse": []}
-    for feature in features:
-        ensembl = _ENSEMBL.fullmatch(feature)
-        if ensembl:
-            kind = {"": "human", "MUS": "mouse"}.get(ensembl[1], "")
-        else:
-            kind = "human" if _HUMAN_SYMBOL.fullmatch(feature) else "mouse" if _MOUSE_SYMBOL.fullmatch(feature) else ""
-        if kind:
-            kinds[kind].append(feature)
-    own = {"homo sapiens": "human", "human": "human", "mus musculus": "mouse", "mouse": "mouse"}.get(
-        organism.lower(), ""
-    )
-    other = {"human": "mouse", "mouse": "human"}.get(own, "")
-    if not other or len(kinds[other]) < _MIN_SYMBOLS or len(kinds[other]) <= foreign_above * len(features):
+    spoken = guess_organism(features)
+    if spoken in {canonical_organism(organism), UNKNOWN} or len(features) < _MIN_SYMBOLS:
+        return
+    share = max(organism_shares(features)[spoken], known_fraction(features, spoken))
+    if share <= foreign_above:
         return
     yield Hit(
         code="E-ORGANISM-02",
         where="var index",
-        n_affected=len(kinds[other]),
+        n_affected=round(share * len(features)),
         n_total=len(features),
-        examples=tuple(kinds[other][:5]),
+        examples=tuple(features[:5]),
         values={
             "organism": organism,
-            "other": other,
-            "share": f"{len(kinds[other]) / len(features):.0%}",
-            "example": ", ".join(kinds[other][:3]),
+            "other": spoken,
+            "share": f"{share:.0%}",
+            "example": ", ".join(features[:3]),
         },
     )
 
