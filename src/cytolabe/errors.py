@@ -10,6 +10,7 @@ CytolabeError
 │   ├── UnresolvedColumnError      1  several columns could carry a role: a manifest has to say which
 │   ├── UnresolvedLabelError       1  a contributor label has no term, or a reviewed mapping is malformed
 │   ├── UnmeasuredGeneError        1  a gene was asked of a data set that never measured it
+│   ├── UnseenLevelsError          1  training saw none of the technical levels of the query
 │   ├── LeakageError               1  something of the test side was seen in training
 │   └── ConfoundedError            1  the contrast is not estimable from these data
 ├── ModelFailedError               1  a model stopped; its score is FAILED, never zero
@@ -38,6 +39,7 @@ __all__ = [
     "UnreadableInputError",
     "UnresolvedColumnError",
     "UnresolvedLabelError",
+    "UnseenLevelsError",
     "UsageError",
 ]
 
@@ -90,6 +92,10 @@ class UnresolvedLabelError(RefusedError):
 
 class UnmeasuredGeneError(RefusedError):
     """A gene was asked of a data set that never measured it: unmeasured is not zero."""
+
+
+class UnseenLevelsError(RefusedError):
+    """Training saw none of the technical levels of the query: a floor of metadata says nothing there."""
 
 
 class LeakageError(RefusedError):

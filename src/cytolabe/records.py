@@ -223,13 +223,17 @@ class Certificate:
 
 
 class Protocol(StrEnum):
-    """How a model met the query. `zero_shot` = frozen published weights, nothing fitted on the query."""
+    """How a model met the query. `zero_shot` = frozen published weights, nothing fitted on the query.
+
+    `unknown` = a file that was made elsewhere: nobody here can say how.
+    """
 
     ZERO_SHOT = "zero_shot"
     FINE_TUNED = "fine_tuned"
     SUPERVISED = "supervised"
     SELF_SUPERVISED = "self_supervised"
     CONTROL = "control"
+    UNKNOWN = "unknown"
 
 
 class FitOnQuery(StrEnum):

@@ -54,10 +54,13 @@ def test_it_says_tested_and_lists_what_was_assumed(certified):
     _, _, certificate = certified
     text = canonical_json(certificate).decode()
     assert "proven" not in text
-    # Persons p0 and p6 share cells, so one side holds both: 2 x 10 pairs have no evidence at all.
+    # Persons p0 and p6 share cells, so one side holds both. Lab a names p0 and p1 to p5 apart, lab b p6 and p7 to p11;
+    # the other 10 pairs are of two labs, and nobody knows.
     assert certificate.assumptions[0] == (
-        "0 known shared persons, 0 person pairs with evidence of being different, 20 assumed different"
+        "0 known shared persons, 10 pairs of persons assumed different, 10 pairs that one study names apart"
     )
+    (test,) = [test for test in certificate.tests if test["test"] == "shared persons"]
+    assert test["person_pairs"] == {"same": 0, "different": 10, "assumed_different": 10}
     assert "near-identical cells (thinned or re-processed copies) were not looked for" in certificate.assumptions
     assert certificate.thresholds == {"version": 3, "audit_version": 1, "min_shared_counts": 300}
 
@@ -69,14 +72,12 @@ def test_a_model_that_does_not_say_what_it_was_fitted_on_is_not_testable(certifi
     assert [step["cells"] for step in scope["steps"]] == ["training cells"]
 
 
-def test_evidence_about_persons_replaces_the_assumption(certified):
-    snapshot, split, _ = certified
-    fold = split.folds[0]
-    made = certify(
-        snapshot, fold, audit=audit_fold(snapshot, fold, duplicates=None), scopes={},
-        persons={"different": 5, "assumed_different": 15},
-    )  # fmt: skip
-    assert "5 person pairs with evidence of being different, 15 assumed different" in made.assumptions[0]
+def test_unknown_persons_are_named_as_an_assumption_and_never_called_apart(overlapping):
+    snapshot = overlapping(copies=0, person_id=["unknown"] * 6 + [f"p{n}" for n in range(6)])
+    fold = leave_one_group_out(snapshot, by=("dataset",)).folds[0]
+    made = certify(snapshot, fold, audit=audit_fold(snapshot, fold, duplicates=None), scopes={})
+    assert made.assumptions[0].startswith("0 known shared persons, 0 pairs of persons assumed different")
+    assert made.assumptions[1] == "the persons of 6 cells of a are unknown, and assumed not to be on both sides"
 
 
 def test_a_label_that_expression_decided_is_counted(certified):

@@ -139,6 +139,12 @@ def test_a_disease_that_the_platform_determines_is_refused():
     assert "determined by assay" in found.reason
 
 
+def test_one_donor_of_unknown_platform_does_not_hide_that_the_platform_determines_the_disease():
+    found = judged(donors([("v2", "normal")] * 5 + [("v3", "flu")] * 5 + [("unknown", "flu")]))
+    assert found.status is ScoreStatus.REFUSED
+    assert "determined by assay" in found.reason
+
+
 @pytest.mark.parametrize(("n_off", "status"), [(1, "QUALIFIED"), (2, "QUALIFIED"), (3, "SCORED")])
 def test_fewer_than_three_donors_off_the_diagonal_qualify(n_off, status):
     found = judged(donors([("v2", "normal")] * 5 + [("v3", "flu")] * 5 + [("v3", "normal")] * n_off))

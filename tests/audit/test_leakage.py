@@ -8,7 +8,8 @@ import pytest
 
 from cytolabe.audit.duplicates import find_duplicates
 from cytolabe.audit.exposure import exposure_of
-from cytolabe.audit.leakage import allowed_scopes, audit_fold, audit_split, check_fit_scopes
+from cytolabe.audit.fit_scopes import check_fit_scopes
+from cytolabe.audit.leakage import allowed_scopes, audit_fold, audit_split
 from cytolabe.audit.persons import person_table
 from cytolabe.provenance import cells_digest
 from cytolabe.records import FitOnQuery, FitScope, Fold, ModelCard, Protocol, ScoreStatus
@@ -107,6 +108,15 @@ def test_a_test_side_whose_labels_are_all_copies_has_nothing_clean(overlapping):
     audit = audit_fold(snapshot, WHOLE_B, duplicates=find_duplicates(snapshot))
     assert codes(audit) == ["E-LEAK-02", "E-LEAK-05"]
     assert (audit.n_clean_labelled, audit.status) == (0, ScoreStatus.REFUSED)
+
+
+@pytest.mark.parametrize(("least", "n_tested"), [(100, 6), (10_000, 0)])
+def test_only_cells_that_could_be_compared_across_the_fold_count_as_tested(overlapping, *, least, n_tested):
+    snapshot = overlapping(copies=0, person_id=OWN_PERSONS)
+    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_duplicates(snapshot, min_shared_nonzero=least))
+    (test,) = [test for test in audit.tests if test["test"] == "identical cells"]
+    assert test["n_tested"] == n_tested
+    assert (sum(audit.not_testable.values()) > 0) == (n_tested == 0)
 
 
 def test_nobody_looked_for_copies_is_not_the_same_as_none(overlapping):

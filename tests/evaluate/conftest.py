@@ -64,7 +64,7 @@ def labs(**changes: Lab) -> dict[str, Lab]:
 
 def make_levels() -> Resolutions:
     """Two levels made by hand: lymphocyte / monocyte / dendritic cell, and the five types."""
-    broad = dict.fromkeys(_LYMPHOID, LYMPHOCYTE) | {MONO: MONO, DC: DC}
+    broad = dict.fromkeys((*_LYMPHOID, LYMPHOCYTE), LYMPHOCYTE) | {MONO: MONO, DC: DC}
     fine = {one: one for one in (T, B, NK, MONO, DC)}
 
     def level(name: str, assignment: dict[str, str], excluded: dict[str, str]) -> Resolution:

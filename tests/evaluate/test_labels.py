@@ -42,6 +42,11 @@ def test_of_two_copies_the_one_in_the_better_labelled_data_set_counts():
     assert counted_labels(equal, _pairs((0, 1)), np.arange(2)).tolist() == [False, True]
 
 
+def test_a_copy_whose_label_means_nothing_never_displaces_one_that_has_a_term():
+    cells = _cells(["T", "odd", "T"], ["small", "large", "large"], [T, "unknown", T])
+    assert counted_labels(cells, _pairs((0, 1)), np.arange(3)).tolist() == [True, False, True]
+
+
 def test_an_unlabelled_copy_never_displaces_a_label():
     cells = _cells(["T", "", "T"], ["small", "large", "large"])
     assert counted_labels(cells, _pairs((0, 1)), np.arange(3)).tolist() == [True, False, True]

@@ -57,13 +57,14 @@ def run(simulated_study, monkeypatch):
     """Return a function that scores a cheater and gives its headline in the fold of lab_a."""
     real = fitting.make_model
 
-    def score(model=None, *, change=None, **study_options):
+    def score(model=None, *, change=None, override="", **study_options):
         def make(name, **options):
             return model if name == "cheater" else real(name, **options)
 
         monkeypatch.setattr(fitting, "make_model", make)
         study = simulated_study(models=("pca+knn",) if model is None else ("cheater",), **study_options)
         arguments = study.arguments(**(change(study) if change else {}))
+        arguments["plan"] = dataclasses.replace(study.plan, override=override)
         result = evaluate_study(study.snapshot, **arguments)
         name = "pca+knn" if model is None else "cheater"
         return next(
@@ -158,6 +159,14 @@ def test_a_random_cell_split_that_was_asked_for_is_stamped(run):
     score = run(change=lambda study: _random_cells(study, rule="random_cells 0.3"))
     assert score.status is ScoreStatus.QUALIFIED
     assert score.reason.startswith("leaky: random cells")
+
+
+def test_an_override_lets_a_refused_number_out_and_is_stamped_on_it(run):
+    score = run(change=_random_cells, override="to show what memory is worth")
+    assert score.status is ScoreStatus.QUALIFIED
+    assert score.value is not None
+    assert score.reason.startswith("refusal overridden: E-LEAK-01")
+    assert "refusals overridden: to show what memory is worth" in score.notes
 
 
 def test_a_split_inside_a_file_whose_batch_is_its_label_is_refused(run, lab):

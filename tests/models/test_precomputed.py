@@ -7,7 +7,7 @@ from cytolabe.errors import RefusedError, UnreadableInputError, UsageError
 from cytolabe.models.precomputed import PrecomputedAnnotator, PrecomputedEmbedder, read_precomputed
 from cytolabe.models.protocols import Annotator, Embedder, FittedAnnotator, FittedEmbedder
 from cytolabe.models.registry import make_model
-from cytolabe.records import UNKNOWN
+from cytolabe.records import UNKNOWN, Protocol
 
 
 @pytest.fixture
@@ -52,7 +52,8 @@ def test_file_has_no_scope_and_unknown_exposure(write):
     model = make_model("precomputed", path=str(write(cell_id=CELLS, d0=[0.0, 1.0, 2.0])), name="mine")
     assert model.scopes == ()
     assert model.card.pretraining == (UNKNOWN,)
-    assert model.card.name == "mine"
+    assert model.card.name == "precomputed:mine"
+    assert model.card.protocol is Protocol.UNKNOWN
     assert model.card.weights_digest.startswith("sha256:")
     assert any("exposure unknown" in note for note in model.notes)
 

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from cytolabe.errors import IntegrityError, LeakageError, RefusedError, UnmeasuredGeneError, UnreadableInputError
+from cytolabe.models import scvi_training
 from cytolabe.models.baselines.probes import fit_probe
 from cytolabe.models.extras import import_extra
-from cytolabe.models.protocols import Embedder, FittedEmbedder
+from cytolabe.models.protocols import Embedder, FittedEmbedder, QueryMapper
 from cytolabe.models.scvi import ScviEmbedder, cells_table
 from cytolabe.models.scvi_files import DESCRIPTION_NAME, WEIGHTS_NAME, load_scvi, save_scvi
 from cytolabe.models.scvi_training import divide_cells, minibatch_size
@@ -67,6 +68,38 @@ def test_mapping_the_query_leaves_training_cells_where_they_were(fitted, make_tr
     """Surgery may fit the weights of new batches only; otherwise the query would reshape the reference."""
     reference = TINY.fit(make_train(), query=None, seed=5)
     np.testing.assert_allclose(fitted.embed(make_train()), reference.embed(make_train()), atol=1e-6)
+
+
+def test_another_query_needs_no_second_training_and_leaves_the_first_fit_alone(fitted, make_train, make_query):
+    assert isinstance(TINY, QueryMapper)
+    query, other = make_query(batches=("new1", "new2")), make_query(20, batches=("new3",))
+    trained = TINY.fit(make_train(), query=None, seed=5)
+    before = trained.notes
+    TINY.map_query(trained, other, seed=5)
+    mapped = TINY.map_query(trained, query, seed=5)
+    assert mapped.embed(query).tobytes() == fitted.embed(query).tobytes()
+    assert (mapped.notes, mapped.scopes) == (fitted.notes, fitted.scopes)
+    assert (trained.notes, trained.batches) == (before, ("lab1|b1", "lab1|b2"))
+    with pytest.raises(UnmeasuredGeneError):
+        TINY.map_query(trained, dataclasses.replace(query, genes=query.genes[::-1]), seed=5)
+
+
+def test_training_without_step_metrics_is_the_training_of_scvi_tools(make_train, monkeypatch):
+    train = make_train()
+    ours = TINY.fit(train, query=None, seed=1).embed(train)
+    monkeypatch.setattr(scvi_training, "_terse_plan", lambda: import_extra("scvi.train").TrainingPlan)
+    assert TINY.fit(train, query=None, seed=1).embed(train).tobytes() == ours.tobytes()
+
+
+def test_an_early_stop_prints_nothing_and_no_table_outlives_its_use(make_train, capfd):
+    """What scvi-tools prints on an early stop would end up in the JSON of a command."""
+    fits = [dataclasses.replace(TINY, max_epochs=40, patience=1).fit(make_train(), query=None, seed=n) for n in (0, 1)]
+    assert any("best of at most 40 epochs" in note for note in fits[0].notes)
+    assert capfd.readouterr().out == ""
+    kept = import_extra("scvi").model.SCVI._setup_adata_manager_store
+    assert len(kept) <= 1
+    # The first model still answers after the second one was made.
+    assert np.isfinite(fits[0].embed(make_train())).all()
 
 
 def test_mapping_does_change_the_query(make_train, make_query):
@@ -133,7 +166,7 @@ def test_only_the_most_variable_training_genes_are_read(make_train, make_query):
     assert fitted.embed(make_train()).shape == (150, 4)
 
 
-def test_nothing_is_written_or_printed_and_no_global_generator_is_touched(  # noqa: PLR0917 - fixtures
+def test_nothing_is_written_or_printed_and_no_global_generator_is_touched(
     make_train, make_query, tmp_path, monkeypatch, capfd, caplog
 ):
     monkeypatch.chdir(tmp_path)
@@ -191,7 +224,7 @@ def test_without_two_known_persons_cells_choose_the_epochs_and_it_is_said(person
     assert 49 in fit_rows
 
 
-def test_stored_model_gives_the_same_embedding(fitted, make_train, make_query, tmp_path):  # noqa: PLR0917 - fixtures
+def test_stored_model_gives_the_same_embedding(fitted, make_train, make_query, tmp_path):
     query = make_query(batches=("new1", "new2"))
     save_scvi(fitted, tmp_path / "model")
     loaded = load_scvi(tmp_path / "model")

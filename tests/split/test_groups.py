@@ -179,7 +179,7 @@ def test_a_split_between_unknown_persons_is_refused_and_by_data_set_only_qualifi
     assert [(finding.code, finding.severity) for finding in by_person.findings] == [("E-SPLIT-01", "error")]
     by_dataset = leave_one_group_out(snapshot, by=("dataset",))
     assert {fold.status for fold in by_dataset.folds} == {"QUALIFIED"}
-    assert all("persons unknown in d1" in fold.reason for fold in by_dataset.folds)
+    assert all(fold.reason == "persons unknown in 1 data set (d1)" for fold in by_dataset.folds)
     assert [finding.code for finding in by_dataset.findings] == ["W-SPLIT-01"]
 
 
@@ -203,7 +203,7 @@ def test_known_persons_are_scored_without_reservation():
 def test_a_batch_split_says_which_persons_it_leaves_on_both_sides():
     snapshot = simple(dataset_id=["d1", "d1"], person_id=["p1", "p1"], batch=["b1", "b2"])
     for fold in leave_one_group_out(snapshot, by=("batch",)).folds:
-        assert (fold.status, fold.reason) == ("QUALIFIED", "1 person(s) on both sides: p1")
+        assert (fold.status, fold.reason) == ("QUALIFIED", "1 person(s) on both sides (p1)")
 
 
 def test_an_unknown_assay_qualifies_a_split_by_assay():

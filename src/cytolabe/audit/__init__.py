@@ -5,10 +5,12 @@ from cytolabe.audit.claims import ClaimVerdict, cell_type_claim, donor_claim
 from cytolabe.audit.confounding import ConfoundingRow, audit_confounding
 from cytolabe.audit.duplicates import DuplicateReport, duplicate_table, find_duplicates
 from cytolabe.audit.exposure import exposure_of
-from cytolabe.audit.leakage import FoldAudit, allowed_scopes, audit_fold, audit_split, check_fit_scopes
+from cytolabe.audit.fit_scopes import CellSet, check_fit_scopes
+from cytolabe.audit.leakage import FoldAudit, allowed_scopes, audit_fold, audit_split
 from cytolabe.audit.persons import person_table
 
 __all__ = [
+    "CellSet",
     "ClaimVerdict",
     "ConfoundingRow",
     "DuplicateReport",

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from cytolabe.audit.duplicates import MIN_SHARED_COUNTS, find_duplicates
+from cytolabe.audit.evidence import is_by_expression
+from cytolabe.audit.fit_scopes import CellSet, FitRules, scope_test
 from cytolabe.audit.leakage import FoldAudit, audit_fold
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import Certificate, Finding, FitScope, Fold, Severity, Split
@@ -31,9 +33,6 @@ AUDIT_THRESHOLDS: Mapping[str, object] = {
 _RECOMPUTED = ("sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "label evidence")
 """Tests that follow from the snapshot and the split; the others need the models."""
 
-_EXPRESSION = ("expression", "instancebased")
-"""How a mapping's justification names evidence from counts, which may not decide a label that is truth (R6b)."""
-
 
 def certify(
     snapshot: SnapshotView,
@@ -41,7 +40,7 @@ def certify(
     *,
     audit: FoldAudit,
     scopes: Mapping[str, Sequence[FitScope]],
-    persons: Mapping[str, int] | None = None,
+    rules: FitRules | None = None,
     thresholds: Mapping[str, object] | None = None,
 ) -> Certificate:
     """Make the certificate of a fold.
@@ -54,18 +53,19 @@ def certify(
         What `audit_fold` found.
     scopes
         What each model's steps were fitted on, by model.
-    persons
-        Number of person pairs across the fold in each state: `same`, `different` and `assumed_different`. None = no
-        pair has evidence, so all are assumed.
+    rules
+        The cards of these models, which say what a model may fit on the query, and sets of cells that the sides of
+        the fold do not name (the query, one training data set). Without a card nothing but training cells is allowed.
     thresholds
         Thresholds of the scoring, put beside those of the audit.
     """
-    cells, known = snapshot.cells, _named_sets(snapshot, fold)
+    rules = rules or FitRules()
+    known = {**rules.cell_sets, **_named_sets(snapshot, fold)}
     tests = [
-        _sides(cells, fold),
+        _sides(snapshot.cells, fold),
         *audit.tests,
         _label_evidence(snapshot, fold),
-        *(_scope_test(model, scopes[model], known=known) for model in sorted(scopes)),
+        *(scope_test(model, scopes[model], card=rules.cards.get(model), known=known) for model in sorted(scopes)),
     ]
     not_testable = dict(audit.not_testable)
     # No FitScope, no score: a model that does not say what it was fitted on could not be tested.
@@ -75,7 +75,7 @@ def certify(
         "split_id": fold.split_id,
         "tests": tuple(tests),
         "not_testable": not_testable,
-        "assumptions": _assumptions(cells, fold, persons),
+        "assumptions": _assumptions(snapshot.cells, fold, _person_pairs(audit)),
         "thresholds": {**(thresholds or {}), **AUDIT_THRESHOLDS},
     }
     return Certificate(**body, digest=digest_of(body))  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def _label_evidence(snapshot: SnapshotView, fold: Fold) -> dict[str, object]:
     part = snapshot.cells.iloc[fold.test_rows]
     used = set(zip(part["dataset_id"], part["contributor_label"], strict=True))
     mappings = [mapping for mapping in snapshot.mappings if (mapping.dataset_id, mapping.contributor_label) in used]
-    by_expression = [m for m in mappings if any(word in m.justification.lower() for word in _EXPRESSION)]
+    by_expression = [mapping for mapping in mappings if is_by_expression(mapping)]
     return {
         "test": "label evidence",
         "n_tested": len(mappings),
@@ -153,44 +153,41 @@ def _label_evidence(snapshot: SnapshotView, fold: Fold) -> dict[str, object]:
     }
 
 
-def _scope_test(model: str, scopes: Sequence[FitScope], *, known: Mapping[str, str]) -> dict[str, object]:
-    """Name the cells behind each step; the allowance itself was checked when the step had run."""
-    steps = Counter((scope.step, scope.n_cells, scope.cells_digest) for scope in scopes)
-    return {
-        "test": f"fit scope of {model}",
-        "n_tested": len(steps),
-        "n_found": sum(known.get(digest) == "test cells" for _, _, digest in steps),
-        "power": "by digest of the cells that each step was handed",
-        "steps": [
-            {"step": step, "n_cells": n_cells, "cells_digest": digest, "cells": known.get(digest, "a named subset")}
-            for step, n_cells, digest in sorted(steps)
-        ],
-    }
-
-
-def _named_sets(snapshot: SnapshotView, fold: Fold) -> dict[str, str]:
+def _named_sets(snapshot: SnapshotView, fold: Fold) -> dict[str, CellSet]:
     ids = snapshot.cells["cell_id"].to_numpy(dtype=object)
     labelled = is_labelled(snapshot.cells)
-    named = {
-        "test cells": fold.test_rows,
-        "training and test cells": np.concatenate([fold.train_rows, fold.test_rows]),
-        "labelled training cells": fold.train_rows[labelled[fold.train_rows]],
-        "training cells": fold.train_rows,
-    }
-    return {cells_digest(ids[rows]): name for name, rows in named.items()}
+    train, test = fold.train_rows, fold.test_rows
+    named = (
+        (CellSet(name="test cells", n_test=len(test)), test),
+        (
+            CellSet(name="training and test cells", n_train=len(train), n_test=len(test)),
+            np.concatenate([train, test]),
+        ),
+        (CellSet(name="labelled training cells", n_train=int(labelled[train].sum())), train[labelled[train]]),
+        (CellSet(name="training cells", n_train=len(train)), train),
+    )
+    return {cells_digest(ids[rows]): found for found, rows in named}
 
 
-def _assumptions(cells: pd.DataFrame, fold: Fold, persons: Mapping[str, int] | None) -> tuple[str, ...]:
-    resolved = is_person_resolved(cells)
-    keys = cells["person_id"].to_numpy(dtype=object)
-    train, test = (set(keys[rows][resolved[rows]].tolist()) for rows in (fold.train_rows, fold.test_rows))
-    states = persons if persons is not None else {"assumed_different": len(train) * len(test) - len(train & test)}
-    n_shared = len(train & test) + states.get("same", 0)
-    pairs = f"{states.get('different', 0)} person pairs with evidence of being different"
-    found = [f"{n_shared} known shared persons, {pairs}, {states.get('assumed_different', 0)} assumed different"]
-    unknown = sorted(set(cells["dataset_id"].to_numpy(dtype=object)[~resolved].tolist()))
-    if unknown:
-        found.append(f"persons of {', '.join(unknown)} are unknown, and assumed not to be on both sides")
+def _person_pairs(audit: FoldAudit) -> Mapping[str, int]:
+    found = [test["person_pairs"] for test in audit.tests if "person_pairs" in test]
+    return cast("Mapping[str, int]", found[0]) if found else {}
+
+
+def _assumptions(cells: pd.DataFrame, fold: Fold, persons: Mapping[str, int]) -> tuple[str, ...]:
+    pairs = (
+        f"{persons.get('same', 0)} known shared persons",
+        f"{persons.get('assumed_different', 0)} pairs of persons assumed different",
+        f"{persons.get('different', 0)} pairs that one study names apart",
+    )
+    found = [", ".join(pairs)]
+    rows = np.concatenate([fold.train_rows, fold.test_rows])
+    unknown = rows[~is_person_resolved(cells)[rows]]
+    if len(unknown):
+        names = sorted(set(cells["dataset_id"].to_numpy(dtype=object)[unknown].tolist()))
+        found.append(
+            f"the persons of {len(unknown)} cells of {', '.join(names)} are unknown, and assumed not to be on both sides"
+        )
     found += [
         "studies, donors and batches are what the contributors declared",
         "near-identical cells (thinned or re-processed copies) were not looked for",

@@ -170,8 +170,9 @@ def _notes(found: _Labels) -> tuple[str, ...]:
 
 def _alone_reason(alone: Sequence[str], found: _Labels) -> str:
     return (
-        f"{len(alone)} label(s) never share a library with another label in training ({', '.join(alone[:_EXAMPLES])}), "
-        f"and {len(found.shared_libraries)} library(ies) are on both sides: naming the library gives the label"
+        f"{len(alone)} label(s) never share a library with another label in training, and "
+        f"{len(found.shared_libraries)} library(ies) are on both sides: naming the library gives the label "
+        f"({', '.join(alone[:_EXAMPLES])})"
     )
 
 
@@ -213,7 +214,8 @@ def _groups_donors(train: pd.DataFrame, column: str) -> bool:
 
     A donor's own library is part of the donor: batches say something only where they hold two donors on average.
     """
-    if train[column].nunique() < 2 or not is_known(train[column]).all():
+    # An unknown level is a level of its own: left out, one donor without a value would hide the whole column.
+    if train.loc[is_known(train[column]), column].nunique() < 2:
         return False
     return column != "batch" or 2 * train["batch"].nunique() <= train["donor"].nunique()
 

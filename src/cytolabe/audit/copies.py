@@ -71,14 +71,24 @@ def identical_cells(
         )
     blind = _blind_comparisons(cells, fold, duplicates)
     power = (
-        f"exact on shared genes; {duplicates.n_tested} of {len(cells)} cells of the snapshot keep enough of them in at "
-        "least one comparison; thinned or re-processed copies are not looked for"
+        f"exact on shared genes, for the test cells (of {n_test}) that keep enough of those shared with a training data "
+        "set; thinned or re-processed copies are not looked for"
     )
     test = {
-        "test": "identical cells", "n_tested": n_test, "n_found": n_copied, "power": power,
+        "test": "identical cells", "n_tested": _n_testable(cells, fold, duplicates), "n_found": n_copied, "power": power,
         "min_shared_nonzero": duplicates.min_shared_nonzero,
     }  # fmt: skip
     return Outcome(test=test, findings=found, not_testable=blind)
+
+
+def _n_testable(cells: pd.DataFrame, fold: Fold, duplicates: DuplicateReport) -> int:
+    """Count the test cells that could be compared with at least one training data set."""
+    train = set(cells["dataset_id"].to_numpy(dtype=object)[fold.train_rows].tolist())
+    is_testable = np.zeros(len(cells), dtype=bool)
+    for (_, partner), rows in duplicates.testable.items():
+        if partner in train:
+            is_testable[rows] = True
+    return int(is_testable[fold.test_rows].sum())
 
 
 def _blind_comparisons(cells: pd.DataFrame, fold: Fold, duplicates: DuplicateReport) -> dict[str, int]:

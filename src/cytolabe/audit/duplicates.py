@@ -47,6 +47,7 @@ class DuplicateReport:
     counts cells that were testable in at least one comparison. `not_testable` maps `a|b` (data sets, sorted; `a|a`
     inside one) to the number of cells of both that had too little left, and holds only comparisons with some.
     `comparisons` has one row per comparison: dataset_a, dataset_b, n_shared_genes, n_tested, n_not_testable, n_pairs.
+    `testable` maps two data sets to the rows of the first that keep enough of the genes shared with the second.
     """
 
     pairs: pd.DataFrame
@@ -55,6 +56,7 @@ class DuplicateReport:
     findings: tuple[Finding, ...]
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
     min_shared_nonzero: int = 100
+    testable: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,7 @@ def find_duplicates(snapshot: SnapshotView, *, min_shared_nonzero: int = 100) ->
     genes = {name: snapshot.measured_genes(name) for name in datasets}
     sides = {name: _side(snapshot, name, [_shared(genes, name, other) for other in datasets]) for name in datasets}
     pieces, comparisons = [], []
+    testable: dict[tuple[str, str], np.ndarray] = {}
     tested = np.zeros(len(snapshot.cells), dtype=bool)
     for number_a, name_a in enumerate(datasets):
         for number_b in range(number_a, len(datasets)):
@@ -106,7 +109,9 @@ def find_duplicates(snapshot: SnapshotView, *, min_shared_nonzero: int = 100) ->
             )
             shared = _shared(genes, name_a, name_b)
             pairs = _confirmed(snapshot, nominated, shared)
-            tested[sides[name_a].rows[view_a]] = tested[sides[name_b].rows[view_b]] = True
+            testable[name_a, name_b] = sides[name_a].rows[view_a]
+            testable[name_b, name_a] = sides[name_b].rows[view_b]
+            tested[testable[name_a, name_b]] = tested[testable[name_b, name_a]] = True
             n_out = int((~view_a).sum()) + (int((~view_b).sum()) if name_a != name_b else 0)
             n_in = int(view_a.sum()) + (int(view_b.sum()) if name_a != name_b else 0)
             comparisons.append((name_a, name_b, len(shared), n_in, n_out, len(pairs)))
@@ -121,6 +126,7 @@ def find_duplicates(snapshot: SnapshotView, *, min_shared_nonzero: int = 100) ->
         findings=_findings(pairs, table, len(snapshot.cells)),
         comparisons=table,
         min_shared_nonzero=min_shared_nonzero,
+        testable=testable,
     )
 
 

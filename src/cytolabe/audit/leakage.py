@@ -2,8 +2,8 @@
 
 In this order, cheapest first: shared persons (exact), shared donor strings inside a study (suspected, where persons
 are unknown), shared libraries, identical cells (rule R9), and the pretraining of the models. What a model step was
-fitted on is checked by digest when it has run (`check_fit_scopes`). Every test says how much it could look at; what it
-could not look at is counted in `not_testable`, never taken for clean. Findings name examples on both sides.
+fitted on is checked by digest when it has run (`fit_scopes`). Every test says how much it could look at; what it could
+not look at is counted in `not_testable`, never taken for clean. Findings name examples on both sides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,12 @@ from cytolabe.audit.duplicates import DuplicateReport
 from cytolabe.audit.exposure import exposure_of, is_trained_here
 from cytolabe.audit.units import is_known, library_keys
 from cytolabe.provenance import cells_digest
-from cytolabe.records import Exposure, Finding, FitScope, Fold, ModelCard, ScoreStatus, Severity, Split
+from cytolabe.reconcile.persons import pair_states
+from cytolabe.records import UNKNOWN, Exposure, Finding, Fold, ModelCard, ScoreStatus, Severity, Split
 from cytolabe.snapshot.view import SnapshotView
 from cytolabe.split.keys import is_labelled, is_person_resolved, study_keys
 
-__all__ = ["FoldAudit", "allowed_scopes", "audit_fold", "audit_split", "check_fit_scopes"]
+__all__ = ["FoldAudit", "allowed_scopes", "audit_fold", "audit_split"]
 
 _EXAMPLES = 5
 
@@ -100,34 +101,6 @@ def audit_split(snapshot: SnapshotView, split: Split, *, duplicates: DuplicateRe
     )
 
 
-def check_fit_scopes(scopes: Sequence[FitScope], *, allowed: Mapping[str, str]) -> tuple[Finding, ...]:
-    """Report every step that was fitted on other cells than it was allowed to see.
-
-    Parameters
-    ----------
-    scopes
-        What the steps of a model say they were fitted on.
-    allowed
-        Digest of a set of cells -> its name, for every set that the model may be fitted on.
-    """
-    return tuple(
-        Finding(
-            code="E-LEAK-04",
-            severity=Severity.ERROR,
-            where=scope.step,
-            message=f"the step was fitted on {scope.n_cells} cells (digest {scope.cells_digest[:19]}) that are none of: "
-            f"{', '.join(sorted(set(allowed.values()))) or 'nothing allowed'}; it may have seen the test side",
-            remedy="fit every step (genes, scaling, components, classifier) on the train view only",
-            rule="R13",
-            n_affected=scope.n_cells,
-            n_total=scope.n_cells,
-            examples=(scope.cells_digest,),
-        )
-        for scope in scopes
-        if scope.cells_digest not in allowed
-    )
-
-
 def allowed_scopes(snapshot: SnapshotView, fold: Fold) -> dict[str, str]:
     """Return the sets of cells of a fold that a step without the query may be fitted on: digest -> name."""
     labelled = fold.train_rows[is_labelled(snapshot.cells)[fold.train_rows]]
@@ -160,8 +133,21 @@ def _shared_persons(cells: pd.DataFrame, fold: Fold) -> Outcome:
     sides = {"training": fold.train_rows, "test": fold.test_rows}
     blind = {f"persons of {side} cells": int((~resolved[rows]).sum()) for side, rows in sides.items()}
     power = f"exact, for the {int(resolved.sum())} of {len(cells)} cells whose person is known"
-    test = {"test": "shared persons", "n_tested": n_persons, "n_found": len(shared), "power": power}
+    test = {
+        "test": "shared persons", "n_tested": n_persons, "n_found": len(shared), "power": power,
+        "person_pairs": _person_pairs(cells, fold, resolved),
+    }  # fmt: skip
     return Outcome(test=test, findings=found, not_testable=blind)
+
+
+def _person_pairs(cells: pd.DataFrame, fold: Fold, resolved: np.ndarray) -> dict[str, int]:
+    """Count the pairs of a training and a test person by what is known of them (rule R8)."""
+    table = pd.DataFrame({
+        "study": study_keys(cells),
+        "person_id": np.where(resolved, cells["person_id"].to_numpy(dtype=object), UNKNOWN),
+    })  # fmt: skip
+    states = pair_states(table.iloc[fold.train_rows], table.iloc[fold.test_rows])
+    return {"same": states.n_same, "different": states.n_different, "assumed_different": states.n_assumed_different}
 
 
 def _shared_donor_strings(cells: pd.DataFrame, fold: Fold) -> Outcome:

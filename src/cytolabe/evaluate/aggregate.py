@@ -1,9 +1,10 @@
 """Numbers over folds: one confusion matrix pooled over the folds that may be believed, then its macro-F1.
 
 The mean of the folds' macro-F1 is another, more biased number (Forman & Scholz 2010, doi:10.1145/1882471.1882479), so
-the counts are pooled first. Only folds whose headline is SCORED or QUALIFIED enter, and the row says how many of how
-many. Several seeds are pooled seed by seed and then averaged. These rows compare folds of one study, not models: what
-a ranking would need is said in the report.
+the counts are pooled first. Only folds whose cells are SCORED or QUALIFIED enter, and the row says how many of how many:
+a fold of one small person, too few for a headline of its own, still adds its cells to that of all. Several seeds are pooled seed by seed and then averaged. A floor is pooled over the same folds as the model that
+stands on it, or it is no floor of that model; persons that several folds test count once. These rows compare folds of
+one study, not models: what a ranking would need is said in the report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +13,21 @@ import numpy as np
 from jaxtyping import Integer
 
 from cytolabe.evaluate.labels import MIN_HEADLINE_CELLS
-from cytolabe.evaluate.measures import HEADLINE
 from cytolabe.evaluate.plan import FLOOR_MODELS
 from cytolabe.evaluate.results import ALL_FOLDS, Confusion
+from cytolabe.evaluate.scoring import BELOW_FLOOR
+from cytolabe.evaluate.status import judged
 from cytolabe.metrics.classification import confusion_macro_f1
 from cytolabe.records import Score, ScoreStatus
 
 __all__ = ["pooled_scores"]
 
 _BELIEVED = frozenset({ScoreStatus.SCORED, ScoreStatus.QUALIFIED})
+_ALL_CELLS = ("macro_f1_all_classes", "all")
+"""The row whose status says whether the cells of a fold count: it leaves no class out for being small."""
 
 _Group = tuple[str, str, str]
+_Matrices = Mapping[tuple[str, str, str, str], Confusion]
 
 
 def pooled_scores(scores: Sequence[Score], confusions: Sequence[Confusion], *, n_folds: int) -> tuple[Score, ...]:
@@ -37,28 +42,38 @@ def pooled_scores(scores: Sequence[Score], confusions: Sequence[Confusion], *, n
     n_folds
         Number of folds of the split: the denominator.
     """
-    headlines: dict[_Group, list[Score]] = {}
+    folds_of: dict[_Group, list[Score]] = {}
     for score in scores:
-        if (score.metric, score.stratum) == HEADLINE:
-            headlines.setdefault((score.model, score.resolution, score.gene_policy), []).append(score)
+        if (score.metric, score.stratum) == _ALL_CELLS:
+            folds_of.setdefault((score.model, score.resolution, score.gene_policy), []).append(score)
     matrices = {(c.split, c.model, c.resolution, c.gene_policy): c for c in confusions}
-    values = {
-        group: _pooled_value([matrices[row.split, *group] for row in rows if row.status in _BELIEVED])
-        for group, rows in headlines.items()
-    }
-    floors = _floors(values)
     return tuple(
-        _pooled(rows, values[group], floor=floors.get(group[1:]), n_folds=n_folds) for group, rows in headlines.items()
+        _pooled(
+            rows, _of_group(matrices, group, _believed(rows)), floor=_floor(folds_of, matrices, group), n_folds=n_folds
+        )
+        for group, rows in folds_of.items()
     )
 
 
-def _floors(values: Mapping[_Group, tuple[float, ...]]) -> dict[tuple[str, str], float]:
-    found: dict[tuple[str, str], float] = {}
-    for (model, resolution, policy), per_seed in values.items():
-        if model in FLOOR_MODELS and per_seed:
-            key = (resolution, policy)
-            found[key] = max(float(np.mean(per_seed)), found.get(key, 0.0))
-    return found
+def _believed(rows: Sequence[Score]) -> list[str]:
+    return [row.split for row in rows if row.status in _BELIEVED]
+
+
+def _of_group(matrices: _Matrices, group: _Group, splits: Sequence[str]) -> list[Confusion]:
+    return [matrices[split, *group] for split in splits]
+
+
+def _floor(folds_of: Mapping[_Group, Sequence[Score]], matrices: _Matrices, group: _Group) -> float | None:
+    """Return the best floor model over the folds of a group; a floor that lacks one of them is left out."""
+    splits = _believed(folds_of[group])
+    found = []
+    for model in FLOOR_MODELS:
+        floor = (model, *group[1:])
+        if splits and set(splits) <= set(_believed(folds_of.get(floor, ()))):
+            found += [
+                float(np.mean(values)) for values in [_pooled_value(_of_group(matrices, floor, splits))] if values
+            ]
+    return max(found, default=None)
 
 
 def _pooled_value(confusions: Sequence[Confusion]) -> tuple[float, ...]:
@@ -84,12 +99,15 @@ def _headline(pooled: Integer[np.ndarray, "seeds classes classes"], scorable: Se
     return [k for k in scorable if n_true[k] >= MIN_HEADLINE_CELLS]
 
 
-def _pooled(rows: Sequence[Score], per_seed: tuple[float, ...], *, floor: float | None, n_folds: int) -> Score:
+def _pooled(rows: Sequence[Score], pool: Sequence[Confusion], *, floor: float | None, n_folds: int) -> Score:
     believed = [row for row in rows if row.status in _BELIEVED]
     first = rows[0]
+    per_seed = _pooled_value(pool)
+    pooled = float(np.mean(per_seed)) if per_seed else None
+    is_weak = first.model not in FLOOR_MODELS and pooled is not None and floor is not None and pooled <= floor
     denominator = f"{len(believed)} of {n_folds} folds"
-    status, reason = _status(rows, believed, per_seed, denominator=denominator)
-    value = float(np.mean(per_seed)) if per_seed and status in _BELIEVED else None
+    status, reason = _status(rows, is_defined=pooled is not None, is_weak=is_weak, denominator=denominator)
+    value = pooled if status in _BELIEVED else None
     return Score(
         task=first.task,
         study=first.study,
@@ -103,7 +121,7 @@ def _pooled(rows: Sequence[Score], per_seed: tuple[float, ...], *, floor: float 
         status=status,
         reason=reason,
         n_cells=sum(row.n_cells for row in believed),
-        n_donors=sum(row.n_donors for row in believed),
+        n_donors=len({person for confusion in pool for person in confusion.persons}),
         floor=floor,
         gene_policy=first.gene_policy,
         n_genes=min((row.n_genes for row in believed), default=0),
@@ -113,14 +131,14 @@ def _pooled(rows: Sequence[Score], per_seed: tuple[float, ...], *, floor: float 
     )
 
 
-def _status(
-    rows: Sequence[Score], believed: Sequence[Score], per_seed: tuple[float, ...], *, denominator: str
-) -> tuple[ScoreStatus, str]:
-    if not believed or not per_seed:
+def _status(rows: Sequence[Score], *, is_defined: bool, is_weak: bool, denominator: str) -> tuple[ScoreStatus, str]:
+    """Judge the pool by its folds; whether it beats its floor is judged by the pool itself."""
+    believed = [row for row in rows if row.status in _BELIEVED]
+    if not believed or not is_defined:
         kinds = {row.status for row in rows}
         status = kinds.pop() if len(kinds) == 1 and not believed else ScoreStatus.REFUSED
         return status, f"{denominator} may be pooled"
-    reasons = [part for row in believed for part in row.reason.split("; ") if part]
-    if len(believed) == len(rows) and all(row.status is ScoreStatus.SCORED for row in believed):
-        return ScoreStatus.SCORED, ""
-    return ScoreStatus.QUALIFIED, "; ".join(dict.fromkeys([denominator, *reasons]))
+    reasons = [part for row in believed for part in row.reason.split("; ") if part != BELOW_FLOOR]
+    fewer = "" if len(believed) == len(rows) else denominator
+    verdict = judged([], [fewer, *reasons, BELOW_FLOOR if is_weak else ""])
+    return verdict.status, verdict.reason

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cytolabe.audit.leakage import FoldAudit, check_fit_scopes
+from cytolabe.audit.fit_scopes import CellSet, check_fit_scopes, may_fit_on
+from cytolabe.audit.leakage import FoldAudit
 from cytolabe.evaluate.controls import Ceiling, Headline, answer_of, ceiling_of, sensitivity_of
-from cytolabe.evaluate.fitting import Answer, Failure, ModelRunner
+from cytolabe.evaluate.fitting import Answer, Failure, FitTask, ModelRunner
 from cytolabe.evaluate.folds import FoldData, PolicyData
 from cytolabe.evaluate.measures import HEADLINE, confusion_tensor
 from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan, EvaluationPlan
@@ -23,7 +24,7 @@ from cytolabe.evaluate.scoring import Answered, RowContext, Scored, scored_rows
 from cytolabe.models.cards import CARDS
 from cytolabe.ontology.resolutions import Resolutions
 from cytolabe.provenance import cells_digest
-from cytolabe.records import FitOnQuery, FitScope, ModelCard, Score
+from cytolabe.records import FitOnQuery, FitScope, ModelCard, Score, ScoreStatus
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["PREDICTION_COLUMNS", "FoldRun", "Ledger", "score_annotator"]
@@ -33,12 +34,17 @@ PREDICTION_COLUMNS = ("cell_id", "split", "model", "gene_policy", "resolution", 
 
 @dataclass(kw_only=True)
 class Ledger:
-    """What a fold has produced so far; `scopes` by model, each scope once, in the order of the fits."""
+    """What a fold has produced so far; `scopes` by model, each scope once, in the order of the fits.
+
+    `cell_sets` names the sets of cells that a fit of the fold could be handed, by digest; `sets_at` by level.
+    """
 
     scores: list[Score] = field(default_factory=list)
     confusions: list[Confusion] = field(default_factory=list)
     predictions: list[pd.DataFrame] = field(default_factory=list)
     scopes: dict[str, dict[FitScope, None]] = field(default_factory=dict)
+    cell_sets: dict[str, CellSet] = field(default_factory=dict)
+    sets_at: dict[str, dict[str, CellSet]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +94,12 @@ def _answered(run: FoldRun, annotator: AnnotatorPlan, context: RowContext) -> An
     terms = run.data.train_terms[context.resolution]
     if context.why_none:
         return Answered(annotator=annotator, card=card, by_seed={})
+    if context.nested_batches and _integrates(card):
+        failure = Failure(status=ScoreStatus.REFUSED, reason=context.nested_batches)
+        return Answered(annotator=annotator, card=card, by_seed={}, failure=failure)
     by_seed: dict[int, Answer] = {}
     for number in range(_n_seeds(run.plan, card)):
-        tasks = {name: dataclasses.replace(task, seed=task.seed + number) for name, task in run.genes.tasks.items()}
+        tasks = _seeded(run, number)
         answer = answer_of(run.runner, annotator, tasks, terms=terms, rows=run.data.query_rows)
         if isinstance(answer, Failure):
             return Answered(annotator=annotator, card=card, by_seed={}, failure=answer)
@@ -110,6 +119,19 @@ def _answered(run: FoldRun, annotator: AnnotatorPlan, context: RowContext) -> An
         notes=_batch_notes(run, card),
         headline_notes=(note,) if note else (),
     )
+
+
+def _integrates(card: ModelCard | None) -> bool:
+    """Tell whether a model reads the technical batch, to correct for it."""
+    return card is not None and "batch" in card.inputs
+
+
+def _seeded(run: FoldRun, number: int) -> dict[str, FitTask]:
+    """Return the fits with one seed. The sensitivity asks for the training of the first one again."""
+    return {
+        name: dataclasses.replace(task, seed=task.seed + number, is_asked_again=number == 0)
+        for name, task in run.genes.tasks.items()
+    }
 
 
 def _n_seeds(plan: EvaluationPlan, card: ModelCard | None) -> int:
@@ -144,32 +166,46 @@ def _scope_verdict(
         if card is not None and card.pretraining:
             return (), (*unknown, "fit scope declared by nobody")
         return ("no fit scope: nobody can say which cells this model was fitted on",), ()
-    findings = check_fit_scopes(scopes, allowed=_allowed_scopes(run, card, level))
-    return tuple(f"{finding.code}: {finding.message}" for finding in findings), unknown
+    sets = _cell_sets(run, level)
+    allowed = {digest: cells.name for digest, cells in sets.items() if may_fit_on(card, cells)}
+    findings = check_fit_scopes(scopes, allowed=allowed)
+    return tuple(
+        f"{f.code}: {f.where} was fitted on {f.n_affected} cells that it may not see" for f in findings
+    ), unknown
 
 
-def _allowed_scopes(run: FoldRun, card: ModelCard | None, level: str) -> dict[str, str]:
-    """Return the digests of the sets of cells that a step of this model may be fitted on."""
+def _cell_sets(run: FoldRun, level: str) -> dict[str, CellSet]:
+    """Name the sets of cells that a step may be handed at a level, by digest; the ledger keeps all of them."""
+    known = run.ledger.sets_at
+    if level not in known:
+        known[level] = _named_cells(run, run.data.train_terms[level], level=level)
+        run.ledger.cell_sets |= known[level]
+    return known[level]
+
+
+def _named_cells(run: FoldRun, terms: np.ndarray, *, level: str) -> dict[str, CellSet]:
     ids = run.snapshot.cells["cell_id"].to_numpy(dtype=object)
-    terms = run.data.train_terms[level]
-    allowed = {}
+    found: dict[str, CellSet] = {}
     for name, task in run.genes.tasks.items():
-        train = task.train_rows
-        allowed[cells_digest(ids[train])] = f"training cells [{name}]"
-        allowed[cells_digest(ids[train[terms[train] != ""]])] = f"labelled training cells [{name}]"
-        if card is not None and card.fit_on_query is not FitOnQuery.NONE:
-            allowed[cells_digest(ids[task.query_rows])] = f"unlabelled query cells [{name}]"
-            allowed[cells_digest([*ids[train], *ids[task.query_rows]])] = f"training and query cells [{name}]"
-    return allowed
+        train, query = task.train_rows, task.query_rows
+        labelled = train[terms[train] != ""]
+        sets = (
+            (CellSet(name=f"query cells [{name}]", n_test=len(query)), query),
+            (
+                CellSet(name=f"training and query cells [{name}]", n_train=len(train), n_test=len(query)),
+                np.concatenate([train, query]),
+            ),
+            (CellSet(name=f"training cells labelled at {level} [{name}]", n_train=len(labelled)), labelled),
+            (CellSet(name=f"training cells [{name}]", n_train=len(train)), train),
+        )
+        found |= {cells_digest(ids[rows]): cells for cells, rows in sets}
+    return found
 
 
 def _ceiling(run: FoldRun, annotator: AnnotatorPlan, context: RowContext) -> Ceiling:
-    if not run.plan.ceilings or annotator.name in FLOOR_MODELS or not context.cells.is_closed.any():
+    if context.ceilings is None or annotator.name in FLOOR_MODELS:
         return Ceiling()
-    closed = set(context.cells.closed().truth.tolist())
-    own = run.data.test_terms[context.resolution]
-    terms = np.array([term if term in closed else "" for term in own], dtype=object)
-    return ceiling_of(run.runner, annotator, run.genes.ceilings, cells=run.snapshot.cells, terms=terms)
+    return ceiling_of(run.runner, annotator, context.ceilings)
 
 
 def _sensitivity(
@@ -183,22 +219,26 @@ def _sensitivity(
     """Measure how the headline moves with the query, for models that fit on it (rule R13)."""
     is_headline = context.resolution == run.plan.decision_level and context.gene_policy == run.plan.gene_policies[0]
     fits_on_query = card is not None and card.fit_on_query is not FitOnQuery.NONE
-    if not is_headline or not fits_on_query or len(run.genes.tasks) != 1:
+    if not is_headline or not fits_on_query:
         return {}, ""
     headline = next((measure.classes for measure in context.measures if measure.key == HEADLINE), ())
     return sensitivity_of(
         run.runner,
         annotator,
-        run.genes.tasks,
+        _seeded(run, 0),
         terms=run.data.train_terms[context.resolution],
         headline=Headline(
-            truth=run.data.test_terms[context.resolution][run.data.query_rows], classes=headline, answer=by_seed[0]
+            truth=run.data.test_terms[context.resolution][run.data.query_rows],
+            rows=run.data.query_rows,
+            classes=headline,
+            answer=by_seed[0],
+            names=run.names,
         ),
     )
 
 
 def _batch_notes(run: FoldRun, card: ModelCard | None) -> tuple[str, ...]:
-    if card is None or "batch" not in card.inputs:
+    if not _integrates(card):
         return ()
     touched = {name for space in run.genes.spaces for name in (*space.train_datasets, *space.test_datasets)}
     return tuple(
@@ -226,6 +266,7 @@ def _confusion(run: FoldRun, annotator: AnnotatorPlan, context: RowContext, *, s
         matrix=matrices[0],
         by_seed={str(number): matrix for number, matrix in enumerate(matrices)},
         scored=every.classes,
+        persons=tuple(sorted(set(closed.persons.tolist()) - {""})),
         status=str(headline.status),
     )
 

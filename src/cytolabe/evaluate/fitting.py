@@ -1,8 +1,9 @@
 """Joins a model to cells: makes the views, fits once, keeps what the model answered and what it was fitted on.
 
 An embedding is fitted once for each (model, options, cells, genes, seed) and shared by probes and resolutions: it
-never sees a label, not even of training cells. Annotators and probes see the labelled training cells of one level. What a
-model raises becomes a `Failure`, never a zero; an answer that is malformed is a failure of the model too.
+never sees a label, not even of training cells. Annotators and probes see the labelled training cells of one level; a
+model that reads no expression is handed none. What a model raises becomes a `Failure`, never a zero; an answer that is
+malformed is a failure of the model too, and so is a file that cannot be used.
 
 An integration batch key may not be nested with the label (rule R12): where every batch of a data set holds one type,
 the model is given the data set as its batch, and the answer says so.
@@ -11,46 +12,65 @@ the model is given the data set as its batch, and the answer says so.
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar, cast
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
 from cytolabe.apply.views import query_view, train_view
-from cytolabe.errors import MissingExtraError, RefusedError
+from cytolabe.errors import LeakageError, MissingExtraError, RefusedError, UnseenLevelsError
 from cytolabe.evaluate.plan import AnnotatorPlan
-from cytolabe.models.baselines.metadata import UnseenLevelsError
 from cytolabe.models.baselines.probes import fit_probe
-from cytolabe.models.protocols import Annotator, AnnotatorOutput, Embedder, QueryView, TrainView
+from cytolabe.models.protocols import (
+    Annotator,
+    AnnotatorOutput,
+    Embedder,
+    FittedEmbedder,
+    QueryMapper,
+    QueryView,
+    TrainView,
+)
 from cytolabe.models.registry import make_model
 from cytolabe.provenance import digest_of
-from cytolabe.records import FitOnQuery, FitScope, ModelCard, ScoreStatus
+from cytolabe.records import UNKNOWN, FitOnQuery, FitScope, ModelCard, ScoreStatus
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["EMBEDS", "Answer", "Failure", "FitTask", "ModelRunner", "combined", "nested_batches"]
+__all__ = ["EMBEDS", "Answer", "Failure", "FitTask", "ModelRunner", "Models", "combined"]
 
 EMBEDS = "embed_cells"
 """Capability of a card: the model embeds cells. Without it the model answers with terms."""
+
+_READS_NO_EXPRESSION = "none"
+"""`value_semantics` of a card whose model looks at no count."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitTask:
-    """Cells, genes and seed of one fit; rows are positions in the snapshot."""
+    """Cells, genes and seed of one fit; rows are positions in the snapshot.
+
+    `is_asked_again` says that the same training will be asked for with another query: what it gave is then kept.
+    """
 
     train_rows: np.ndarray
     query_rows: np.ndarray
     genes: tuple[str, ...]
     seed: int
+    is_asked_again: bool = False
 
-    @property
+    @cached_property
+    def training_key(self) -> str:
+        """Digest of what a training without the query depends on."""
+        return digest_of([_rows_digest(self.train_rows), self.genes, self.seed])
+
+    @cached_property
     def key(self) -> str:
         """Digest of what the fit depends on."""
-        rows = [hashlib.sha256(side.astype("<i8").tobytes()).hexdigest() for side in (self.train_rows, self.query_rows)]
-        return digest_of([rows, self.genes, self.seed])
+        return digest_of([self.training_key, _rows_digest(self.query_rows)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +89,9 @@ class Answer:
 
     @property
     def confidence(self) -> np.ndarray:
-        """Highest class probability of each cell."""
-        return np.asarray(self.probability.max(axis=1), dtype=np.float64)
+        """Highest class probability of each cell; what was given to `unknown` is abstention, not confidence."""
+        told = self.probability[:, [name != UNKNOWN for name in self.classes]]
+        return np.asarray(told.max(axis=1, initial=0.0), dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +110,11 @@ class _Embedded:
     notes: tuple[str, ...]
 
 
-class ModelRunner:
-    """Fits the models of one fold. Make a new one for each fold: it keeps every embedding."""
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """The models of a study by component and options: made once, and a file is read once."""
 
-    def __init__(self, snapshot: SnapshotView, *, merged_batches: frozenset[str] = frozenset()) -> None:
-        self._snapshot = snapshot
-        self._merged_batches = merged_batches
-        self._models: dict[str, Embedder | Annotator | Failure] = {}
-        self._embeddings: dict[str, _Embedded | Failure] = {}
+    made: dict[str, Embedder | Annotator | Failure] = field(default_factory=dict)
 
     def model(self, annotator: AnnotatorPlan) -> Embedder | Annotator | Failure:
         """Return the model of an annotator, or why it is not there.
@@ -105,19 +123,44 @@ class ModelRunner:
         ------
         UsageError
             If the registry knows no model of that name, or the model refuses its options.
+        UnreadableInputError
+            If it is a file that is not there, or not readable.
         """
         key = _model_key(annotator)
-        if key not in self._models:
+        if key not in self.made:
             try:
-                self._models[key] = make_model(annotator.component, **annotator.options)
+                self.made[key] = make_model(annotator.component, **annotator.options)
             except MissingExtraError as error:
-                self._models[key] = Failure(status=ScoreStatus.NOT_RUN, reason=_last_line(str(error)))
-        return self._models[key]
+                self.made[key] = Failure(status=ScoreStatus.NOT_RUN, reason=_last_line(str(error)))
+            except RefusedError as error:
+                self.made[key] = Failure(status=ScoreStatus.REFUSED, reason=_last_line(str(error)))
+        return self.made[key]
 
     def card(self, annotator: AnnotatorPlan) -> ModelCard | None:
-        """Return the card of an annotator's model; None where it is not installed."""
+        """Return the card of an annotator's model; None where there is no model."""
         model = self.model(annotator)
         return None if isinstance(model, Failure) else model.card
+
+
+class ModelRunner:
+    """Fits the models of one fold and gene policy. Make a new one for each: it keeps every embedding."""
+
+    def __init__(
+        self,
+        snapshot: SnapshotView,
+        *,
+        models: Models | None = None,
+        merged_batches: frozenset[str] = frozenset(),
+    ) -> None:
+        self._snapshot = snapshot
+        self._models = models or Models()
+        self._merged_batches = merged_batches
+        self._embeddings: dict[str, _Embedded | Failure] = {}
+        self._trained: dict[str, FittedEmbedder] = {}
+
+    def card(self, annotator: AnnotatorPlan) -> ModelCard | None:
+        """Return the card of an annotator's model; None where there is no model."""
+        return self._models.card(annotator)
 
     def annotate(self, annotator: AnnotatorPlan, task: FitTask, terms: np.ndarray) -> Answer | Failure:
         """Fit and answer for the query cells of a task.
@@ -128,7 +171,7 @@ class ModelRunner:
             One term per cell of the snapshot, empty where the label does not count; only those of training cells
             are handed on.
         """
-        model = self.model(annotator)
+        model = self._models.model(annotator)
         if isinstance(model, Failure):
             return model
         labelled = task.train_rows[terms[task.train_rows] != ""]
@@ -144,20 +187,37 @@ class ModelRunner:
     def _embedded(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded | Failure:
         key = f"{_model_key(annotator)} {task.key}"
         if key not in self._embeddings:
-            self._embeddings[key] = _attempt(lambda: self._embed(model, task))
+            self._embeddings[key] = _attempt(lambda: self._embed(annotator, model, task))
         return self._embeddings[key]
 
-    def _embed(self, model: Embedder, task: FitTask) -> _Embedded:
+    def _embed(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded:
         """Fit an embedder on unlabelled training cells; the query goes along only where the card says so."""
+        _refuse_shared_rows(task)
         train = self._train_view(task.train_rows, task.genes, labels=np.full(len(task.train_rows), "", dtype=object))
         query = self._query_view(task.query_rows, task.genes)
-        fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
+        shared = _shared_query(model, query)
+        if shared is not None and isinstance(model, QueryMapper):
+            fitted = model.map_query(self._training(annotator, model, train, task=task), shared, seed=task.seed)
+        else:
+            fitted = model.fit(train, query=shared, seed=task.seed)
         return _Embedded(
             train=_checked_embedding(fitted.embed(train), len(task.train_rows)),
             query=_checked_embedding(fitted.embed(query), len(task.query_rows)),
             scopes=tuple(fitted.scopes),
             notes=tuple(fitted.notes),
         )
+
+    def _training(
+        self, annotator: AnnotatorPlan, model: Embedder, train: TrainView, *, task: FitTask
+    ) -> FittedEmbedder:
+        """Train without a query, or return what the same training gave before."""
+        key = f"{_model_key(annotator)} {task.training_key}"
+        if key in self._trained:
+            return self._trained[key]
+        fitted = model.fit(train, query=None, seed=task.seed)
+        if task.is_asked_again:
+            self._trained[key] = fitted
+        return fitted
 
     def _probed(self, annotator: AnnotatorPlan, embedded: _Embedded, task: FitTask, *, terms: np.ndarray) -> Answer:
         own = terms[task.train_rows]
@@ -173,8 +233,10 @@ class ModelRunner:
         return _answer(output, scopes, (*embedded.notes, *probe.notes))
 
     def _annotated(self, model: Annotator, task: FitTask, labelled: np.ndarray, *, terms: np.ndarray) -> Answer:
-        train = self._train_view(labelled, task.genes, labels=terms[labelled])
-        query = self._query_view(task.query_rows, task.genes)
+        _refuse_shared_rows(task)
+        genes = () if model.card.value_semantics == _READS_NO_EXPRESSION else task.genes
+        train = self._train_view(labelled, genes, labels=terms[labelled])
+        query = self._query_view(task.query_rows, genes)
         fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
         output = _checked_output(fitted.predict(query), len(task.query_rows))
         return _answer(output, tuple(fitted.scopes), tuple(fitted.notes))
@@ -190,23 +252,6 @@ class ModelRunner:
     def _merged(self, technical: pd.DataFrame) -> pd.DataFrame:
         is_merged = technical["dataset_id"].isin(sorted(self._merged_batches))
         return technical.assign(batch=technical["batch"].where(~is_merged, technical["dataset_id"]))
-
-
-def nested_batches(
-    cells: pd.DataFrame, terms: np.ndarray, rows: Integer[np.ndarray, " rows"]
-) -> dict[str, tuple[int, int]]:
-    """Return the data sets whose batches are nested with the label: data set -> (batches, classes).
-
-    A batch key is nested where a data set has several batches and several classes and every batch holds one class.
-    """
-    table = cells.iloc[rows][["dataset_id", "batch"]].assign(term=terms[rows])
-    found = {}
-    for dataset_id, part in table[table["term"] != ""].groupby("dataset_id", sort=True):
-        n_classes = part["term"].nunique()
-        per_batch = part.groupby("batch", sort=True)["term"].nunique()
-        if n_classes > 1 and len(per_batch) > 1 and bool((per_batch == 1).all()):
-            found[str(dataset_id)] = (len(per_batch), n_classes)
-    return found
 
 
 def combined(answers: Mapping[str, tuple[np.ndarray, Answer]], query_rows: np.ndarray) -> Answer:
@@ -247,6 +292,17 @@ def _model_key(annotator: AnnotatorPlan) -> str:
     return f"{annotator.component} {digest_of(dict(annotator.options))}"
 
 
+def _rows_digest(rows: np.ndarray) -> str:
+    return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()
+
+
+def _refuse_shared_rows(task: FitTask) -> None:
+    n_shared = len(np.intersect1d(task.train_rows, task.query_rows))
+    if n_shared:
+        msg = f"{n_shared} cells are in the training and in the query of one fit: a score would measure memory."
+        raise LeakageError(msg)
+
+
 def _shared_query(model: Embedder | Annotator, query: QueryView) -> QueryView | None:
     return None if model.card.fit_on_query is FitOnQuery.NONE else query
 
@@ -262,7 +318,7 @@ def _attempt(work: Callable[[], T]) -> T | Failure:
         return Failure(status=ScoreStatus.NOT_RUN, reason=_last_line(str(error)))
     except RefusedError as error:
         return Failure(status=ScoreStatus.REFUSED, reason=_last_line(str(error)))
-    except Exception as error:  # noqa: BLE001  a model may raise anything, and its row must still appear
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a model may raise anything, and its row must still appear
         return Failure(status=ScoreStatus.FAILED, reason=f"{type(error).__name__}: {_last_line(str(error))}")
 
 

@@ -1,8 +1,7 @@
 """What one fold has to work with, decided before any model runs.
 
-In this order: test cells with a copy in training are taken out; labels of copies inside a side count once; the query
-is the test cells whose label still counts at some level; what the audit of the split found becomes refusals and
-qualifications of every score of the fold.
+In this order: test cells with a copy in training are taken out; a label that expression decided is no truth (rule
+R6b); labels of copies inside a side count once; the query is the test cells whose label still counts at some level.
 """
 
 from collections.abc import Sequence
@@ -11,25 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cytolabe.audit.leakage import FoldAudit
+from cytolabe.audit.evidence import decided_by_expression
 from cytolabe.evaluate.fitting import FitTask
 from cytolabe.evaluate.gene_space import GeneSpace, gene_spaces
 from cytolabe.evaluate.labels import LevelLabels, counted_labels, rows_with_copy
 from cytolabe.evaluate.measures import Cells
-from cytolabe.records import UNKNOWN, Fold, Severity
+from cytolabe.records import UNKNOWN, Fold
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["RANDOM_CELLS", "FoldData", "PolicyData", "fold_data", "fold_verdict", "policy_data"]
+__all__ = ["COPY_IN_TRAINING", "FoldData", "PolicyData", "fold_data", "policy_data"]
 
-RANDOM_CELLS = "random_cells"
-"""Start of the rule of a split that was asked for by random cells: stamped on every score instead of refused."""
-
-_CIRCULAR_ORIGINS = frozenset({"automated", "transferred"})
-_NOT_OF_THE_FOLD = frozenset({"E-LEAK-02", "E-EXPO-01"})
-"""Copies are taken out of the test side here, and exposure is a model's own; neither refuses the whole fold."""
-
-_PERSONS_CODE = "E-LEAK-01"
-_SAID_BY_THE_SPLIT = "on both sides"
+COPY_IN_TRAINING = "has an identical cell in training"
+"""Reason under which `FoldData.dropped` counts test cells that are not scored at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +100,15 @@ def fold_data(snapshot: SnapshotView, fold: Fold, *, levels: Sequence[LevelLabel
     copies = rows_with_copy(pairs, n_cells=len(cells), test_rows=fold.test_rows, train_rows=fold.train_rows)
     test_rows = fold.test_rows[~np.isin(fold.test_rows, copies)]
     train_counts = counted_labels(cells, pairs, fold.train_rows)
-    test_counts = counted_labels(cells, pairs, test_rows)
+    by_expression = decided_by_expression(cells, snapshot.mappings)
+    test_counts = counted_labels(cells, pairs, test_rows[~by_expression[test_rows]])
     has_term = np.any([labels.terms != "" for labels in levels], axis=0)
     is_labelled = (cells["contributor_label"] != "").to_numpy(dtype=bool)
-    repeated = test_rows[is_labelled[test_rows] & ~test_counts[test_rows]]
+    no_truth = test_rows[is_labelled[test_rows] & by_expression[test_rows]]
+    repeated = test_rows[is_labelled[test_rows] & ~test_counts[test_rows] & ~by_expression[test_rows]]
     names = cells["dataset_id"].to_numpy(dtype=object)
-    dropped = [(fold.split_id, str(names[row]), "has an identical cell in training") for row in copies]
+    dropped = [(fold.split_id, str(names[row]), COPY_IN_TRAINING) for row in copies]
+    dropped += [(fold.split_id, str(names[row]), "label decided by expression") for row in no_truth]
     dropped += [(fold.split_id, str(names[row]), "label counted in its copy") for row in repeated]
     table = pd.DataFrame(dropped, columns=["split", "dataset_id", "reason"])
     return FoldData(
@@ -174,43 +169,3 @@ def _ceilings(tasks: dict[str, FitTask]) -> dict[str, FitTask]:
             train_rows=task.query_rows, query_rows=task.query_rows, genes=tuple(sorted(genes)), seed=task.seed
         )
     return found
-
-
-def fold_verdict(
-    snapshot: SnapshotView, data: FoldData, audit: FoldAudit, *, rule: str
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return what refuses, what qualifies and what must be said of every score of a fold."""
-    fold = data.fold
-    refusals = [fold.reason or "the fold is refused"] if fold.status == "REFUSED" else []
-    qualifications = [fold.reason] if fold.status == "QUALIFIED" else []
-    leaks: list[str] = []
-    for finding in audit.findings:
-        if finding.severity is not Severity.ERROR or finding.code in _NOT_OF_THE_FOLD:
-            continue
-        said = finding.code == _PERSONS_CODE and _SAID_BY_THE_SPLIT in fold.reason
-        if not said:
-            leaks.append(f"{finding.code}: {finding.message}")
-    shared = _divided_datasets(snapshot.cells, fold)
-    if shared:
-        leaks.append(f"cells of {', '.join(shared)} are on both sides and their persons are unknown")
-    if rule.startswith(RANDOM_CELLS):
-        qualifications += ["leaky: random cells", *leaks]
-    else:
-        refusals += leaks
-    copies = data.dropped[data.dropped["reason"] == "has an identical cell in training"]["n_cells"].sum()
-    if copies:
-        qualifications.append(f"{int(copies)} test cells with an identical cell in training are left out")
-    origins = set(snapshot.cells["label_origin"].to_numpy(dtype=object)[data.query_rows].tolist())
-    circular = sorted(origins & _CIRCULAR_ORIGINS)
-    if circular:
-        qualifications.append(f"labels {' and '.join(circular)}: circular")
-    notes = ("test labels are sort gates, not truth",) if "sorted" in origins else ()
-    return tuple(refusals), tuple(qualifications), notes
-
-
-def _divided_datasets(cells: pd.DataFrame, fold: Fold) -> tuple[str, ...]:
-    """Return data sets with cells of unknown persons on both sides: cells of one person may be on both."""
-    is_unknown = (cells["person_id"] == UNKNOWN).to_numpy(dtype=bool)
-    names = cells["dataset_id"].to_numpy(dtype=object)
-    train, test = (set(names[rows][is_unknown[rows]].tolist()) for rows in (fold.train_rows, fold.test_rows))
-    return tuple(sorted(train & test))

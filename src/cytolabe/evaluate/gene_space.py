@@ -125,8 +125,9 @@ def gene_spaces(
     names = snapshot.cells["dataset_id"].to_numpy(dtype=object)
     train, labelled, query = (_named(names[rows]) for rows in (train_rows, labelled_rows, query_rows))
     measured = {name: frozenset(snapshot.measured_genes(name)) for name in (*train, *query)}
-    rows_of = {name: train_rows[names[train_rows] == name] for name in train}
-    rows_of |= {name: query_rows[names[query_rows] == name] for name in query if name not in rows_of}
+    # A data set that is divided between the sides has other cells, and other counts, on each.
+    rows_of = {(name, "train"): train_rows[names[train_rows] == name] for name in train}
+    rows_of |= {(name, "test"): query_rows[names[query_rows] == name] for name in query}
 
     def space(
         genes: Iterable[str], train: Sequence[str], test: Sequence[str], *, left_out: Sequence[str] = ()
@@ -141,7 +142,16 @@ def gene_spaces(
             test_datasets=tuple(test),
             left_out=tuple(left_out),
             absent_markers=_absent_markers(snapshot, kept, (*train, *test)),
-            rows=tuple(_row(snapshot, name, side=side, rows=rows_of[name], genes=kept) for name, side in sides),
+            rows=tuple(
+                _row(
+                    snapshot,
+                    name,
+                    side=side,
+                    left=_counts_left(snapshot, rows_of[name, side], kept),
+                    rows=rows_of[name, side],
+                )
+                for name, side in sides
+            ),
         )
 
     if policy == "intersection":
@@ -207,14 +217,16 @@ def _absent_markers(snapshot: SnapshotView, genes: Sequence[str], datasets: Sequ
     )
 
 
-def _row(snapshot: SnapshotView, dataset_id: str, *, side: str, rows: np.ndarray, genes: Sequence[str]) -> GeneSpaceRow:
-    left = np.concatenate(
-        [np.zeros(0, dtype=np.int64)]
-        + [
-            np.asarray(snapshot.counts(rows[start : start + _BLOCK_CELLS], genes).sum(axis=1)).ravel()
-            for start in range(0, len(rows), _BLOCK_CELLS)
-        ]
-    )
+def _counts_left(snapshot: SnapshotView, rows: np.ndarray, genes: Sequence[str]) -> Integer[np.ndarray, " rows"]:
+    """Return the counts of each cell over the genes."""
+    pieces = [
+        np.asarray(snapshot.counts(rows[start : start + _BLOCK_CELLS], genes).sum(axis=1), dtype=np.int64).ravel()
+        for start in range(0, len(rows), _BLOCK_CELLS)
+    ]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *pieces])
+
+
+def _row(snapshot: SnapshotView, dataset_id: str, *, side: str, left: np.ndarray, rows: np.ndarray) -> GeneSpaceRow:
     total = int(snapshot.cells["n_counts"].to_numpy()[rows].sum())
     return GeneSpaceRow(
         dataset_id=dataset_id,

@@ -5,6 +5,9 @@ Each model is fitted on a train view that physically lacks the held-out cells; w
 what it was allowed to be fitted on, and after the last fit of the fold its certificate is made. Its digest stands in
 every score of the fold. Refusals belong to (claim, train, test): the same data set may be refused inside one split
 and scored in another.
+
+A fold under one gene policy is one task: tasks share nothing, so they may run in several processes, and the number of
+processes never shows in a result.
 """
 
 import dataclasses
@@ -14,25 +17,31 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from cytolabe.apply.counts import RememberedCounts
 from cytolabe.audit.certificate import certify
 from cytolabe.audit.claims import cell_type_claim
 from cytolabe.audit.duplicates import DuplicateReport
+from cytolabe.audit.fit_scopes import CellSet, FitRules
 from cytolabe.audit.leakage import FoldAudit, audit_fold
+from cytolabe.engine import run_tasks
 from cytolabe.errors import UsageError
 from cytolabe.evaluate.aggregate import pooled_scores
 from cytolabe.evaluate.annotation import PREDICTION_COLUMNS, FoldRun, Ledger, score_annotator
-from cytolabe.evaluate.fitting import EMBEDS, ModelRunner, nested_batches
-from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, fold_verdict, policy_data
+from cytolabe.evaluate.batches import merged_batches, why_nested
+from cytolabe.evaluate.controls import CeilingPlan, ceiling_plan
+from cytolabe.evaluate.fitting import EMBEDS, ModelRunner, Models
+from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, policy_data
 from cytolabe.evaluate.labels import ClassSets, LevelLabels, class_sets, level_labels, support_table
-from cytolabe.evaluate.measures import measures_of
+from cytolabe.evaluate.measures import Cells, measures_of
 from cytolabe.evaluate.naming import term_names
 from cytolabe.evaluate.plan import FLOOR_MODELS, PROBES, AnnotatorPlan, EvaluationPlan, ModelPlan, annotator_plans
 from cytolabe.evaluate.results import Confusion, StudyResult
 from cytolabe.evaluate.scoring import RowContext
 from cytolabe.evaluate.thresholds import THRESHOLDS
+from cytolabe.evaluate.verdicts import FoldVerdict, fold_verdict, folds_of_a_rule, refuse_malformed_folds
 from cytolabe.ontology.resolutions import Resolutions
 from cytolabe.randomness import derive_seed
-from cytolabe.records import Certificate, ModelCard, Score, ScoreStatus, Split
+from cytolabe.records import Certificate, FitScope, ModelCard, Score, ScoreStatus, Split
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["Confusion", "EvaluationPlan", "ModelPlan", "StudyResult", "evaluate_study"]
@@ -46,11 +55,22 @@ class _Study:
     split: Split
     plan: EvaluationPlan
     annotators: tuple[AnnotatorPlan, ...]
+    cards: Mapping[str, ModelCard]
     levels: tuple[LevelLabels, ...]
     resolutions: Resolutions
     names: Mapping[str, str]
     merged_batches: Mapping[str, tuple[int, int]]
-    say: Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """One fold under one gene policy: all that a process needs to run it."""
+
+    study: _Study
+    data: FoldData
+    audit: FoldAudit
+    verdict: FoldVerdict
+    policy: str
 
 
 def evaluate_study(
@@ -71,71 +91,55 @@ def evaluate_study(
     split
         Its folds.
     plan
-        Models, gene policies, seeds and the decision level.
+        Models, gene policies, seeds, the decision level, and the number of processes.
     resolutions
         Levels, coarse to fine.
     duplicates
         Identical cells of the snapshot.
     on_progress
-        Gets one line before each model of a fold.
+        Gets a line for each model of a fold, or with several processes for each finished fold and gene policy.
 
     Raises
     ------
     UsageError
         If the split is of another snapshot, or the plan names an unknown model, policy, probe or level.
+    LeakageError
+        If a cell is on both sides of a fold.
     """
-    study = _prepared(snapshot, split, plan, resolutions=resolutions, on_progress=on_progress)
+    study = _prepared(snapshot, split, plan, resolutions=resolutions)
+    tasks = _tasks(study, duplicates)
+    say = on_progress or _say_nothing
+    results = _run(tasks, say, n_workers=plan.n_workers)
     scores: list[Score] = []
-    confusions: list[Confusion] = []
-    predictions: list[pd.DataFrame] = []
     certificates: list[Certificate] = []
-    audits: list[FoldAudit] = []
-    policies: list[PolicyData] = []
-    folds: list[FoldData] = []
     for fold in split.folds:
-        data = fold_data(snapshot, fold, levels=study.levels, pairs=duplicates.pairs)
-        cards = _cards(study)
-        audit = audit_fold(snapshot, fold, duplicates=duplicates, cards=cards)
-        ledger, spaces = _evaluate_fold(study, data, audit)
-        certificate = certify(
-            snapshot,
-            fold,
-            audit=audit,
-            scopes={name: tuple(found) for name, found in sorted(ledger.scopes.items())},
-            thresholds=THRESHOLDS,
-        )
-        scores += [dataclasses.replace(score, certificate=certificate.digest) for score in ledger.scores]
-        confusions += ledger.confusions
-        predictions += ledger.predictions
+        own = [(task, ledger) for task, (ledger, _) in zip(tasks, results, strict=True) if task.data.fold is fold]
+        certificate = _certificate(study, own)
+        scores += [
+            dataclasses.replace(score, certificate=certificate.digest) for _, ledger in own for score in ledger.scores
+        ]
         certificates.append(certificate)
-        audits.append(audit)
-        policies += spaces
-        folds.append(data)
+    ledgers = [ledger for ledger, _ in results]
+    confusions = [confusion for ledger in ledgers for confusion in ledger.confusions]
     scores += pooled_scores(scores, confusions, n_folds=len(split.folds))
+    first_of_fold = [task for task in tasks if task.policy == tasks[0].policy]
     return StudyResult(
         snapshot_id=snapshot.snapshot_id,
         study=plan.study,
         decision_level=plan.decision_level,
         scores=tuple(scores),
         confusions=tuple(confusions),
-        gene_spaces=tuple(space for policy in policies for space in policy.spaces),
+        gene_spaces=tuple(space for _, genes in results for space in genes.spaces),
         support=_named_support(study),
-        open_set=_open_set_table(study, folds),
-        dropped=pd.concat([data.dropped for data in folds], ignore_index=True) if folds else pd.DataFrame(),
+        open_set=_open_set_table(study, [task.data for task in first_of_fold]),
+        dropped=_stacked([task.data.dropped for task in first_of_fold], ("split", "dataset_id", "reason", "n_cells")),
         certificates=tuple(certificates),
-        audits=tuple(audits),
-        predictions=_stacked(predictions),
+        audits=tuple(task.audit for task in first_of_fold),
+        predictions=_stacked([table for ledger in ledgers for table in ledger.predictions], PREDICTION_COLUMNS),
     )
 
 
-def _prepared(
-    snapshot: SnapshotView,
-    split: Split,
-    plan: EvaluationPlan,
-    *,
-    resolutions: Resolutions,
-    on_progress: Callable[[str], None] | None,
-) -> _Study:
+def _prepared(snapshot: SnapshotView, split: Split, plan: EvaluationPlan, *, resolutions: Resolutions) -> _Study:
     """Check the plan before anything runs."""
     if split.snapshot_id != snapshot.snapshot_id:
         msg = f"The split is of snapshot {split.snapshot_id[:19]}, not of {snapshot.snapshot_id[:19]}: its rows mean other cells."
@@ -144,19 +148,22 @@ def _prepared(
     if plan.decision_level not in names:
         msg = f"The decision level {plan.decision_level!r} is none of {', '.join(names)}."
         raise UsageError(msg)
+    refuse_malformed_folds(split, len(snapshot.cells))
+    models = Models()
+    annotators = _expanded(annotator_plans(plan), models)
+    cards = {annotator.name: models.card(annotator) for annotator in annotators}
     levels = tuple(level_labels(snapshot.cells, resolutions, name) for name in names)
-    everywhere = np.arange(len(snapshot.cells))
     terms = sorted({str(term) for labels in levels for term in labels.terms} - {""})
     return _Study(
         snapshot=snapshot,
         split=split,
         plan=plan,
-        annotators=_expanded(annotator_plans(plan), ModelRunner(snapshot)),
+        annotators=annotators,
+        cards={name: card for name, card in cards.items() if card is not None},
         levels=levels,
         resolutions=resolutions,
         names=term_names(snapshot, terms),
-        merged_batches=nested_batches(snapshot.cells, levels[-1].terms, everywhere),
-        say=on_progress or _say_nothing,
+        merged_batches=merged_batches(snapshot.cells, [labels.terms for labels in levels]),
     )
 
 
@@ -164,11 +171,11 @@ def _say_nothing(line: str) -> None:
     del line
 
 
-def _expanded(annotators: Sequence[AnnotatorPlan], runner: ModelRunner) -> tuple[AnnotatorPlan, ...]:
+def _expanded(annotators: Sequence[AnnotatorPlan], models: Models) -> tuple[AnnotatorPlan, ...]:
     """Put every probe on a model without one that turns out to be an embedder (a file of embeddings)."""
     found: list[AnnotatorPlan] = []
     for annotator in annotators:
-        card = runner.card(annotator)
+        card = models.card(annotator)
         if card is not None and EMBEDS in card.capabilities and not annotator.probe:
             found += [dataclasses.replace(annotator, name=f"{annotator.name}+{probe}", probe=probe) for probe in PROBES]
         else:
@@ -176,66 +183,112 @@ def _expanded(annotators: Sequence[AnnotatorPlan], runner: ModelRunner) -> tuple
     return tuple(found)
 
 
-def _cards(study: _Study) -> tuple[ModelCard, ...]:
-    runner = ModelRunner(study.snapshot)
-    cards = [runner.card(annotator) for annotator in study.annotators]
-    found = {card.name: card for card in cards if card is not None}
-    return tuple(found[name] for name in sorted(found))
-
-
-def _evaluate_fold(study: _Study, data: FoldData, audit: FoldAudit) -> tuple[Ledger, list[PolicyData]]:
-    runner = ModelRunner(study.snapshot, merged_batches=frozenset(study.merged_batches))
-    seed = derive_seed(study.plan.seed, "evaluate", data.fold.split_id) % 2**31
-    ledger = Ledger()
-    policies = []
-    asked = (*study.plan.gene_policies, *(p for a in study.annotators for p in a.gene_policies))
-    for policy in dict.fromkeys(asked):
-        genes = policy_data(study.snapshot, data, policy, seed=seed)
-        run = FoldRun(
-            snapshot=study.snapshot,
-            plan=study.plan,
-            resolutions=study.resolutions,
-            names=study.names,
-            merged_batches=study.merged_batches,
-            data=data,
-            genes=genes,
-            audit=audit,
-            runner=runner,
-            ledger=ledger,
+def _tasks(study: _Study, duplicates: DuplicateReport) -> list[_Task]:
+    """Return the tasks of all folds, in the order of folds and policies."""
+    by_name = {card.name: card for card in study.cards.values()}
+    cards = tuple(by_name[name] for name in sorted(by_name))
+    asked = (*study.plan.gene_policies, *(policy for one in study.annotators for policy in one.gene_policies))
+    of_a_rule = folds_of_a_rule(study.snapshot, study.split)
+    tasks = []
+    for fold in study.split.folds:
+        data = fold_data(study.snapshot, fold, levels=study.levels, pairs=duplicates.pairs)
+        audit = audit_fold(study.snapshot, fold, duplicates=duplicates, cards=cards)
+        verdict = fold_verdict(
+            study.snapshot, data, audit, rule=study.split.rule, follows_rule=fold.split_id in of_a_rule
         )
-        wanted = [annotator for annotator in study.annotators if policy in annotator.gene_policies]
-        policies.append(genes)
-        contexts = {labels.level: _context(study, data, audit, genes=genes, level=labels) for labels in study.levels}
-        floors: dict[str, dict[tuple[str, str], float]] = {labels.level: {} for labels in study.levels}
-        for annotator in wanted:
-            study.say(f"{data.fold.split_id}: {annotator.name} ({policy})")
-            for labels in study.levels:
-                found = score_annotator(run, annotator, contexts[labels.level], floors=floors[labels.level])
-                if annotator.name in FLOOR_MODELS:
-                    for key, value in found.values.items():
-                        floors[labels.level][key] = max(value, floors[labels.level].get(key, value))
-    return ledger, policies
+        tasks += [
+            _Task(study=study, data=data, audit=audit, verdict=verdict, policy=policy)
+            for policy in dict.fromkeys(asked)
+        ]
+    return tasks
 
 
-def _context(study: _Study, data: FoldData, audit: FoldAudit, *, genes: PolicyData, level: LevelLabels) -> RowContext:
+def _run(tasks: Sequence[_Task], say: Callable[[str], None], *, n_workers: int) -> list[tuple[Ledger, PolicyData]]:
+    if n_workers == 1:
+        models = Models()
+        return [_evaluate(task, models, say) for task in tasks]
+
+    def done(n_done: int, n_tasks: int) -> None:
+        say(f"{n_done} of {n_tasks} folds and gene policies evaluated")
+
+    return run_tasks(_evaluate_alone, tasks, n_workers=n_workers, on_done=done)
+
+
+def _evaluate_alone(task: _Task) -> tuple[Ledger, PolicyData]:
+    """Run a task in a process of its own, which makes its own models and reads its own counts."""
+    return _evaluate(task, Models(), _say_nothing)
+
+
+def _evaluate(task: _Task, models: Models, say: Callable[[str], None]) -> tuple[Ledger, PolicyData]:
+    study, data = task.study, task.data
+    seed = derive_seed(study.plan.seed, "evaluate", data.fold.split_id) % 2**31
+    remembered = RememberedCounts(study.snapshot)
+    merged = frozenset(study.merged_batches)
+    genes = policy_data(remembered, data, task.policy, seed=seed)
+    run = FoldRun(
+        snapshot=study.snapshot,
+        plan=study.plan,
+        resolutions=study.resolutions,
+        names=study.names,
+        merged_batches=study.merged_batches,
+        data=data,
+        genes=genes,
+        audit=task.audit,
+        runner=ModelRunner(remembered, models=models, merged_batches=merged),
+        ledger=Ledger(),
+    )
+    wanted = [annotator for annotator in study.annotators if task.policy in annotator.gene_policies]
+    contexts = {labels.level: _context(task, genes, level=labels.level) for labels in study.levels}
+    floors: dict[str, dict[tuple[str, str], float]] = {labels.level: {} for labels in study.levels}
+    for annotator in wanted:
+        say(f"{data.fold.split_id}: {annotator.name} ({task.policy})")
+        for labels in study.levels:
+            found = score_annotator(run, annotator, contexts[labels.level], floors=floors[labels.level])
+            if annotator.name in FLOOR_MODELS:
+                for key, value in found.values.items():
+                    floors[labels.level][key] = max(value, floors[labels.level].get(key, value))
+    return run.ledger, genes
+
+
+def _certificate(study: _Study, own: Sequence[tuple[_Task, Ledger]]) -> Certificate:
+    """Certify a fold from what its tasks fitted under all gene policies."""
+    task = own[0][0]
+    scopes: dict[str, dict[FitScope, None]] = {}
+    sets: dict[str, CellSet] = {}
+    for _, ledger in own:
+        for name, found in ledger.scopes.items():
+            scopes.setdefault(name, {}).update(found)
+        sets |= ledger.cell_sets
+    return certify(
+        study.snapshot,
+        task.data.fold,
+        audit=task.audit,
+        scopes={name: tuple(found) for name, found in sorted(scopes.items())},
+        rules=FitRules(cards=study.cards, cell_sets=sets),
+        thresholds={**THRESHOLDS, "refusals_overridden": study.plan.override} if study.plan.override else THRESHOLDS,
+    )
+
+
+def _context(task: _Task, genes: PolicyData, *, level: str) -> RowContext:
     """Fix the rows of a fold at a level, and what refuses or qualifies all of them."""
-    refusals, qualifications, notes = fold_verdict(study.snapshot, data, audit, rule=study.split.rule)
-    places, cells = data.cells_at(study.snapshot, level.level)
-    train_terms = data.train_terms[level.level]
-    labelled = data.train_rows[train_terms[data.train_rows] != ""]
+    study, data, verdict = task.study, task.data, task.verdict
+    refusals, qualifications, notes = verdict.refusals, verdict.qualifications, verdict.notes
+    places, cells = data.cells_at(study.snapshot, level)
+    train_terms = data.train_terms[level]
     closed_rows = data.query_rows[places][cells.is_closed]
-    if len(labelled) and len(closed_rows):
-        terms = np.where(train_terms != "", train_terms, data.test_terms[level.level])
-        claim = cell_type_claim(study.snapshot.cells, terms, train_rows=labelled, test_rows=closed_rows)
+    if len(closed_rows):
+        # Unlabelled training cells are handed over, too: a step without labels sees their libraries.
+        terms = np.where(train_terms != "", train_terms, data.test_terms[level])
+        claim = cell_type_claim(study.snapshot.cells, terms, train_rows=data.train_rows, test_rows=closed_rows)
         notes += tuple(claim.notes)
         refusals += (claim.reason,) if claim.status is ScoreStatus.REFUSED else ()
         qualifications += (claim.reason,) if claim.status is ScoreStatus.QUALIFIED else ()
-    classes = _class_sets(data, level.level)
+    classes = _class_sets(data, level)
     studies = sorted(set(study.snapshot.cells["study"].to_numpy(dtype=object)[data.query_rows].tolist()))
     return RowContext(
         study=study.plan.study,
         split=data.fold.split_id,
-        resolution=level.level,
+        resolution=level,
         gene_policy=genes.policy,
         n_genes=genes.n_genes,
         is_panel=any(space.is_panel for space in genes.spaces if space.genes),
@@ -247,8 +300,30 @@ def _context(study: _Study, data: FoldData, audit: FoldAudit, *, genes: PolicyDa
         seed=study.plan.seed,
         cells=cells,
         places=places,
+        closed_rows=closed_rows,
+        n_train_labelled=int((train_terms[data.train_rows] != "").sum()),
         measures=measures_of(cells, classes, data.test_datasets),
+        ceilings=_ceilings(task, genes, cells=cells, level=level),
+        nested_batches=_nested_batches(task, genes, level=level),
+        override=study.plan.override,
     )
+
+
+def _ceilings(task: _Task, genes: PolicyData, *, cells: Cells, level: str) -> CeilingPlan | None:
+    if not task.study.plan.ceilings or not cells.is_closed.any():
+        return None
+    closed = set(cells.closed().truth.tolist())
+    own = task.data.test_terms[level]
+    terms = np.array([term if term in closed else "" for term in own], dtype=object)
+    return ceiling_plan(genes.ceilings, cells=task.study.snapshot.cells, terms=terms)
+
+
+def _nested_batches(task: _Task, genes: PolicyData, *, level: str) -> str:
+    """Say why a model that integrates batches may not be fitted here, whatever fit of the policy it is."""
+    terms = task.data.train_terms[level]
+    merged = frozenset(task.study.merged_batches)
+    why = [why_nested(task.study.snapshot.cells, terms, fit.train_rows, merged=merged) for fit in genes.tasks.values()]
+    return next((text for text in why if text), "")
 
 
 def _class_sets(data: FoldData, level: str) -> ClassSets:
@@ -280,7 +355,5 @@ def _open_set_table(study: _Study, folds: Sequence[FoldData]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "level", "term", "name", "n_cells"])
 
 
-def _stacked(predictions: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    if not predictions:
-        return pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-    return pd.concat(predictions, ignore_index=True)
+def _stacked(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))

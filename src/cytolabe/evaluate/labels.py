@@ -107,17 +107,19 @@ def counted_labels(
 
     Notes
     -----
-    Of two labelled copies inside the side, the one in the data set with more labelled cells counts; then the one in
-    the data set with the smaller id, then the earlier row. The order is total, so a group of copies keeps exactly one.
+    Of two labelled copies inside the side, one whose label has a term counts; then the one in the data set with more
+    labelled cells; then the one in the data set with the smaller id, then the earlier row. The order is total, so a
+    group of copies keeps exactly one.
     """
+    has_no_term = cells["cell_type_ontology_term_id"].isin(["", UNKNOWN]).to_numpy(dtype=bool)
     is_labelled = (cells["contributor_label"] != "").to_numpy(dtype=bool)
     counts = np.zeros(len(cells), dtype=bool)
     counts[rows] = is_labelled[rows]
     n_labelled = cells["dataset_id"].map(cells.loc[is_labelled, "dataset_id"].value_counts()).fillna(0).to_numpy()
     names = cells["dataset_id"].to_numpy(dtype=object)
 
-    def rank(row: int) -> tuple[float, str, int]:
-        return -float(n_labelled[row]), str(names[row]), row
+    def rank(row: int) -> tuple[bool, float, str, int]:
+        return bool(has_no_term[row]), -float(n_labelled[row]), str(names[row]), row
 
     groups = _copy_groups(pairs, len(cells))
     best: dict[int, int] = {}

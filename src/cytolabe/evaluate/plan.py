@@ -47,6 +47,8 @@ class EvaluationPlan:
     """Everything that an evaluation is told. The first gene policy is the default one.
 
     `n_seeds` holds for models whose fit is random; `ceilings` says whether the ceiling of each model is computed.
+    `n_workers` processes share the folds; no result depends on their number. `override` lets refused numbers out, and
+    says why: it is stamped on every row and in every certificate (rule R12). Empty refuses as the rules say.
     """
 
     study: str
@@ -56,6 +58,8 @@ class EvaluationPlan:
     seed: int = 0
     n_seeds: int = 3
     ceilings: bool = True
+    n_workers: int = 1
+    override: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +116,14 @@ def _annotators(model: ModelPlan, plan: EvaluationPlan) -> list[AnnotatorPlan]:
         msg = f"Model {model.name!r}: probe {probe!r} is none of {', '.join(PROBES)}."
         raise UsageError(msg)
     probes = (probe,) if probe else PROBES if component in _EMBEDDERS else ("",)
+    # Every file has a card of its own, under the name that the plan gives it.
+    named = {**model.options, "name": base} if component == PRECOMPUTED else model.options
     return [
         AnnotatorPlan(
             name=f"{base}+{one}" if one else base,
             component=component,
             probe=one,
-            options=model.options,
+            options=named,
             gene_policies=model.gene_policies or plan.gene_policies,
         )
         for one in probes

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cytolabe.evaluate.controls import Ceiling
+from cytolabe.evaluate.controls import Ceiling, CeilingPlan
 from cytolabe.evaluate.fitting import Answer, Failure
 from cytolabe.evaluate.measures import (
     HEADLINE,
@@ -24,21 +24,27 @@ from cytolabe.evaluate.measures import (
 from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan
 from cytolabe.evaluate.status import judged
 from cytolabe.metrics.intervals import DonorInterval
+from cytolabe.models.protocols import NOT_CONVERGED
 from cytolabe.records import FitOnQuery, ModelCard, Protocol, Score, ScoreStatus
 
-__all__ = ["Answered", "RowContext", "Scored", "scored_rows"]
+__all__ = ["BELOW_FLOOR", "Answered", "RowContext", "Scored", "scored_rows"]
 
 Key = tuple[str, str]
 
 MIN_SEEDS = 3
 """Seeds below which a model whose fit is random is QUALIFIED(single seed) (rule R13b)."""
 
-_NOT_CONVERGED = "did not converge"
+BELOW_FLOOR = "does not beat its floor"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowContext:
-    """What all rows of one fold, level and gene policy share."""
+    """What all rows of one fold, level and gene policy share.
+
+    `override` says why refused numbers are let out; it is empty where they are not.
+    `places` are positions in the query of the labelled cells, `closed_rows` positions in the snapshot of those with
+    training support. `nested_batches` says why models that integrate batches are refused.
+    """
 
     study: str
     split: str
@@ -54,7 +60,12 @@ class RowContext:
     seed: int
     cells: Cells
     places: np.ndarray
+    closed_rows: np.ndarray
+    n_train_labelled: int
     measures: tuple[Measure, ...]
+    ceilings: CeilingPlan | None = None
+    nested_batches: str = ""
+    override: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +165,7 @@ def _open_set(context: RowContext, answered: Answered) -> dict[Key, tuple[float,
 
 def _ceiling_values(context: RowContext, ceiling: Ceiling) -> dict[Key, float]:
     """Score the ceiling's terms with the measures of the fold."""
-    if ceiling.terms is None:
+    if ceiling.terms is None or not np.array_equal(ceiling.rows, context.closed_rows):
         return {}
     cells = context.cells.closed()
     classes = tuple(sorted({str(term) for term in (*cells.truth, *ceiling.terms)}))
@@ -165,8 +176,7 @@ def _model_qualifications(answered: Answered, predicted: Sequence[np.ndarray], c
     """Return what an honest reader would want to know of these predictions before believing them."""
     found = list(answered.qualifications)
     notes = [note for answer in answered.by_seed.values() for note in answer.notes]
-    if any(_NOT_CONVERGED in note for note in notes):
-        found.append(_NOT_CONVERGED)
+    found += [note for note in dict.fromkeys(notes) if note.startswith(NOT_CONVERGED)]
     card = answered.card
     if card is not None and _is_random(card) and len(answered.by_seed) < MIN_SEEDS:
         found.append("single seed" if len(answered.by_seed) == 1 else f"{len(answered.by_seed)} seeds")
@@ -175,7 +185,8 @@ def _model_qualifications(answered: Answered, predicted: Sequence[np.ndarray], c
     n_classes = len(set(closed.truth.tolist()))
     if n_classes > 1 and any(len(set(terms.tolist())) == 1 for terms in predicted):
         found.append("one class predicted for every cell")
-    if n_classes > 1 and not answered.annotator.probe and all((terms == closed.truth).all() for terms in predicted):
+    from_elsewhere = not answered.annotator.probe or (card is not None and card.protocol is Protocol.UNKNOWN)
+    if n_classes > 1 and from_elsewhere and all((terms == closed.truth).all() for terms in predicted):
         found.append("equal to the labels in every cell: copied?")
     return tuple(found)
 
@@ -196,12 +207,13 @@ def _row(context: RowContext, answered: Answered, *, measure: Measure, numbers: 
     per_seed = numbers.values.get(measure.key, ())
     has_seeds = card is not None and _is_random(card)
     ceiling = numbers.ceilings.get(measure.key)
+    notes = _notes(context, answered, measure, is_above=_is_above(value, ceiling))
     return Score(
         task="annotation",
         study=context.study,
         split=context.split,
         model=answered.annotator.name,
-        protocol=card.protocol if card is not None else Protocol.SELF_SUPERVISED,
+        protocol=card.protocol if card is not None else Protocol.UNKNOWN,
         metric=measure.metric,
         resolution=context.resolution,
         stratum=measure.stratum,
@@ -222,7 +234,7 @@ def _row(context: RowContext, answered: Answered, *, measure: Measure, numbers: 
         points=found.points if is_believed else {},
         seeds=dict(zip(map(str, numbers.seeds), per_seed, strict=False)) if has_seeds else {},
         sensitivity=answered.sensitivity if measure.key == HEADLINE else {},
-        notes=_notes(context, answered, measure),
+        notes=tuple(note for note in notes if note not in reason.split("; ")),
     )
 
 
@@ -235,6 +247,9 @@ def _status(
     failure = answered.failure
     if failure is not None and failure.status is ScoreStatus.REFUSED:
         refusals.append(failure.reason)
+    overridden: list[str] = []
+    if context.override and measure.key in numbers.means:
+        overridden, refusals = [f"refusal overridden: {reason}" for reason in refusals if reason], []
     verdict = judged(refusals, [])
     if verdict.status is ScoreStatus.REFUSED:
         return verdict.status, verdict.reason
@@ -245,8 +260,8 @@ def _status(
     if measure.key not in numbers.means:
         return ScoreStatus.REFUSED, "nothing to average in this stratum"
     panel = f"panel: {context.n_genes} genes" if context.is_panel else ""
-    weak = "" if beats_floor else "does not beat its floor"
-    verdict = judged([], [panel, *context.qualifications, *numbers.qualifications, weak])
+    weak = "" if beats_floor else BELOW_FLOOR
+    verdict = judged([], [*overridden, panel, *context.qualifications, *numbers.qualifications, weak])
     return verdict.status, verdict.reason
 
 
@@ -254,9 +269,18 @@ def _beats(value: float | None, floor: float | None) -> bool:
     return value is None or floor is None or value > floor
 
 
-def _notes(context: RowContext, answered: Answered, measure: Measure) -> tuple[str, ...]:
+def _is_above(value: float | None, ceiling: float | None) -> bool:
+    return value is not None and ceiling is not None and value > ceiling
+
+
+def _notes(context: RowContext, answered: Answered, measure: Measure, *, is_above: bool) -> tuple[str, ...]:
+    """Return what a reader must know of a row; what stands in its reason is taken out afterwards."""
     from_fits = [note for answer in answered.by_seed.values() for note in answer.notes]
-    ceiling = [answered.ceiling.note] if answered.ceiling.note else []
+    ceiling = [answered.ceiling.note]
+    if answered.ceiling.trained_on and (is_above or measure.key == HEADLINE):
+        where = "above its ceiling: that was" if is_above else "ceiling"
+        ceiling.append(f"{where} trained on {answered.ceiling.trained_on}, the model on {context.n_train_labelled}")
     headline = answered.headline_notes if measure.key == HEADLINE else ()
-    everything = [*context.notes, *measure.notes, *answered.notes, *from_fits, *ceiling, *headline]
-    return tuple(dict.fromkeys(note for note in everything if note))
+    stamp = f"refusals overridden: {context.override}" if context.override else ""
+    everything = [stamp, *context.notes, *measure.notes, *answered.notes, *from_fits, *ceiling, *headline]
+    return tuple(note for note in dict.fromkeys(everything) if note)

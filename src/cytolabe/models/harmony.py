@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from threadpoolctl import threadpool_limits
 
 from cytolabe.errors import ModelFailedError, RefusedError
 from cytolabe.models.baselines.pca import FittedPca, PcaEmbedder
 from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
-from cytolabe.models.protocols import QueryView, TrainView
+from cytolabe.models.protocols import NOT_CONVERGED, QueryView, TrainView
 from cytolabe.models.scopes import BATCH_KEY, batch_levels, fit_scope, refuse_shared_cells
+from cytolabe.models.threads import single_thread
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
 
@@ -115,7 +115,7 @@ class HarmonyEmbedder:
         harmonypy = import_extra("harmonypy")
         placed = np.linalg.norm(components, axis=1) > 0
         n_clusters = max(2, min(round(int(placed.sum()) / _CELLS_PER_CLUSTER), _MAX_CLUSTERS))
-        with threadpool_limits(1):
+        with single_thread():
             result = harmonypy.run_harmony(
                 components[placed],
                 pd.DataFrame({"batch": batches[placed]}),
@@ -134,5 +134,5 @@ class HarmonyEmbedder:
         n_rounds = len(result.objective_harmony) - 1
         notes = []
         if n_rounds >= self.max_iterations:
-            notes.append(f"harmony used all {self.max_iterations} rounds: it may not have converged")
+            notes.append(f"{NOT_CONVERGED}: harmony used all {self.max_iterations} rounds")
         return corrected, notes

@@ -15,18 +15,23 @@ from scipy.sparse import csr_matrix
 from cytolabe.records import FitScope, ModelCard
 
 __all__ = [
+    "NOT_CONVERGED",
     "TECHNICAL_COLUMNS",
     "Annotator",
     "AnnotatorOutput",
     "Embedder",
     "FittedAnnotator",
     "FittedEmbedder",
+    "QueryMapper",
     "QueryView",
     "TrainView",
 ]
 
 TECHNICAL_COLUMNS = ("dataset_id", "batch", "assay", "suspension_type", "site")
 """The only metadata that a view carries. Allow-list of rule R12: nothing here encodes a cell type."""
+
+NOT_CONVERGED = "not converged"
+"""How a note begins that qualifies a score (rule R13b). Every other note informs, and changes no status."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,19 @@ class Embedder(Protocol):
 
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedEmbedder:
         """Fit on the train view; `query` is given only where the card's `fit_on_query` is not `none`."""
+        ...
+
+
+@runtime_checkable
+class QueryMapper(Protocol):
+    """An embedder whose fit is in two steps: training cells first, then a query that is mapped onto it.
+
+    `fit(train, query=query, seed=seed)` gives the same as `map_query(fit(train, query=None, seed=seed), query, ...)`;
+    so another query needs no second training.
+    """
+
+    def map_query(self, fitted: FittedEmbedder, query: QueryView, *, seed: int) -> FittedEmbedder:
+        """Return a copy of `fitted` that has also seen the unlabelled query."""
         ...
 
 

@@ -158,16 +158,24 @@ class ScviEmbedder:
             scopes=tuple(fit_scope(step, train.cell_ids) for step in steps),
             _met=dict.fromkeys(notes),
         )
-        return fitted if query is None else self._map_query(fitted, query, seed=seed)
+        return fitted if query is None else self.map_query(fitted, query, seed=seed)
 
-    def _map_query(self, fitted: FittedScvi, query: QueryView, *, seed: int) -> FittedScvi:
-        """Fit the weights of batches that training never saw on the unlabelled query cells."""
+    def map_query(self, fitted: FittedScvi, query: QueryView, *, seed: int) -> FittedScvi:
+        """Fit the weights of batches that training never saw on the unlabelled query cells.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the query has other genes than the fit.
+        """
+        refuse_other_genes(query, fitted.genes)
         filled = has_counts(query.counts[:, fitted.columns])
         present = set(batch_levels(query.technical)[filled].tolist())
         unseen = tuple(sorted(present.difference(fitted.batches)))
+        notes = dict(fitted._met)
         if not unseen:
-            fitted._met["all query batches were seen in training: nothing was fitted on the query"] = None
-            return fitted
+            notes["all query batches were seen in training: nothing was fitted on the query"] = None
+            return replace(fitted, _met=notes)
         batches = (*fitted.batches, *unseen)
         table = cells_table(query, columns=fitted.columns, batches=tuple(b for b in batches if b in present))
         model = training.map_query(
@@ -177,7 +185,7 @@ class ScviEmbedder:
             seed=derive_seed(seed, "models", "scvi", "query"),
         )
         scope = fit_scope("scvi/query", query.cell_ids)
-        return replace(fitted, batches=batches, model=model, scopes=(*fitted.scopes, scope))
+        return replace(fitted, batches=batches, model=model, scopes=(*fitted.scopes, scope), _met=notes)
 
     def _columns(self, counts: csr_matrix) -> np.ndarray:
         filled = has_counts(counts)

@@ -3,6 +3,8 @@
 Checked in this order, hardest first: an empty side, unknown persons under a split between persons, no labelled cell,
 and then what only qualifies: unknown persons, persons on both sides, unknown values of what was asked for. What holds
 of the cells is read once (`facts_of`); each fold only picks rows.
+
+A reason names its examples once, in brackets at its end; `brief` is the same without them, for the scores of the fold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +17,12 @@ from jaxtyping import Bool, Integer, Shaped
 from cytolabe.records import UNKNOWN, Finding, Fold, ScoreStatus, Severity
 from cytolabe.split.keys import is_labelled, is_person_resolved, is_person_split, study_keys
 
-__all__ = ["CellFacts", "facts_of", "fold_status", "split_findings"]
+__all__ = ["CellFacts", "brief", "facts_of", "fold_status", "persons_unknown", "split_findings"]
 
 _PLAIN_COLUMNS = ("assay", "suspension_type", "tissue", "disease", "site")
 _EXAMPLES = 5
 _PERSONS_UNKNOWN = "persons unknown"
+_NO_ENDINGS = str.maketrans("();", "[],")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,7 @@ def _refusal(facts: CellFacts, train_rows: np.ndarray, test_rows: np.ndarray) ->
         touched = np.isin(facts.studies, np.unique(facts.studies[test_rows])) & ~facts.resolved
         if touched.any():
             where = _examples(facts.datasets[touched])
-            return f"{_PERSONS_UNKNOWN}: {int(touched.sum())} cells of {where} may be any person of the test side"
+            return f"{_PERSONS_UNKNOWN}: {int(touched.sum())} cells may be any person of the test side ({where})"
     for side, rows in (("test", test_rows), ("training", train_rows)):
         if not facts.labelled[rows].any():
             return f"the {side} side has no labelled cell"
@@ -99,19 +102,34 @@ def _refusal(facts: CellFacts, train_rows: np.ndarray, test_rows: np.ndarray) ->
 
 def _reservations(facts: CellFacts, train_rows: np.ndarray, test_rows: np.ndarray) -> list[str]:
     found = []
-    if not facts.resolved.all():
-        found.append(f"{_PERSONS_UNKNOWN} in {_examples(facts.datasets[~facts.resolved])}")
+    rows = np.concatenate([train_rows, test_rows])
+    found += persons_unknown(facts.datasets[rows[~facts.resolved[rows]]])
     train_persons = facts.persons[train_rows][facts.resolved[train_rows]]
     test_persons = facts.persons[test_rows][facts.resolved[test_rows]]
     shared = np.intersect1d(train_persons, test_persons)
     if shared.size:
-        found.append(f"{shared.size} person(s) on both sides: {_examples(facts.person_names[shared])}")
+        found.append(f"{shared.size} person(s) on both sides ({_examples(facts.person_names[shared])})")
     found += [f"{name} unknown for {n_unknown} cells" for name, n_unknown in facts.n_unknown.items() if n_unknown]
     return found
 
 
+def persons_unknown(datasets: Shaped[np.ndarray, " cells"]) -> list[str]:
+    """Return the reservation about cells of unknown persons, given their data sets; nothing where there are none."""
+    n_datasets = len(set(datasets.tolist()))
+    noun = "data set" if n_datasets == 1 else "data sets"
+    return [f"{_PERSONS_UNKNOWN} in {n_datasets} {noun} ({_examples(datasets)})"] if n_datasets else []
+
+
+def brief(reason: str) -> str:
+    """Return the reason of a fold without its examples: what stands in every score of the fold."""
+    return "; ".join(part.partition(" (")[0] for part in reason.split("; "))
+
+
 def _examples(values: np.ndarray) -> str:
-    return ", ".join(sorted(set(values.tolist()))[:_EXAMPLES])
+    """Name up to five values, without the signs that end an example or a reason."""
+    names = sorted(set(values.tolist()))
+    shown = ", ".join(str(name).translate(_NO_ENDINGS) for name in names[:_EXAMPLES])
+    return f"{shown} and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else shown
 
 
 def _is_refused_for_persons(fold: Fold) -> bool:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cytolabe.errors import RefusedError
-from cytolabe.models.baselines.metadata import MetadataOnly, UnseenLevelsError
+from cytolabe.errors import RefusedError, UnseenLevelsError
+from cytolabe.models.baselines.metadata import MetadataOnly
 
 LABELS = np.array(["A", "A", "B", "B"], dtype=object)
 

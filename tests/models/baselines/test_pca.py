@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from cytolabe.encode import log1p_cp10k
 from cytolabe.errors import RefusedError, UnmeasuredGeneError
+from cytolabe.models.baselines import pca
 from cytolabe.models.baselines.pca import PcaEmbedder
 from cytolabe.models.protocols import Embedder, FittedEmbedder
 from cytolabe.provenance import cells_digest
@@ -31,9 +32,48 @@ def test_two_fits_are_equal_to_the_last_bit_whatever_the_threads(make_train):
     train = make_train()
     with threadpool_limits(1):
         one = PcaEmbedder().fit(train, query=None, seed=0).embed(train)
+    pca._REMEMBERED.clear()
     with threadpool_limits(2):
         two = PcaEmbedder().fit(train, query=None, seed=1).embed(train)
     assert one.tobytes() == two.tobytes()
+
+
+def test_equal_counts_are_fitted_once_and_each_fit_keeps_its_own_scopes_and_notes(
+    make_train, make_query, without_counts, monkeypatch
+):
+    n_fits = []
+    real = pca._components
+    monkeypatch.setattr(pca, "_components", lambda counts, **options: n_fits.append(1) or real(counts, **options))
+    pca._REMEMBERED.clear()
+    train = make_train()
+    one = PcaEmbedder().fit(train, query=None, seed=0)
+    renamed = dataclasses.replace(train, cell_ids=np.array([f"other:{c}" for c in range(150)], dtype=object))
+    two = PcaEmbedder().fit(renamed, query=None, seed=0)
+    assert len(n_fits) == 1
+    assert one.embed(train).tobytes() == two.embed(train).tobytes()
+    assert {scope.cells_digest for scope in two.scopes} == {cells_digest(renamed.cell_ids)}
+    query = make_query()
+    two.embed(dataclasses.replace(query, counts=without_counts(query.counts, [0])))
+    assert len(two.notes) == len(one.notes) + 1
+    with pytest.raises(ValueError, match="read-only"):
+        one.loadings[:] = 0
+
+
+def test_one_count_or_one_option_that_differs_is_another_fit(make_train):
+    train = make_train()
+    counts = train.counts.copy()
+    counts.data[0] += 1
+    others = [dataclasses.replace(train, counts=counts), dataclasses.replace(train, counts=train.counts[::-1])]
+    loadings = PcaEmbedder(n_dims=5).fit(train, query=None, seed=0).loadings
+    for other in others:
+        changed = PcaEmbedder(n_dims=5).fit(other, query=None, seed=0)
+        pca._REMEMBERED.clear()
+        assert (
+            PcaEmbedder(n_dims=5).fit(other, query=None, seed=0).embed(other).tobytes()
+            == changed.embed(other).tobytes()
+        )
+    assert PcaEmbedder(n_dims=4).fit(train, query=None, seed=0).loadings.shape != loadings.shape
+    assert len(PcaEmbedder(n_top_genes=7).fit(train, query=None, seed=0).columns) == 7
 
 
 def test_largest_loading_of_each_component_is_positive(make_train):

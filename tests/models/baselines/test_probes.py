@@ -82,7 +82,7 @@ def test_rare_class_weighs_as_much_as_a_frequent_one():
 def test_missing_convergence_is_reported(monkeypatch):
     monkeypatch.setattr(probes, "_MAX_ITERATIONS", 2)
     fitted = fit_probe("logistic", *_cells(), seed=0)
-    assert any("did not converge in 2 iterations" in note for note in fitted.notes)
+    assert fitted.notes == ("not converged: logistic regression in 2 iterations",)
 
 
 def test_converged_fit_has_no_note():

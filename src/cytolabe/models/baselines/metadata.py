@@ -15,20 +15,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from cytolabe.errors import RefusedError
+from cytolabe.errors import UnseenLevelsError
 from cytolabe.models.baselines.majority import labelled_cells
 from cytolabe.models.cards import CARDS, METADATA_COLUMNS
 from cytolabe.models.protocols import AnnotatorOutput, QueryView, TrainView
 from cytolabe.models.scopes import fit_scope
 from cytolabe.records import UNKNOWN, FitScope, ModelCard
 
-__all__ = ["FittedMetadataOnly", "MetadataOnly", "UnseenLevelsError"]
+__all__ = ["FittedMetadataOnly", "MetadataOnly"]
 
 _Levels = tuple[str, ...]
-
-
-class UnseenLevelsError(RefusedError):
-    """Not applicable: none of the query's technical levels was seen in training. The row is NOT_RUN, not FAILED."""
 
 
 @dataclass(frozen=True, kw_only=True)

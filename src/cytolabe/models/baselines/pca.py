@@ -7,20 +7,25 @@ fixed by making each one's largest loading positive, and all of it runs on one t
 
 A cell without a count in these genes has no composition. It moves nothing in the fit; its embedding is the training
 mean (all zeros), and the notes say how many cells that was.
+
+A fit is a function of the counts alone, and Harmony starts from the same one: the last few are remembered by the
+SHA-256 of their counts.
 """
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
 from scipy.linalg import eigh
 from scipy.sparse import csr_matrix
-from threadpoolctl import threadpool_limits
 
 from cytolabe.encode import log1p_cp10k
 from cytolabe.models.cards import CARDS
 from cytolabe.models.protocols import QueryView, TrainView
 from cytolabe.models.scopes import fit_scope, has_counts, refuse_other_genes, refuse_too_few_cells
+from cytolabe.models.threads import single_thread
 from cytolabe.models.variable_genes import variable_genes
 from cytolabe.records import FitScope, ModelCard
 
@@ -32,6 +37,22 @@ _CELLS_PER_STEP = 4096
 
 _RANK_TOLERANCE = 1e-10
 """Components whose variance is under this share of the largest are rounding, not signal."""
+
+_N_REMEMBERED = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Components:
+    """What a fit computes from counts; nothing of it depends on the names of cells or genes."""
+
+    columns: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    center: np.ndarray
+    loadings: np.ndarray
+
+
+_REMEMBERED: OrderedDict[str, _Components] = OrderedDict()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +89,7 @@ class FittedPca:
         refuse_other_genes(view, self.genes)
         filled = has_counts(view.counts)
         embedding = np.zeros((len(filled), self.loadings.shape[1]))
-        with threadpool_limits(1):
+        with single_thread():
             values = log1p_cp10k(view.counts[filled])[:, self.columns]
             pieces = [
                 (_standardized(values[start : start + _CELLS_PER_STEP], self.mean, self.scale) - self.center)
@@ -101,22 +122,18 @@ class PcaEmbedder:
         """
         filled = has_counts(train.counts)
         refuse_too_few_cells(int(filled.sum()), least=3, model="PCA")
-        with threadpool_limits(1):
-            values = log1p_cp10k(train.counts[filled])
-            columns = variable_genes(values, n_top=self.n_top_genes)
-            values = values[:, columns]
-            mean, scale = _mean_and_scale(values)
-            center, covariance = _moments(values, mean, scale)
-            loadings = _leading_components(covariance, n_dims=min(self.n_dims, int(filled.sum()) - 1))
+        n_dims = min(self.n_dims, int(filled.sum()) - 1)
+        found = _remembered(train.counts[filled], n_top_genes=self.n_top_genes, n_dims=n_dims)
+        notes = self._fit_notes(len(train.genes), found.loadings.shape[1], n_empty=int((~filled).sum()))
         return FittedPca(
             genes=train.genes,
-            columns=columns,
-            mean=mean,
-            scale=scale,
-            center=center,
-            loadings=loadings,
+            columns=found.columns,
+            mean=found.mean,
+            scale=found.scale,
+            center=found.center,
+            loadings=found.loadings,
             scopes=tuple(fit_scope(step, train.cell_ids) for step in ("pca/genes", "pca/scale", "pca/components")),
-            _met=dict.fromkeys(self._fit_notes(len(train.genes), loadings.shape[1], n_empty=int((~filled).sum()))),
+            _met=dict.fromkeys(notes),
         )
 
     def _fit_notes(self, n_genes: int, n_dims: int, *, n_empty: int) -> list[str]:
@@ -128,6 +145,35 @@ class PcaEmbedder:
         if n_empty:
             notes.append(f"{n_empty} training cells have no counts in these genes and moved nothing")
         return notes
+
+
+def _remembered(counts: csr_matrix, *, n_top_genes: int, n_dims: int) -> _Components:
+    """Return the components of these counts, computed now or a moment ago."""
+    digest = hashlib.sha256(f"{counts.shape} {counts.dtype} {n_top_genes} {n_dims}".encode())
+    for part in (counts.indptr, counts.indices, counts.data):
+        digest.update(np.ascontiguousarray(part).data)
+    key = digest.hexdigest()
+    if key in _REMEMBERED:
+        _REMEMBERED.move_to_end(key)
+        return _REMEMBERED[key]
+    found = _components(counts, n_top_genes=n_top_genes, n_dims=n_dims)
+    for part in (found.columns, found.mean, found.scale, found.center, found.loadings):
+        part.flags.writeable = False
+    _REMEMBERED[key] = found
+    if len(_REMEMBERED) > _N_REMEMBERED:
+        _REMEMBERED.popitem(last=False)
+    return found
+
+
+def _components(counts: csr_matrix, *, n_top_genes: int, n_dims: int) -> _Components:
+    with single_thread():
+        values = log1p_cp10k(counts)
+        columns = variable_genes(values, n_top=n_top_genes)
+        values = values[:, columns]
+        mean, scale = _mean_and_scale(values)
+        center, covariance = _moments(values, mean, scale)
+        loadings = _leading_components(covariance, n_dims=n_dims)
+    return _Components(columns=columns, mean=mean, scale=scale, center=center, loadings=loadings)
 
 
 def _standardized(values: csr_matrix, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

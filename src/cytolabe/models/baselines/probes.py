@@ -17,11 +17,11 @@ from jaxtyping import Float
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from cytolabe.errors import RefusedError, UsageError
-from cytolabe.models.protocols import AnnotatorOutput
+from cytolabe.models.protocols import NOT_CONVERGED, AnnotatorOutput
 from cytolabe.models.scopes import fit_scope
+from cytolabe.models.threads import single_thread
 from cytolabe.records import FitScope
 
 __all__ = ["LOGISTIC_C", "N_NEIGHBORS", "PROBE_NAMES", "FittedProbe", "fit_probe"]
@@ -63,7 +63,7 @@ class FittedProbe:
             msg = f"The embedding has {embedding.shape[1]} dims where the probe was fitted on {self.n_dims}."
             raise UsageError(msg)
         _refuse_not_finite(embedding)
-        with threadpool_limits(1):
+        with single_thread():
             probability = self.predictor(np.asarray(embedding, dtype=np.float64))
         return AnnotatorOutput(classes=self.classes, probability=probability)
 
@@ -150,7 +150,7 @@ def fit_probe(
     _refuse_not_finite(embedding)
     values = np.asarray(embedding, dtype=np.float64)
     classes, codes = np.unique(terms, return_inverse=True)
-    with threadpool_limits(1):
+    with single_thread():
         predictor, notes = _fit_neighbors(values, codes) if name == "knn" else _fit_logistic(values, codes)
     if len(classes) == 1:
         notes = [*notes, f"one class in training ({classes[0]}): every cell is predicted as it"]
@@ -184,7 +184,7 @@ def _fit_logistic(values: np.ndarray, codes: np.ndarray) -> tuple[_Predictor, li
     complained = any(issubclass(entry.category, ConvergenceWarning) for entry in caught)
     notes = []
     if complained or n_iterations >= _MAX_ITERATIONS:
-        notes.append(f"logistic regression did not converge in {n_iterations} iterations")
+        notes.append(f"{NOT_CONVERGED}: logistic regression in {n_iterations} iterations")
     return _Logistic(mean=mean, scale=scale, regression=regression), notes
 
 
