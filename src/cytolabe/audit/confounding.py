@@ -148,11 +148,7 @@ def _triples(part: pd.DataFrame, units: np.ndarray, *, technical: str, biologica
 
 
 def _row(table: pd.DataFrame, *, unit: str, dataset_id: str | None, technical: str, biological: str) -> ConfoundingRow:
-    counts = (
-        pd.crosstab(table["technical"], table["biological"])
-        .to_numpy(dtype=np.int64)
-        .reshape(table["technical"].nunique(), table["biological"].nunique())
-    )
+    counts = _cross_counts(table)
     n_units = int(table["unit"].nunique())
     comparable = min(counts.shape) >= 2
     estimable = comparable and _is_connected(counts)
@@ -170,6 +166,15 @@ def _row(table: pd.DataFrame, *, unit: str, dataset_id: str | None, technical: s
         status=status,
         reason=reason,
     )
+
+
+def _cross_counts(table: pd.DataFrame) -> Integer[np.ndarray, "technical biological"]:
+    """Count units by technical and biological level, both sorted."""
+    rows, technical = pd.factorize(table["technical"], sort=True)
+    columns, biological = pd.factorize(table["biological"], sort=True)
+    counts = np.zeros((len(technical), len(biological)), dtype=np.int64)
+    np.add.at(counts, (rows, columns), 1)
+    return counts
 
 
 def _status(counts: np.ndarray, *, comparable: bool, estimable: bool, unit: str) -> tuple[ScoreStatus, str]:

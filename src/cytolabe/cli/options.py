@@ -12,4 +12,4 @@ AtlasPath = Annotated[Path, typer.Argument(metavar="ATLAS", help="Directory of t
 OutPath = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Seed = Annotated[int, typer.Option(min=0, help="The one seed of the run.")]
 SnapshotName = Annotated[str, typer.Option("--snapshot", help="Tag or id of a snapshot.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes that read files; results do not depend on it.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that share the work; results do not depend on it.")]

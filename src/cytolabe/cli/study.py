@@ -45,7 +45,7 @@ def benchmark(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
     out: OutPath,
     data: Annotated[Path | None, typer.Option(help="Folder of the contributions, in place of the study's own.")] = None,
-    workers: Workers = 1,
+    workers: Workers = 2,
     as_json: AsJson = False,
 ) -> int:
     """Run a whole study: atlas, splits, audits, models, scores and the report."""

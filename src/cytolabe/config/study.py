@@ -1,6 +1,7 @@
 """A study file: which contributions make the atlas, what a study may claim, and which models are compared.
 
-    [study]      name, title, data, decision_level, seed, n_seeds, by, gene_policies, ceilings, claims
+    [study]      name, title, data, decision_level, seed, n_seeds, by, gene_policies, ceilings,
+                 override, claims
     [[dataset]]  path (relative to `data`), and every key of a manifest
     [[level]]    name, terms, [level.merged]          resolutions, coarse to fine; absent = chosen from the data
     [[context]]  dataset, label, term, evidence       what the study knows of a label (its sort gates)
@@ -97,7 +98,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A whole study file."""
+    """A whole study file. `override` lets refused numbers out; its text says why and is stamped on every output."""
 
     name: str
     title: str = ""
@@ -107,6 +108,7 @@ class Study:
     by: tuple[str, ...] = ("component",)
     gene_policies: tuple[str, ...] = ("intersection", "pairwise")
     ceilings: bool = True
+    override: str = ""
     claims: tuple[str, ...] = ()
     datasets: tuple[StudyDataset, ...] = ()
     levels: tuple[LevelSpec, ...] = ()

@@ -65,7 +65,7 @@ def run_demo(
     scale
         Multiplies the cells per file.
     n_workers
-        Processes that ingest files.
+        Processes that share the work.
     arranged
         Puts the files into the order in which they are handed over; nothing may depend on it.
     on_progress

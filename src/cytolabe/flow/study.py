@@ -94,7 +94,7 @@ def run_study(
     sources
         The contributions, in any order.
     n_workers
-        Processes that ingest files.
+        Processes that share the files and then the folds; no result depends on it.
     on_progress
         Gets one line per step.
 
@@ -124,7 +124,7 @@ def run_study(
     result = evaluate_study(
         snapshot,
         split=split,
-        plan=_plan(study),
+        plan=_plan(study, n_workers=n_workers),
         resolutions=resolutions,
         duplicates=duplicates,
         on_progress=on_progress,
@@ -152,7 +152,7 @@ def _refuse_other_atlas(out: Path, others: set[str]) -> None:
         raise UsageError(msg)
 
 
-def _plan(study: Study) -> EvaluationPlan:
+def _plan(study: Study, *, n_workers: int) -> EvaluationPlan:
     return EvaluationPlan(
         study=study.name,
         models=tuple(_model_plan(model) for model in study.models),
@@ -161,6 +161,8 @@ def _plan(study: Study) -> EvaluationPlan:
         seed=study.seed,
         n_seeds=study.n_seeds,
         ceilings=study.ceilings,
+        n_workers=n_workers,
+        override=study.override,
     )
 
 
