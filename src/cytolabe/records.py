@@ -385,6 +385,8 @@ class RunRecord:
     code: Mapping[str, str]
     environment: Mapping[str, str]
     ontology_release: str
+    ontology_digest: str
     gene_reference: str
+    gene_reference_digest: str
     snapshot_id: str
     parents: tuple[str, ...] = ()

@@ -134,3 +134,15 @@ def test_a_study_is_not_built_on_data_sets_that_it_does_not_name(contribution, t
     sources, _ = find_sources([contribution])
     with pytest.raises(UsageError, match="does not name: somebody_else"):
         run_study(quick_study, tmp_path / "out", sources=sources)
+
+
+def test_a_table_of_older_gene_names_is_recorded_by_its_digest(contribution, tmp_path):
+    gene = min(load_reference().protein_coding)
+    data = anndata.read_h5ad(contribution)
+    data.var_names = ["MY-OLD-NAME", *data.var_names[1:]]
+    data.write_h5ad(tmp_path / "lab.h5ad")
+    (tmp_path / "aliases.tsv").write_text(f"alias\tgene\nMY-OLD-NAME\t{gene}\n")
+    ingest_sources(tmp_path / "atlas", [tmp_path / "lab.h5ad"], aliases=tmp_path / "aliases.tsv")
+    snapshot = open_atlas(tmp_path / "atlas").freeze()
+    assert gene in snapshot.measured_genes("lab")
+    assert snapshot.datasets["lab"].declared["gene_aliases"]

@@ -121,3 +121,15 @@ def test_what_the_page_stands_on_is_whole_in_a_file_beside_it(demo):
     assert evidence["support"]
     assert evidence["gene_spaces"]
     assert all(fault["caught"] for fault in evidence["planted_faults"])
+
+
+def test_the_run_record_names_everything_that_numbers_depend_on_by_digest(demo):
+    out, _ = demo
+    record = json.loads((out / "run.json").read_bytes())
+    assert len(record["inputs"]) == 11
+    assert all(len(source["sha256"]) == 64 for source in (*record["inputs"], *record["outputs"]))
+    assert record["ontology_digest"].startswith("sha256:")
+    assert len(record["gene_reference_digest"].removeprefix("sha256:")) == 64
+    assert len(record["code"]["source_sha256"]) == 64
+    assert record["environment"]["numpy"]
+    assert record["parameters"]["seed"] == 0

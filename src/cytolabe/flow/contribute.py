@@ -154,18 +154,19 @@ def _examine_opened(
     features = opened.features(_matrix_of(opened, proof.matrix))
     told = roles.constants.get("organism") or _one_organism(opened.cell_table, roles)
     organism = canonical_organism(told or guess_organism(features))
+    alias_table, alias_digest = read_alias_table(aliases) if aliases is not None else (None, "")
     alignment, gene_findings = align_features(
         features,
         proof.feature_totals,
         reference=load_reference(organism if organism in shipped_organisms() else _DEFAULT_ORGANISM),
-        aliases=read_alias_table(aliases)[0] if aliases is not None else None,
+        aliases=alias_table,
     )
     upstream = upstream_verdict(opened.cell_table, proof.cell_totals, features)
     cells, cell_findings = standardize_cells(
         opened.cell_table, opened.cell_names, facts=_cell_facts(source, roles, proof, organism=organism)
     )
     record = dataclasses.replace(
-        _record(source, opened, proof, roles=roles),
+        _record(source, opened, proof, roles=roles, alias_digest=alias_digest),
         organism=organism,
         n_features=len(features),
         gene_reference=alignment.gene_reference,
@@ -226,11 +227,13 @@ def _cell_facts(source: SourceFile, roles: ColumnRoles, proof: CountsProof, *, o
     )
 
 
-def _record(source: SourceFile, opened: H5adSource, proof: CountsProof, *, roles: ColumnRoles) -> DatasetRecord:
+def _record(
+    source: SourceFile, opened: H5adSource, proof: CountsProof, *, roles: ColumnRoles, alias_digest: str
+) -> DatasetRecord:
     manifest = source.manifest
     said = {hop: getattr(manifest, hop) for hop in ("alignment", "reference", "kit", "reads")}
     states = {hop: HopState.DECLARED if text else HopState.UNKNOWN for hop, text in said.items()}
-    facts = {**said, "licence": manifest.licence, "date": manifest.date}
+    facts = {**said, "licence": manifest.licence, "date": manifest.date, "gene_aliases": alias_digest}
     return DatasetRecord(
         dataset_id=source.dataset_id,
         title=manifest.title or opened.title or source.dataset_id,

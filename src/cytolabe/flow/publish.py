@@ -18,6 +18,7 @@ from cytolabe.evaluate.gene_space import gene_spaces_table
 from cytolabe.files import replace_file
 from cytolabe.flow.study import StudyEvidence
 from cytolabe.flow.verify import RUN_RECORD
+from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.provenance import (
     artifact_of,
@@ -180,11 +181,18 @@ def _write_run_record(evidence: StudyEvidence, out: Path) -> None:
         code=code_identity(),
         environment=environment_identity(),
         ontology_release=snapshot.ontology_release,
+        ontology_digest=load_ontology("CL").digest,
         gene_reference=snapshot.gene_reference,
+        gene_reference_digest=_reference_digest(snapshot.gene_reference),
         snapshot_id=snapshot.snapshot_id,
     )
     body = cast("dict[str, object]", jsonable(record))
     replace_file(out / RUN_RECORD, canonical_json({**body, "record_id": digest_of(body)}))
+
+
+def _reference_digest(name: str) -> str:
+    references = [load_reference(organism) for organism in shipped_organisms()]
+    return next(reference.digest for reference in references if reference.name == name)
 
 
 def _parameters(evidence: StudyEvidence) -> dict[str, object]:
