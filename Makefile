@@ -56,7 +56,7 @@ $(VENV)/.core: pyproject.toml $(CONSTRAINTS) $(VENV)/.made
 # torch first and by its bare version: any other spelling pulls gigabytes of CUDA packages on a CPU machine.
 $(VENV)/.test: pyproject.toml $(CONSTRAINTS) $(VENV)/.core
 	$(PIP) -c $(CONSTRAINTS) $(TORCH_PIP_ARGS) "$$(grep '^torch==' $(CONSTRAINTS))"
-	$(PIP) -c $(CONSTRAINTS) -e '.[models]'
+	$(PIP) -c $(CONSTRAINTS) -e '.[models,cloud,ray,soma]'
 	$(PIP) -c $(CONSTRAINTS) $$($(BIN)/python scripts/dependency_group.py test lint)
 	touch $@
 

@@ -19,6 +19,7 @@ LEFT_OUT = ("nvidia-", "cuda-", "triton", "cytolabe")
 # Resolved apart from the newest: releases after these broke a consumer although pip check is content.
 PINNED = {
     "pynndescent": "pynndescent==0.5.13",  # 0.7 fails inside scanpy 1.11 neighbors on csr_array
+    "python-dateutil": "python-dateutil<3",  # botocore refuses 3; without this pip tries hundreds of its releases
 }
 
 
@@ -27,7 +28,8 @@ def requirements() -> list[str]:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = [item for group in document["dependency-groups"].values() for item in group]
     project = document["project"]
-    return [TORCH, *PINNED.values(), *project["dependencies"], *project["optional-dependencies"]["models"], *groups]
+    extras = [item for name, items in project["optional-dependencies"].items() if name != "all" for item in items]
+    return [TORCH, *PINNED.values(), *project["dependencies"], *extras, *groups]
 
 
 def resolve() -> dict[str, str]:
