@@ -1,5 +1,7 @@
 """Kernels are compiled, release the GIL, and survive the type checker of the tests."""
 
+import functools
+
 import numpy as np
 
 from cytolabe.compiled import kernel
@@ -22,8 +24,6 @@ def test_a_kernel_releases_the_lock_of_the_interpreter():
 
 
 def test_a_wrapped_function_is_compiled_as_it_was_written():
-    import functools
-
     @functools.wraps(total.py_func)
     def checked(*args):
         return NotImplemented
