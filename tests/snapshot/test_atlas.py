@@ -20,7 +20,7 @@ from cytolabe.errors import (
 from cytolabe.snapshot import SnapshotView, build, create_atlas, open_atlas, write_dataset
 from cytolabe.snapshot.diff import diff_snapshots
 from cytolabe.snapshot.view import CELL_COLUMNS
-from cytolabe.store import arrays
+from cytolabe.store import array_spec
 from cytolabe.store.partitions import write_partitions
 
 
@@ -170,9 +170,9 @@ def frozen_id(path, make, *, order=("kang", "zheng"), size=5, contents=None, n_w
 def test_the_id_does_not_depend_on_order_blocks_or_codec(tmp_path, make, monkeypatch):
     expected = frozen_id(tmp_path / "a", make)
     assert frozen_id(tmp_path / "b", make, order=("zheng", "kang"), size=1) == expected
-    monkeypatch.setattr(arrays, "_compressors", lambda: [arrays.Crc32cCodec()])
-    monkeypatch.setattr(arrays, "SHARD_VALUES", 64)
-    monkeypatch.setattr(arrays, "CHUNK_VALUES", 16)
+    monkeypatch.setattr(array_spec, "COMPRESSOR", "lz4")
+    monkeypatch.setattr(array_spec, "SHARD_VALUES", 64)
+    monkeypatch.setattr(array_spec, "CHUNK_VALUES", 16)
     assert frozen_id(tmp_path / "c", make, size=100) == expected
 
 

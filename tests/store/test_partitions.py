@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import warnings
 
 import anndata
@@ -9,16 +10,23 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import IntegrityError, NotRawCountsError, UsageError
+from cytolabe.files import staged_directory
 from cytolabe.provenance import canonical_json
 from cytolabe.records import Block
-from cytolabe.store import arrays, writing
+from cytolabe.store import array_spec, shards, writing
 from cytolabe.store.counts_digest import RANGE_CELLS, CountsDigest, feature_order, features_digest, unversioned
 from cytolabe.store.partitions import (
     Partition,
+    PartitionPlan,
     PartitionWriter,
+    missing_shards,
     partition_path,
+    read_plan,
+    seal_partition,
     verify_partition,
     write_partitions,
+    write_plan,
+    write_shards,
 )
 
 NAMES = ("ENSG00000000003.4", "CD3D", "ENSG00000000005", "RP11-206L10.2")
@@ -132,10 +140,12 @@ def test_a_range_ends_after_its_fixed_number_of_cells_wherever_blocks_end(monkey
 
 def test_the_digest_does_not_depend_on_the_codec(tmp_path, counts, monkeypatch):
     plain = write(tmp_path / "a", counts)
-    monkeypatch.setattr(arrays, "_compressors", lambda: [arrays.Crc32cCodec()])
+    monkeypatch.setattr(array_spec, "COMPRESSOR", "lz4")
     other = write(tmp_path / "b", counts)
     assert other.digest == plain.digest
     assert other.files != plain.files
+    read = [Partition(partition_path(tmp_path / folder, plain.digest)).rows(np.arange(5)).toarray() for folder in "ab"]
+    assert np.array_equal(*read)
 
 
 def test_explicit_zeros_unsorted_and_doubled_entries_mean_what_they_say(tmp_path):
@@ -147,8 +157,8 @@ def test_explicit_zeros_unsorted_and_doubled_entries_mean_what_they_say(tmp_path
 
 
 def test_values_take_the_narrowest_width_and_widen_without_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "SHARD_VALUES", 64)
-    monkeypatch.setattr(arrays, "CHUNK_VALUES", 16)
+    monkeypatch.setattr(array_spec, "SHARD_VALUES", 64)
+    monkeypatch.setattr(array_spec, "CHUNK_VALUES", 16)
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 9, size=(60, 4))
     narrow = Partition(partition_path(tmp_path, write(tmp_path, counts).digest))
@@ -162,8 +172,8 @@ def test_values_take_the_narrowest_width_and_widen_without_loss(tmp_path, monkey
 
 
 def test_rows_come_in_the_order_asked_for_with_repeats(tmp_path, monkeypatch):
-    monkeypatch.setattr("cytolabe.store.partitions._BRIDGED_VALUES", 3)
-    monkeypatch.setattr("cytolabe.store.partitions._WINDOW_VALUES", 10)
+    monkeypatch.setattr(array_spec, "SHARD_VALUES", 32)
+    monkeypatch.setattr(array_spec, "CHUNK_VALUES", 4)
     rng = np.random.default_rng(1)
     counts = rng.integers(0, 3, size=(50, 4))
     partition = Partition(partition_path(tmp_path, write(tmp_path, counts, size=7).digest))
@@ -236,20 +246,150 @@ def test_a_writer_that_is_closed_early_leaves_nothing(tmp_path, counts):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_stays_below_the_matrix(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "SHARD_VALUES", 1 << 14)
-    monkeypatch.setattr(arrays, "CHUNK_VALUES", 1 << 12)
-    held = []
-    append = writing.GrowingArray.append
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(array_spec, "SHARD_VALUES", 32)
+    monkeypatch.setattr(array_spec, "CHUNK_VALUES", 8)
 
-    def watched(self, values):
-        append(self, values)
-        held.append(self._n_pending)
 
-    monkeypatch.setattr(writing.GrowingArray, "append", watched)
-    counts = np.ones((20_000, 4), dtype=np.uint8)
-    write(tmp_path, counts, size=500)
-    assert max(held) <= (1 << 14) + 500 * 4
+def planned(counts, *, first_row=0):
+    counts = np.asarray(counts)
+    indptr = np.concatenate([[0], np.cumsum((counts > 0).sum(axis=1))])
+    largest = int(counts.max(initial=0))
+    return PartitionPlan(dataset_id="lab", features=NAMES, first_row=first_row, indptr=indptr, largest=largest)
+
+
+def cells_for(counts, plan, shards, *, size=5):
+    first, last = plan.cells_of_shards(*shards)
+    for start in range(first, last, size):
+        part = counts[start : min(last, start + size)]
+        names = tuple(f"cell{row}" for row in range(start, start + len(part)))
+        yield Block(dataset_id="lab", start=plan.first_row + start, cell_names=names, counts=csr_matrix(part))
+
+
+def test_no_more_than_a_shard_and_a_block_is_held(tmp_path, monkeypatch, small_chunks):
+    sizes = []
+    encode = writing.encode_shard
+    monkeypatch.setattr(writing, "encode_shard", lambda values, spec: sizes.append(len(values)) or encode(values, spec))
+    write(tmp_path, np.ones((500, 4), dtype=np.uint8), size=50)
+    assert max(sizes) == 32
+
+
+@given(seed=st.integers(0, 99), cuts=st.sets(st.integers(1, 9), max_size=4), density=st.sampled_from([0.2, 0.9]))
+@settings(max_examples=20, deadline=None)
+def test_shards_written_apart_in_any_order_are_those_of_one_stream(tmp_path_factory, seed, cuts, density):
+    directory = tmp_path_factory.mktemp("shards")
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 500, size=(70, 4)) * (rng.random((70, 4)) < density)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(array_spec, "SHARD_VALUES", 32)
+        patch.setattr(array_spec, "CHUNK_VALUES", 8)
+        stream = write(directory / "stream", counts, size=11)
+        plan = planned(counts)
+        borders = sorted({0, plan.n_shards, *(cut for cut in cuts if cut < plan.n_shards)})
+        with staged_directory(directory) as staged:
+            write_plan(staged, plan)
+            hashes = {}
+            for shards in reversed(list(itertools.pairwise(borders))):
+                kept = read_plan(staged)
+                hashes |= write_shards(staged, kept, shards=shards, blocks=cells_for(counts, kept, shards))
+            assert missing_shards(staged, plan) == []
+            entry = seal_partition(
+                directory / "tasks",
+                staged,
+                read_plan(staged),
+                digest=stream.digest,
+                cell_names=[f"cell{row}" for row in range(70)],
+                written=hashes,
+            )
+        assert entry == stream
+        assert Partition(partition_path(directory / "tasks", entry.digest)).verify() == ()
+
+
+def test_what_is_left_to_write_is_known_after_an_interruption(tmp_path, small_chunks):
+    counts = np.arange(1, 161).reshape(40, 4)
+    plan = planned(counts)
+    write_shards(tmp_path, plan, shards=(1, 3), blocks=cells_for(counts, plan, (1, 3)))
+    assert missing_shards(tmp_path, plan) == [0, 3, 4]
+    with pytest.raises(IntegrityError, match="3 of 5 shards are not written, first 0"):
+        seal_partition(tmp_path, tmp_path, plan, digest="sha256:0", cell_names=[f"c{row}" for row in range(40)])
+
+
+@pytest.mark.parametrize("change", ["count", "entry", "missing"])
+def test_a_source_that_changed_since_the_first_pass_is_noticed(tmp_path, small_chunks, change):
+    counts = np.ones((40, 4), dtype=np.int64)
+    plan = planned(counts)
+    blocks = list(cells_for(counts, plan, (0, plan.n_shards)))
+    if change == "missing":
+        blocks.pop()
+    else:
+        blocks[1].counts.data[3] = 2 if change == "count" else 0
+    with pytest.raises(IntegrityError, match=r"[Ii]ngest it again"):
+        write_shards(tmp_path, plan, shards=(0, plan.n_shards), blocks=blocks)
+
+
+def test_zarr_and_anndata_read_what_the_own_codec_wrote(tmp_path, small_chunks):
+    counts = np.random.default_rng(2).integers(0, 70_000, size=(90, 4))
+    entry = write(tmp_path, counts, size=20)
+    directory = partition_path(tmp_path, entry.digest)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        opened = anndata.read_zarr(directory)
+    assert np.array_equal(opened[:, list(NAMES)].X.toarray(), counts)
+    assert len(list((directory / "X" / "data" / "c").iterdir())) > 5
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+@given(first=st.integers(0, 60), n_cells=st.integers(0, 60), n_threads=st.sampled_from([1, 2, 5]), wide=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_any_run_of_cells_is_decoded_into_the_arrays_of_the_caller(tmp_path_factory, first, n_cells, n_threads, wide):
+    rng = np.random.default_rng(first)
+    counts = rng.integers(0, 3, size=(120, 4)) * (70_000 if wide else 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(array_spec, "SHARD_VALUES", 32)
+        patch.setattr(array_spec, "CHUNK_VALUES", 4)
+        patch.setattr(shards, "_n_threads", lambda: n_threads)
+        patch.setattr(shards, "_READ_CHUNKS", 2)
+        directory = tmp_path_factory.mktemp("runs")
+        partition = Partition(partition_path(directory, write(directory, counts, size=50).digest))
+        columns, values = np.zeros(300, dtype=np.uint32), np.zeros(300, dtype=np.uint32)
+        n_entries = partition.decode(first, first + n_cells, columns=columns, counts=values)
+    part = counts[first : first + n_cells][:, feature_order(NAMES)]
+    assert n_entries == np.count_nonzero(part)
+    assert np.array_equal(values[:n_entries], part[part > 0])
+    assert np.array_equal(columns[:n_entries], np.nonzero(part)[1])
+
+
+def test_decoding_into_arrays_that_are_too_short_is_refused(tmp_path, counts):
+    partition = Partition(partition_path(tmp_path, write(tmp_path, counts).digest))
+    room = np.zeros(2, dtype=np.uint32)
+    with pytest.raises(UsageError, match="do not fit"):
+        partition.decode(0, 5, columns=room, counts=room)
+    with pytest.raises(UsageError, match="outside"):
+        partition.decode(3, 6, columns=room, counts=room)
+
+
+def test_counts_over_32_bits_are_not_cut_down(tmp_path):
+    partition = Partition(partition_path(tmp_path, write(tmp_path, [[2**40, 0, 1, 0]]).digest))
+    room = np.zeros(9, dtype=np.uint32)
+    with pytest.raises(UsageError, match="64 bits"):
+        partition.decode(0, 1, columns=room, counts=room)
+    assert partition.rows(np.array([0])).max() == 2**40
+
+
+@pytest.mark.parametrize("n_chunks", [1, 3, 100])
+def test_runs_hold_every_cell_once_and_begin_where_their_chunks_do(tmp_path, small_chunks, n_chunks):
+    rng = np.random.default_rng(4)
+    counts = rng.integers(0, 2, size=(60, 4)) * (rng.random((60, 1)) < 0.7)
+    partition = Partition(partition_path(tmp_path, write(tmp_path, counts).digest))
+    runs = partition.runs(n_chunks)
+    assert [first for first, _ in runs] == [0, *(last for _, last in runs[:-1])]
+    assert runs[-1][1] == 60
+    for first, last in runs:
+        starts = partition.indptr[first:last][np.diff(partition.indptr)[first:last] > 0]
+        assert len(np.unique(starts // (8 * n_chunks))) <= 1
 
 
 # --- damage -------------------------------------------------------------------------------------------------------

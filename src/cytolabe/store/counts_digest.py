@@ -16,9 +16,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from cytolabe.errors import UsageError
 from cytolabe.provenance import digest_of
 
-__all__ = ["RANGE_CELLS", "CountsDigest", "feature_order", "features_digest", "unversioned"]
+__all__ = ["RANGE_CELLS", "CountsDigest", "combine_leaves", "feature_order", "features_digest", "unversioned"]
 
 RANGE_CELLS = 4096
 """Cells under one leaf. Part of the definition: another number is another digest."""
@@ -55,11 +56,18 @@ class CountsDigest:
 
     def append(self, cell_names: Sequence[str], counts: csr_matrix) -> None:
         """Add cells: `counts` has sorted indices in partition order, no zeros, and unsigned or signed integers."""
-        pairs = np.empty(counts.nnz, dtype=_PAIR)
-        pairs["feature"] = counts.indices
-        pairs["count"] = counts.data
+        self.append_entries(cell_names, np.asarray(counts.indptr), (counts.indices, counts.data))
+
+    def append_entries(
+        self, cell_names: Sequence[str], indptr: np.ndarray, entries: tuple[np.ndarray, np.ndarray]
+    ) -> None:
+        """Add cells as the arrays (columns, counts) of all their entries, cut by `indptr`, which starts at 0."""
+        columns, values = entries
+        pairs = np.empty(len(columns), dtype=_PAIR)
+        pairs["feature"] = columns
+        pairs["count"] = values
         content = memoryview(pairs.tobytes())
-        starts = (np.asarray(counts.indptr, dtype=np.int64) * _PAIR.itemsize).tolist()
+        starts = (indptr.astype(np.int64) * _PAIR.itemsize).tolist()
         for row, name in enumerate(cell_names):
             encoded = name.encode()
             length = starts[row + 1] - starts[row]
@@ -69,20 +77,41 @@ class CountsDigest:
             if self._n_cells % RANGE_CELLS == 0:
                 self._close_range()
 
-    def finish(self) -> str:
-        """Return `sha256:` and 64 digits over everything that was appended."""
+    def leaves(self) -> tuple[str, ...]:
+        """Return the leaves of what was appended, which must have begun at a multiple of `RANGE_CELLS` cells."""
         if self._n_cells % RANGE_CELLS:
             self._close_range()
-        return digest_of(
-            {
-                "kind": "cytolabe/counts/1",
-                "features": self._features_digest,
-                "n_cells": self._n_cells,
-                "range_cells": RANGE_CELLS,
-                "ranges": self._leaves,
-            }
-        )
+            self._n_cells += -self._n_cells % RANGE_CELLS
+        return tuple(self._leaves)
+
+    def finish(self) -> str:
+        """Return `sha256:` and 64 digits over everything that was appended."""
+        n_cells = self._n_cells
+        return combine_leaves(self.leaves(), features_digest=self._features_digest, n_cells=n_cells)
 
     def _close_range(self) -> None:
         self._leaves.append(self._running.hexdigest())
         self._running = hashlib.sha256()
+
+
+def combine_leaves(leaves: Sequence[str], *, features_digest: str, n_cells: int) -> str:
+    """Return the digest of a partition from the leaves of its ranges, whoever computed them, in source order.
+
+    Raises
+    ------
+    UsageError
+        If there are not as many leaves as ranges.
+    """
+    n_ranges = -(-n_cells // RANGE_CELLS)
+    if len(leaves) != n_ranges:
+        msg = f"{n_cells} cells have {n_ranges} ranges of {RANGE_CELLS}, but {len(leaves)} leaves were given."
+        raise UsageError(msg)
+    return digest_of(
+        {
+            "kind": "cytolabe/counts/1",
+            "features": features_digest,
+            "n_cells": n_cells,
+            "range_cells": RANGE_CELLS,
+            "ranges": list(leaves),
+        }
+    )

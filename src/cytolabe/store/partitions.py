@@ -6,20 +6,23 @@ narrowest lossless width, indices are stored as gaps; chunks are Blosc (zstd 1, 
 shards. The directory is named by the counts digest (`store.counts_digest`). The root `zarr.json` holds the SHA-256 of
 every other file, and the entry that the writer returns holds the SHA-256 of `zarr.json`.
 
-Everything streams: the writer holds one block and one shard of each array, the reader what it was asked for.
+Chunks are regular in entries, so cells straddle them; the reader decodes each chunk that it needs once and places what
+it holds (`store.shards`). `decode` fills arrays of the caller, for loops that read for hours; `rows` returns a matrix.
 """
 
+import itertools
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Int, Integer
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.files import read_verified, sha256_of_file
 from cytolabe.records import Block, Finding
-from cytolabe.store.arrays import StoredArray
+from cytolabe.store.arrays import open_array, read_strings
 from cytolabe.store.counts_digest import CountsDigest, features_digest
 from cytolabe.store.physical import (
     ROOT_NAME,
@@ -29,24 +32,36 @@ from cytolabe.store.physical import (
     partition_path,
     recorded_files,
 )
-from cytolabe.store.writing import MAX_CELLS, PartitionWriter, write_partitions
+from cytolabe.store.plan import PartitionPlan, read_plan, write_plan
+from cytolabe.store.shards import Pieces
+from cytolabe.store.writing import (
+    MAX_CELLS,
+    PartitionWriter,
+    missing_shards,
+    seal_partition,
+    write_partitions,
+    write_shards,
+)
 
 __all__ = [
     "MAX_CELLS",
     "Partition",
     "PartitionEntry",
+    "PartitionPlan",
     "PartitionWriter",
+    "missing_shards",
     "partition_path",
+    "read_plan",
+    "seal_partition",
     "verify_partition",
     "write_partitions",
+    "write_plan",
+    "write_shards",
 ]
-
-_WINDOW_VALUES = 8_000_000
-_BRIDGED_VALUES = 1 << 16
 
 
 class Partition:
-    """A published partition, read in runs of cells.
+    """A published partition, read in runs of cells or cell by cell, from any thread.
 
     Opening checks that every file is there and that the metadata are as written; reading checks the crc32c of what is
     read; `verify` checks everything.
@@ -59,56 +74,107 @@ class Partition:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        for name, sha256 in recorded_files(directory).items():
+        recorded = recorded_files(directory)
+        present = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+        missing = sorted(set(recorded) - present)
+        if missing:
+            msg = f"{missing[0]} of partition {directory.name[:12]} is missing; run `cytolabe verify`."
+            raise IntegrityError(msg)
+        for name, sha256 in recorded.items():
             if name.endswith(".json"):
                 read_verified(directory / name, sha256)
-            elif not (directory / name).exists():
-                msg = f"{name} of partition {directory.name[:12]} is missing; run `cytolabe verify`."
-                raise IntegrityError(msg)
-        self._data = StoredArray(directory, "X/data")
-        self._indices = StoredArray(directory, "X/indices")
-        indptr = StoredArray(directory, "X/indptr")
-        self._indptr = indptr.read(0, len(indptr))
-        self._features: tuple[str, ...] | None = None
-        self._cell_names: np.ndarray | None = None
+        self._data = open_array(directory, "X/data")
+        self._indices = open_array(directory, "X/indices")
+        pointers = open_array(directory, "X/indptr")
+        self.indptr: Int[np.ndarray, " pointers"] = pointers.read(0, pointers.spec.n_values)
+        """Entries before each cell (one more than cells). Do not modify."""
+        if np.diff(self.indptr).min(initial=0) < 0 or self.indptr[-1] != self._data.spec.n_values:
+            msg = f"X/indptr of partition {directory.name[:12]} contradicts its data; run `cytolabe verify`."
+            raise IntegrityError(msg)
 
     @property
     def n_cells(self) -> int:
         """Number of cells."""
-        return len(self._indptr) - 1
+        return len(self.indptr) - 1
 
-    @property
+    @cached_property
     def features(self) -> tuple[str, ...]:
         """The data set's own feature names, verbatim, ordered by unversioned id."""
-        if self._features is None:
-            self._features = tuple(self._names("var").tolist())
-        return self._features
+        return tuple(read_strings(self.directory, "var/_index").tolist())
 
-    @property
+    @cached_property
     def cell_names(self) -> np.ndarray:
         """The cell names in source order, as an array of str."""
-        if self._cell_names is None:
-            self._cell_names = self._names("obs")
-        return self._cell_names
+        return read_strings(self.directory, "obs/_index")
+
+    @property
+    def counts_dtype(self) -> np.dtype:
+        """The width in which counts are stored: the narrowest one that holds the largest."""
+        return self._data.spec.dtype
+
+    def runs(self, n_chunks: int) -> list[tuple[int, int]]:
+        """Cut the cells into runs that start in the same `n_chunks` consecutive chunks, the unit of shuffled reading.
+
+        A cell that lies across a border belongs to the chunk where it starts. Every cell is in one run; cells without
+        counts are with the cell behind them.
+        """
+        unit = n_chunks * self._data.spec.chunk_values
+        borders = np.arange(0, int(self.indptr[-1]) + unit, unit)
+        starts = np.unique(np.searchsorted(self.indptr[:-1], borders, side="left"))
+        cuts = np.unique(np.concatenate([[0], starts, [self.n_cells]])).tolist()
+        return list(itertools.pairwise(cuts))
+
+    def decode(self, first: int, last: int, *, columns: np.ndarray, counts: np.ndarray) -> int:
+        """Fill arrays of the caller with the entries of cells `first` to `last`, and return how many these are.
+
+        Parameters
+        ----------
+        columns
+            One axis, uint32: the own feature of each entry, ascending inside a cell.
+        counts
+            One axis, uint32: its count.
+
+        Raises
+        ------
+        UsageError
+            If the cells are not there, the arrays are too short, or counts need 64 bits.
+        IntegrityError
+            If what is needed is missing or was changed.
+        """
+        if not 0 <= first <= last <= self.n_cells:
+            msg = f"cells {first} to {last} are outside of the {self.n_cells} cells of a partition."
+            raise UsageError(msg)
+        start, stop = int(self.indptr[first]), int(self.indptr[last])
+        if min(len(columns), len(counts)) < stop - start:
+            msg = f"{stop - start} entries do not fit into arrays of {len(columns)} and {len(counts)}."
+            raise UsageError(msg)
+        if self.counts_dtype.itemsize > counts.dtype.itemsize:
+            msg = f"counts of partition {self.directory.name[:12]} need 64 bits; read them with `rows`."
+            raise UsageError(msg)
+        if stop > start:
+            pieces = Pieces(starts=np.array([start]), stops=np.array([stop]), targets=np.array([0]))
+            self._indices.gather(pieces, columns)
+            self._data.gather(pieces, counts)
+        return stop - start
 
     def rows(self, rows: Integer[np.ndarray, " cells"]) -> csr_matrix:
         """Return the counts (len(rows) x features, int64) of rows of this partition, in the order given."""
         if rows.size and not (rows.min() >= 0 and rows.max() < self.n_cells):
             msg = f"rows {rows.min()}..{rows.max()} are outside of the {self.n_cells} cells of a partition."
             raise UsageError(msg)
-        wanted, back = np.unique(rows, return_inverse=True)
-        lengths = self._indptr[wanted + 1] - self._indptr[wanted]
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        data = np.empty(indptr[-1], dtype=np.int64)
-        indices = np.empty(indptr[-1], dtype=np.int32)
-        for first, last in self._runs(wanted):
-            start, stop = int(self._indptr[wanted[first]]), int(self._indptr[wanted[last - 1] + 1])
-            shift = self._indptr[wanted[first:last]] - indptr[first:last]
-            source = np.arange(indptr[first], indptr[last]) + np.repeat(shift, lengths[first:last]) - start
-            data[indptr[first] : indptr[last]] = self._data.read(start, stop)[source]
-            indices[indptr[first] : indptr[last]] = self._indices.read(start, stop)[source]
-        counts = csr_matrix((data, indices, indptr), shape=(len(wanted), len(self.features)))
-        return counts if np.array_equal(wanted, rows) else csr_matrix(counts[back.ravel()])
+        wanted, back = np.unique(rows.astype(np.int64), return_inverse=True)
+        starts, stops = self.indptr[wanted], self.indptr[wanted + 1]
+        indptr = np.concatenate([[0], np.cumsum(stops - starts)])
+        filled = np.flatnonzero(stops > starts)
+        pieces = Pieces(starts=starts[filled], stops=stops[filled], targets=indptr[:-1][filled])
+        indices = np.empty(indptr[-1], dtype=np.uint32)
+        counts = np.empty(indptr[-1], dtype=np.uint64 if self.counts_dtype.itemsize == 8 else np.uint32)
+        self._indices.gather(pieces, indices)
+        self._data.gather(pieces, counts)
+        matrix = csr_matrix(
+            (counts.astype(np.int64), indices.view(np.int32), indptr), shape=(len(wanted), len(self.features))
+        )
+        return matrix if np.array_equal(wanted, rows) else csr_matrix(matrix[back.ravel()])
 
     def iter_blocks(self, max_cells: int = 4096, *, dataset_id: str = "", first_row: int = 0) -> Iterator[Block]:
         """Yield all cells in source order; a partition does not know its data set, so the caller may name it."""
@@ -121,22 +187,6 @@ class Partition:
     def verify(self) -> tuple[Finding, ...]:
         """Re-hash every file and the counts themselves; an intact partition has no findings."""
         return verify_partition(self.directory)
-
-    def _names(self, axis: str) -> np.ndarray:
-        array = StoredArray(self.directory, f"{axis}/_index")
-        return array.read(0, len(array)).astype(object)
-
-    def _runs(self, wanted: np.ndarray) -> Iterator[tuple[int, int]]:
-        """Yield ranges of `wanted` that are read in one go: near each other, and bounded in values."""
-        first = 0
-        for position in range(1, len(wanted) + 1):
-            if position < len(wanted):
-                gap = self._indptr[wanted[position]] - self._indptr[wanted[position - 1] + 1]
-                total = self._indptr[wanted[position] + 1] - self._indptr[wanted[first]]
-                if gap <= _BRIDGED_VALUES and total <= _WINDOW_VALUES:
-                    continue
-            yield first, position
-            first = position
 
 
 def verify_partition(directory: Path, *, root_sha256: str = "", where: str = "") -> tuple[Finding, ...]:

@@ -24,7 +24,7 @@ __all__ = [
     "recorded_files",
 ]
 
-PARTITION_FORMAT = "cytolabe/partition/1"
+PARTITION_FORMAT = "cytolabe/partition/2"
 ROOT_NAME = "zarr.json"
 
 _RESTORE = "restore the file from a copy, or remove the damaged object and ingest its source again"
