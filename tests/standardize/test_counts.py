@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.sparse import csr_matrix
@@ -14,6 +14,7 @@ def block_of(counts):
     return Block(dataset_id="d", start=7, cell_names=names, counts=counts)
 
 
+@settings(deadline=None)
 @given(
     values=hnp.arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 300)),
     seed=st.integers(0, 9),

@@ -7,20 +7,16 @@ hand), nearly every cell has a gene seen once, and no small value is skipped.
 
 import numpy as np
 
-from cytolabe.ingest.tally import MatrixTally
+from cytolabe.ingest.tally import MIN_GENES, MatrixTally
 
 __all__ = ["SMALL_SCATTER", "looks_like", "rounded_evidence", "total_scatter"]
 
 MIN_CELLS = 20
 """Fewer cells cannot show that their totals are equal by design."""
-MIN_GENES = 10
-"""A cell with fewer detected genes can lack a gene seen once by chance."""
 SMALL_SCATTER = 0.1
 """Coefficient of variation of cell totals below which they are suspicious; the least of a real file here is 0.26."""
 _ROUND_TARGETS = (1e4, 1e5, 1e6)
 _FEW_BROKEN = 1e-4
-_FREQUENT = 10
-"""Genes of one cell with one value from which on the next smaller value cannot be absent by chance (e^-10)."""
 _HOLED_SHARE = 0.2
 """Share of testable cells with a hole; real files here have at most 0.09, rounded ones at least 0.36."""
 _MIN_HOLED = 3
@@ -76,16 +72,12 @@ def rounded_evidence(tally: MatrixTally) -> str:
 
 def _holes(tally: MatrixTally) -> str:
     """Say in how many cells a small value is absent although the next larger one is frequent."""
-    small = tally.cell_small
-    testable = int(np.count_nonzero(small.max(axis=1, initial=0) >= _FREQUENT))
-    absent = (small[:, :-1] == 0) & (small[:, 1:] >= _FREQUENT)
-    holed = np.flatnonzero(absent.any(axis=1))
-    if len(holed) < _MIN_HOLED or len(holed) <= _HOLED_SHARE * testable:
+    n_holed, hole = tally.n_holed, tally.first_hole
+    if hole is None or n_holed < _MIN_HOLED or n_holed <= _HOLED_SHARE * tally.n_testable:
         return ""
-    value = int(np.argmax(absent[holed[0]])) + 1
     return (
-        f"in {100 * len(holed) / testable:.0f} % of the cells a small value is skipped (cell {holed[0]} has no gene "
-        f"with {value}, but {small[holed[0], value]} with {value + 1}), as after scaling and rounding"
+        f"in {100 * n_holed / tally.n_testable:.0f} % of the cells a small value is skipped (cell {hole.cell} has no "
+        f"gene with {hole.value}, but {hole.n_next} with {hole.value + 1}), as after scaling and rounding"
     )
 
 
@@ -100,10 +92,10 @@ def _scaled_evidence(tally: MatrixTally, broad: np.ndarray) -> str:
             and totals.std() < 0.1 * totals.mean()
         ):
             return f"every total lies just above {target:,.0f}, as after scaling to it and rounding up"
-    divisible = float(np.mean(tally.cell_divisor[broad] > 1))
+    divisible = tally.n_divisible / int(np.count_nonzero(broad))
     if divisible > 0.5:
         return f"in {100 * divisible:.0f} % of the cells all values share a divisor above 1, as after multiplying"
-    without_ones = float(np.mean(tally.cell_smallest[broad] > 1))
+    without_ones = tally.n_without_ones / int(np.count_nonzero(broad))
     if without_ones > 0.5 and tally.largest <= max(_ROUND_TARGETS):
         return f"{100 * without_ones:.0f} % of the cells have no gene with a count of 1, as after scaling and rounding"
     return ""

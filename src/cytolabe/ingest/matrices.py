@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from cytolabe.compiled import kernel
 from cytolabe.errors import CytolabeError, RefusedError
 from cytolabe.ingest.native import native
 from cytolabe.ingest.refusals import readable, refusal
@@ -187,12 +188,12 @@ class _CompressedRows:
     def read(self, start: int, stop: int) -> csr_matrix:
         low, high = int(self._indptr[start]), int(self._indptr[stop])
         with readable(f"{self._matrix.name}, cells {start} to {stop}"):
-            data = native(np.array(self._data[low:high]))
-            indices = np.array(self._indices[low:high], dtype=np.int64)
+            data = native(np.asarray(self._data[low:high]))
+            indices = native(np.asarray(self._indices[low:high]))
         indptr = self._indptr[start : stop + 1] - low
         _check_indices(indices, indptr, start=start, matrix=self._matrix)
         block = csr_matrix((stop - start, self._matrix.shape[1]), dtype=data.dtype)
-        block.indptr, block.indices, block.data = indptr.astype(np.int32), indices.astype(np.int32), data
+        block.indptr, block.indices, block.data = indptr.astype(np.int32), indices.astype(np.int32, copy=False), data
         return block
 
 
@@ -280,31 +281,48 @@ def _check_cell_sizes(indptr: np.ndarray, matrix: MatrixHandle) -> None:
 
 def _check_indices(indices: np.ndarray, indptr: np.ndarray, *, start: int, matrix: MatrixHandle) -> None:
     n_features = matrix.shape[1]
-    wrong = np.flatnonzero((indices < 0) | (indices >= n_features))
-    if len(wrong):
-        cell = start + int(np.searchsorted(indptr, wrong[0], side="right")) - 1
-        message = f"Cell {cell} has an entry for feature {indices[wrong[0]]}, but there are {n_features:,} features."
+    n_wrong, first, is_ascending = _look_at_indices(indices, indptr, n_features)
+    if n_wrong:
+        cell = start + int(np.searchsorted(indptr, first, side="right")) - 1
+        message = f"Cell {cell} has an entry for feature {indices[first]}, but there are {n_features:,} features."
         raise _refused(
             code="E-MATRIX-03",
             where=f"{matrix.name}, cell {cell}",
             message=message,
-            affected=(len(wrong), len(indices)),
+            affected=(n_wrong, len(indices)),
         )
+    if is_ascending:
+        return
     # One number per entry that grows within and across cells: equal neighbors are the same feature twice.
-    keys = np.repeat(np.arange(len(indptr) - 1, dtype=np.int64), np.diff(indptr)) * max(1, n_features) + indices
-    steps = np.diff(keys)
-    if len(steps) and steps.min() <= 0:
-        keys = np.sort(keys)
-        repeated = keys[1:][np.diff(keys) == 0]
-        if len(repeated):
-            cell, feature = start + int(repeated[0] // n_features), int(repeated[0] % n_features)
-            message = f"Feature {feature} occurs twice in cell {cell}; which value counts is not said."
-            raise _refused(
-                code="E-MATRIX-04",
-                where=f"{matrix.name}, cell {cell}",
-                message=message,
-                affected=(len(repeated), len(keys)),
-            )
+    cells = np.repeat(np.arange(len(indptr) - 1, dtype=np.int64), np.diff(indptr))
+    keys = np.sort(cells * max(1, n_features) + indices.astype(np.int64))
+    repeated = keys[1:][np.diff(keys) == 0]
+    if len(repeated):
+        cell, feature = start + int(repeated[0] // n_features), int(repeated[0] % n_features)
+        message = f"Feature {feature} occurs twice in cell {cell}; which value counts is not said."
+        raise _refused(
+            code="E-MATRIX-04",
+            where=f"{matrix.name}, cell {cell}",
+            message=message,
+            affected=(len(repeated), len(keys)),
+        )
+
+
+@kernel
+def _look_at_indices(indices: np.ndarray, indptr: np.ndarray, n_features: int) -> tuple[int, int, bool]:
+    """Return how many indices lie outside of the features, where the first does, and whether every cell ascends."""
+    n_wrong, first, n_descents = 0, -1, 0
+    for cell in range(len(indptr) - 1):
+        last = -1
+        for at in range(indptr[cell], indptr[cell + 1]):
+            index = int(indices[at])
+            if index < 0 or index >= n_features:
+                n_wrong += 1
+                if first < 0:
+                    first = at
+            n_descents += index <= last
+            last = index
+    return n_wrong, first, n_descents == 0
 
 
 def _refused(*, code: str, where: str, message: str, affected: tuple[int, int]) -> CytolabeError:

@@ -2,32 +2,42 @@
 
 Nothing is sampled. A heuristic on the first rows passes a matrix whose normalized cells come later, and the cost of
 looking at every value is one read, which the totals per cell and feature need anyway.
+
+A tally is of a run of cells. What is found of a cell depends on that cell alone, so the tallies of neighboring runs
+merge into that of both, wherever the cells are cut: runs are counted by independent tasks.
 """
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from cytolabe.ingest.tally_kernels import COUNTERS, KINDS, LARGEST_COUNT, MIN_GENES, tally_cells
 from cytolabe.records import Block
 
-__all__ = ["LARGEST_COUNT", "SMALL_VALUES", "MatrixTally", "tally_matrix"]
+__all__ = ["LARGEST_COUNT", "MIN_GENES", "Hole", "MatrixTally", "merge_tallies", "tally_matrix"]
 
-LARGEST_COUNT = 2**53
-"""Largest integer that every float64 up to it can tell from its neighbors."""
-SMALL_VALUES = 9
-"""Values from 1 to this one are counted per cell: counts thin out evenly there, scaled values leave holes."""
-_EXP_LIMIT = 30.0
-"""expm1 is taken up to here only; no logarithm of a scaled count is larger."""
-_TOO_LARGE_TOTAL = float(2**62)
+_PER_CELL = ("cell_totals", "cell_genes", "value_sums", "expm1_sums", "fingerprints")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hole:
+    """A cell without any gene at `value`, but with `n_next` genes at the value after it."""
+
+    cell: int
+    value: int
+    n_next: int
 
 
 @dataclass
 class MatrixTally:
-    """What one pass found. Arrays per cell have one entry per cell, `feature_totals` one per feature.
+    """What one pass found of the cells `start` to `start + n_cells`; arrays per cell have one entry for each of these.
 
     `exact_below` is the value from which on the stored type skips integers (`native.exact_below`), `n_inexact` how many
-    values lie there. `cell_small` has the number of genes per cell whose count is 1, 2, ... `SMALL_VALUES`.
+    values lie there. `n_divisible` and `n_without_ones` count cells of `MIN_GENES` genes or more whose values share a
+    divisor, or are never 1. `n_testable` cells have a small value `FREQUENT` times, `n_holed` of all cells skip the
+    value before it. `fingerprints` tell whether a cell is still the same when it is read again.
 
     `broken` maps `fractional`, `negative`, `nonfinite` and `oversized` to the number of non-zero values of that kind,
     `first` to the (cell, feature, value) where each occurs first. Totals are meaningful where nothing is broken.
@@ -36,30 +46,32 @@ class MatrixTally:
     n_cells: int
     n_features: int
     exact_below: float = float("inf")
+    start: int = 0
     n_nonzero: int = 0
     n_ones: int = 0
     n_inexact: int = 0
+    n_divisible: int = 0
+    n_without_ones: int = 0
+    n_testable: int = 0
+    n_holed: int = 0
     largest: float = 0.0
+    first_hole: Hole | None = None
     broken: dict[str, int] = field(default_factory=dict)
     first: dict[str, tuple[int, int, float]] = field(default_factory=dict)
     cell_totals: np.ndarray = field(init=False)
     cell_genes: np.ndarray = field(init=False)
-    cell_smallest: np.ndarray = field(init=False)
-    cell_divisor: np.ndarray = field(init=False)
-    cell_small: np.ndarray = field(init=False)
     value_sums: np.ndarray = field(init=False)
     expm1_sums: np.ndarray = field(init=False)
+    fingerprints: np.ndarray = field(init=False)
     feature_totals: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the arrays."""
         self.cell_totals = np.zeros(self.n_cells, dtype=np.int64)
         self.cell_genes = np.zeros(self.n_cells, dtype=np.int64)
-        self.cell_smallest = np.zeros(self.n_cells, dtype=np.int64)
-        self.cell_divisor = np.zeros(self.n_cells, dtype=np.int64)
-        self.cell_small = np.zeros((self.n_cells, SMALL_VALUES), dtype=np.int32)
         self.value_sums = np.zeros(self.n_cells)
         self.expm1_sums = np.zeros(self.n_cells)
+        self.fingerprints = np.zeros(self.n_cells, dtype=np.uint64)
         self.feature_totals = np.zeros(self.n_features, dtype=np.int64)
 
     @property
@@ -75,67 +87,83 @@ class MatrixTally:
     def add(self, block: Block) -> None:
         """Take in the next block."""
         counts = block.counts
-        cells = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-        kept = np.flatnonzero(counts.data)
-        cells, features = cells[kept], counts.indices[kept]
-        stored = counts.data[kept]
-        values = stored.astype(np.float64)
-        self.n_nonzero += len(values)
-        self.n_ones += int(np.count_nonzero(values == 1.0))
-        kinds = _kinds(values)
-        for kind, wrong in kinds.items():
-            places = np.flatnonzero(wrong)
-            if len(places):
-                self.broken[kind] = self.broken.get(kind, 0) + len(places)
-                at = places[0]
-                self.first.setdefault(kind, (block.start + int(cells[at]), int(features[at]), float(values[at])))
-        here = slice(block.start, block.start + counts.shape[0])
-        n_here = counts.shape[0]
-        self.cell_genes[here] = np.bincount(cells, minlength=n_here)
-        finite = np.where(np.isfinite(values), values, 0.0)
-        self.largest = max(self.largest, float(finite.max(initial=0.0)))
-        self.value_sums[here] = np.bincount(cells, weights=finite, minlength=n_here)
-        if self.broken:
-            logs = np.expm1(np.clip(finite, None, _EXP_LIMIT))
-            self.expm1_sums[here] = np.bincount(cells, weights=logs, minlength=n_here)
-        else:
-            self.n_inexact += int(np.count_nonzero(values >= self.exact_below))
-            self._add_integers(stored.astype(np.int64), cells, features=features, start=block.start)
-        if self.value_sums[here].max(initial=0.0) > _TOO_LARGE_TOTAL:
-            self.broken["oversized"] = self.broken.get("oversized", 0) + 1
-            self.first.setdefault("oversized", (block.start, 0, float(self.value_sums[here].max())))
-
-    def _add_integers(self, values: np.ndarray, cells: np.ndarray, *, features: np.ndarray, start: int) -> None:
-        """Sum exactly: float sums would lose counts above 2^53."""
-        np.add.at(self.feature_totals, features, values)
-        if not len(cells):
-            return
-        first = np.flatnonzero(np.concatenate([[True], np.diff(cells) != 0]))
-        rows = start + cells[first]
-        self.cell_totals[rows] = np.add.reduceat(values, first)
-        self.cell_smallest[rows] = np.minimum.reduceat(values, first)
-        self.cell_divisor[rows] = np.gcd.reduceat(values, first)
-        small = values <= SMALL_VALUES
-        places = cells[small] * SMALL_VALUES + (values[small] - 1)
-        n_rows = int(cells[-1]) + 1
-        counted = np.bincount(places, minlength=n_rows * SMALL_VALUES).reshape(n_rows, SMALL_VALUES)
-        self.cell_small[start : start + n_rows] = counted
+        here = slice(block.start - self.start, block.start - self.start + counts.shape[0])
+        counters, broken = np.zeros(len(COUNTERS), dtype=np.int64), np.zeros(len(KINDS), dtype=np.int64)
+        first = np.full((len(KINDS), 2), -1, dtype=np.int64)
+        first_values, largest = np.zeros(len(KINDS)), np.zeros(1)
+        hole = np.full(3, -1, dtype=np.int64)
+        indices, indptr = counts.indices.astype(np.int32, copy=False), counts.indptr.astype(np.int64)
+        tally_cells(
+            (_plain_values(counts.data), indices, indptr, self.exact_below),
+            (
+                self.cell_totals[here],
+                self.cell_genes[here],
+                self.fingerprints[here],
+                self.value_sums[here],
+                self.expm1_sums[here],
+            ),
+            (counters, self.feature_totals, broken, first, first_values, largest, hole),
+        )
+        for name, found in zip(COUNTERS, counters.tolist(), strict=True):
+            setattr(self, name, getattr(self, name) + found)
+        self.largest = max(self.largest, float(largest[0]))
+        if self.first_hole is None and hole[0] >= 0:
+            self.first_hole = Hole(cell=block.start + int(hole[0]), value=int(hole[1]), n_next=int(hole[2]))
+        for number, kind in enumerate(KINDS):
+            if broken[number]:
+                self.broken[kind] = self.broken.get(kind, 0) + int(broken[number])
+                cell, feature = first[number].tolist()
+                self.first.setdefault(kind, (block.start + cell, feature, float(first_values[number])))
 
 
 def tally_matrix(
-    blocks: Iterable[Block], *, n_cells: int, n_features: int, exact_below: float = float("inf")
+    blocks: Iterable[Block], *, n_cells: int, n_features: int, exact_below: float = float("inf"), start: int = 0
 ) -> MatrixTally:
-    """Run one pass over all blocks of a matrix."""
-    tally = MatrixTally(n_cells=n_cells, n_features=n_features, exact_below=exact_below)
+    """Run one pass over all blocks of a matrix, or of its `n_cells` cells from `start` on."""
+    tally = MatrixTally(n_cells=n_cells, n_features=n_features, exact_below=exact_below, start=start)
     for block in blocks:
         tally.add(block)
     return tally
 
 
-def _kinds(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Sort values into what breaks the rule of counts; a value falls into at most one kind."""
-    finite = np.isfinite(values)
-    negative = finite & (values < 0)
-    fractional = finite & ~negative & (values != np.floor(values))
-    oversized = finite & ~negative & ~fractional & (values > LARGEST_COUNT)
-    return {"nonfinite": ~finite, "negative": negative, "fractional": fractional, "oversized": oversized}
+def merge_tallies(parts: Sequence[MatrixTally]) -> MatrixTally:
+    """Return the tally of all cells of neighboring runs; merging in any grouping gives the same.
+
+    Raises
+    ------
+    ValueError
+        If the runs do not follow each other, or are of different matrices.
+    """
+    ordered = sorted(parts, key=lambda part: part.start)
+    for one, other in itertools.pairwise(ordered):
+        if other.start != one.start + one.n_cells or other.n_features != one.n_features:
+            msg = f"cells {one.start}-{one.start + one.n_cells} and those from {other.start} on are no neighbors."
+            raise ValueError(msg)
+    head = ordered[0]
+    n_cells = sum(part.n_cells for part in ordered)
+    merged = MatrixTally(n_cells=n_cells, n_features=head.n_features, exact_below=head.exact_below, start=head.start)
+    for part in ordered:
+        here = slice(part.start - head.start, part.start - head.start + part.n_cells)
+        for name in _PER_CELL:
+            getattr(merged, name)[here] = getattr(part, name)
+        for name in COUNTERS:
+            setattr(merged, name, getattr(merged, name) + getattr(part, name))
+        merged.feature_totals += part.feature_totals
+        merged.largest = max(merged.largest, part.largest)
+        merged.first_hole = merged.first_hole or part.first_hole
+        for kind, times in part.broken.items():
+            merged.broken[kind] = merged.broken.get(kind, 0) + times
+            merged.first.setdefault(kind, part.first[kind])
+    return merged
+
+
+def _plain_values(values: np.ndarray) -> np.ndarray:
+    """Return the values in one of the three types that the kernel is compiled for, each of them unchanged.
+
+    What is above 2^63 stays above 2^53 and is told; half precision fits single precision.
+    """
+    if values.dtype.kind == "f":
+        return values.astype(np.float32 if values.dtype.itemsize < 8 else np.float64, copy=False)
+    if values.dtype == np.uint64:
+        values = np.minimum(values, np.uint64(2**63 - 1))
+    return values.astype(np.int64, copy=False)
