@@ -7,40 +7,88 @@ import pytest
 
 from cytolabe import files
 from cytolabe.errors import ConflictError, IntegrityError
+from cytolabe.files import local
+from cytolabe.testing.disk import FailingOperations
+
+N_CALLS = {"replace": 5, "create": 6}
+"""Calls that write until a file has its name: open, write, flush, rename or link with unlink, flush of the directory."""
 
 
-def test_a_failed_rename_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch):
+def write(word, path, content):
+    (files.replace_file if word == "replace" else files.create_new)(path, content)
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EROFS"])
+@pytest.mark.parametrize(("word", "n_th"), [(word, n) for word, n_calls in N_CALLS.items() for n in range(n_calls)])
+def test_every_call_that_fails_leaves_the_old_content_or_the_new_one_whole(tmp_path, monkeypatch, word, n_th, error):
     target = tmp_path / "a.json"
-    files.replace_file(target, b"old")
+    before = set()
+    if word == "replace":
+        target.write_bytes(b"old")
+        before = {b"old"}
+    failing = FailingOperations(n_th, error=error)
+    monkeypatch.setattr(local, "operations", failing)
+    names = {"replace": ["open", "write", "fsync", "rename", "fsync"]}.get(
+        word, ["open", "write", "fsync", "link", "unlink", "fsync"]
+    )
+    if names[n_th] == "unlink":
+        write(word, target, b"new")  # what cannot be cleared away is left, and is no reason to fail
+    else:
+        with pytest.raises(OSError, match=os.strerror(failing.errno)):
+            write(word, target, b"new")
+    assert failing.calls[n_th] == names[n_th]
+    content = {target.read_bytes()} if target.exists() else set()
+    assert content <= {b"new"} | before
+    assert before <= content | {b"old"}
+    left = {path.name for path in tmp_path.iterdir()} - {"a.json"}
+    assert len(left) == (names[n_th] == "unlink")
+    monkeypatch.undo()
+    write(word, target, b"new")
+    assert target.read_bytes() == b"new"
 
-    def fail(self: Path, other: object) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="No space"):
-        files.replace_file(target, b"new")
-    assert target.read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+def test_a_short_write_is_continued(tmp_path, monkeypatch):
+    class Short(local.Operations):
+        def write(self, handle, content):
+            return super().write(handle, content[:3])
+
+    monkeypatch.setattr(local, "operations", Short())
+    files.replace_file(tmp_path / "a", b"0123456789")
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
 
 
-@pytest.mark.parametrize("n_th", range(1, 3))
-def test_every_failed_flush_leaves_the_old_content_or_the_new_one_whole(tmp_path, monkeypatch, n_th):
-    target = tmp_path / "a.json"
-    files.replace_file(target, b"old")
-    calls = {"n": 0}
-    real = os.fsync
+def test_directories_that_are_made_on_the_way_are_flushed_into_those_that_hold_them(tmp_path, monkeypatch):
+    flushed = []
 
-    def fail_at_n(handle: int) -> None:
-        calls["n"] += 1
-        if calls["n"] == n_th:
-            raise OSError(5, "Input/output error")
-        real(handle)
+    class Watched(local.Operations):
+        def fsync(self, handle):
+            flushed.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+            super().fsync(handle)
 
-    monkeypatch.setattr(os, "fsync", fail_at_n)
-    with pytest.raises(OSError, match="Input/output"):
-        files.replace_file(target, b"new")
-    assert target.read_bytes() in {b"old", b"new"}
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    monkeypatch.setattr(local, "operations", Watched())
+    files.create_new(tmp_path / "a" / "b" / "c.json", b"x")
+    assert [str(tmp_path), str(tmp_path / "a")] == flushed[:2]
+    assert flushed[-1] == str(tmp_path / "a" / "b")
+    flushed.clear()
+    with files.staged_directory(tmp_path / "p") as staged:
+        files.replace_file(staged / "X" / "c" / "0", b"1")
+        flushed.clear()
+        files.publish_directory(staged, tmp_path / "p" / "digest")
+    below = {str(staged / part) for part in ("", "X", "X/c", "X/c/0")}
+    assert below <= set(flushed)
+    assert flushed[-1] == str(tmp_path / "p")
+
+
+def test_a_file_system_that_cannot_flush_directories_is_written_to_all_the_same(tmp_path, monkeypatch):
+    class Network(local.Operations):
+        def fsync(self, handle):
+            if Path(f"/proc/self/fd/{handle}").is_dir():
+                raise OSError(22, "Invalid argument")
+            super().fsync(handle)
+
+    monkeypatch.setattr(local, "operations", Network())
+    files.create_new(tmp_path / "a" / "b", b"x")
+    assert (tmp_path / "a" / "b").read_bytes() == b"x"
 
 
 def test_the_second_writer_of_a_name_is_told_of_the_conflict(tmp_path):
@@ -75,13 +123,33 @@ def test_a_staged_directory_is_gone_unless_it_was_published(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with files.staged_directory(tmp_path) as staged:
         (staged / "x").write_bytes(b"1")
-        files.publish_directory(staged, tmp_path / "final")
+        assert files.publish_directory(staged, tmp_path / "final")
     assert (tmp_path / "final" / "x").read_bytes() == b"1"
 
 
 def test_a_published_directory_is_never_overwritten(tmp_path):
+    took = []
     for content in (b"first", b"second"):
         with files.staged_directory(tmp_path) as staged:
             (staged / "x").write_bytes(content)
-            files.publish_directory(staged, tmp_path / "digest")
+            took.append(files.publish_directory(staged, tmp_path / "digest"))
     assert (tmp_path / "digest" / "x").read_bytes() == b"first"
+    assert took == [True, False]
+
+
+def test_removing_a_directory_removes_its_description_first_and_follows_no_link(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_bytes(b"1")
+    files.replace_file(tmp_path / "p" / "X" / "0", b"1")
+    files.replace_file(tmp_path / "p" / "zarr.json", b"{}")
+    (tmp_path / "p" / "link").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(local, "operations", FailingOperations(1, error="EIO"))
+    with pytest.raises(OSError, match="Input/output"):
+        files.remove_directory(tmp_path / "p")
+    assert not (tmp_path / "p" / "zarr.json").exists()
+    monkeypatch.undo()
+    files.remove_directory(tmp_path / "p")
+    files.remove_directory(tmp_path / "p")
+    files.remove(tmp_path / "absent")
+    assert not (tmp_path / "p").exists()
+    assert (tmp_path / "elsewhere" / "kept").exists()

@@ -1,0 +1,31 @@
+"""Every byte that Cytolabe keeps goes through here: whole or not at all, on a disk or in an object store."""
+
+from cytolabe.files.local import STAGED_PREFIX
+from cytolabe.files.places import ObjectPath, Place, place_of
+from cytolabe.files.publishing import (
+    create_new,
+    publish_directory,
+    remove,
+    remove_directory,
+    replace_file,
+    staged_directory,
+)
+from cytolabe.files.reading import list_files, read_range, read_verified, sha256_of_file, size_of
+
+__all__ = [
+    "STAGED_PREFIX",
+    "ObjectPath",
+    "Place",
+    "create_new",
+    "list_files",
+    "place_of",
+    "publish_directory",
+    "read_range",
+    "read_verified",
+    "remove",
+    "remove_directory",
+    "replace_file",
+    "sha256_of_file",
+    "size_of",
+    "staged_directory",
+]

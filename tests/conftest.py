@@ -1,0 +1,42 @@
+"""An object store for every room: a real server of S3's protocol on this machine, in a thread."""
+
+import itertools
+import logging
+import urllib.request
+
+import pytest
+
+_KEYS = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request"
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """URL of the server; nothing outside of this machine is asked."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed")
+    pytest.importorskip("obstore", reason="the [cloud] extra is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """A new bucket, as `s3://name`, with the variables that lead to it."""
+    settings = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": "us-east-1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{next(_NUMBERS)}"
+    request = urllib.request.Request(f"{s3_server}/{name}", method="PUT", headers={"Authorization": _KEYS})  # noqa: S310
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - the server of this test
+        assert answer.status == 200
+    return f"s3://{name}"
