@@ -1,5 +1,7 @@
-"""Runs independent tasks: one protocol, `run_tasks`; today in processes on this machine."""
+"""Runs independent tasks: one protocol, `Engine.map`; in processes on this machine, or on a Ray cluster."""
 
-from cytolabe.engine.local import run_tasks
+from cytolabe.engine.local import LocalEngine, run_tasks
+from cytolabe.engine.protocol import Engine
+from cytolabe.engine.ray import RayEngine
 
-__all__ = ["run_tasks"]
+__all__ = ["Engine", "LocalEngine", "RayEngine", "run_tasks"]

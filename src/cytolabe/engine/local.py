@@ -15,12 +15,12 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TypeVar, cast
 
 from cytolabe.errors import UsageError
 
-__all__ = ["run_tasks"]
+__all__ = ["LocalEngine", "run_tasks"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,6 +33,66 @@ _GRACE_SECONDS = 3.0
 
 _ENDED: list[int] = []
 """Signals that asked this worker to end; always empty outside of workers."""
+
+
+class LocalEngine:
+    """Runs tasks in `n_workers` processes that live as long as the context; one worker is this process itself."""
+
+    def __init__(self, n_workers: int = 1) -> None:
+        if n_workers < 1:
+            msg = f"n_workers is {n_workers}; at least one worker has to do the work."
+            raise UsageError(msg)
+        self._n_workers = n_workers
+        self._executor: ProcessPoolExecutor | None = None
+        self._others: set[BaseProcess] = set()
+
+    @property
+    def n_workers(self) -> int:
+        """How many tasks run at a time."""
+        return self._n_workers
+
+    def map(
+        self,
+        function: Callable[[T], R],
+        tasks: Sequence[T],
+        *,
+        memory: int = 0,  # noqa: ARG002 - the caller chose the number of workers by it
+        on_done: Callable[[int, int], None] | None = None,
+    ) -> list[R]:
+        """Apply `function` to every task and return the results in the order of the tasks; see `Engine.map`."""
+        if self._n_workers == 1 or len(tasks) < 2:
+            return _run_here(function, tasks, on_done)
+        _require_importable(function)
+        if self._executor is None:
+            self._others = set(multiprocessing.active_children())
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(self._n_workers, context, initializer=_leave_quietly)
+        try:
+            return _run_in_processes(self._executor, function, tasks, on_done=on_done)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def __enter__(self) -> "LocalEngine":  # noqa: PYI034 - beartype refuses Self here
+        """Return this engine; processes start with the first tasks."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the workers: at once where the context failed, else when they are idle."""
+        if kind is not None:
+            self._abandon()
+        elif self._executor is not None:
+            self._executor.shutdown(wait=True)
+            self._executor = None
+
+    def _abandon(self) -> None:
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            workers = [process for process in multiprocessing.active_children() if process not in self._others]
+            executor.shutdown(wait=False, cancel_futures=True)
+            _end(workers)
 
 
 def run_tasks(
@@ -63,13 +123,8 @@ def run_tasks(
         What the first failing task raised, with a note that says which task it was. Tasks that had not started are
         cancelled.
     """
-    if n_workers < 1:
-        msg = f"n_workers is {n_workers}; at least one worker has to do the work."
-        raise UsageError(msg)
-    if n_workers == 1 or len(tasks) < 2:
-        return _run_here(function, tasks, on_done)
-    _require_importable(function)
-    return _run_in_processes(function, tasks, n_workers=min(n_workers, len(tasks)), on_done=on_done)
+    with LocalEngine(min(n_workers, max(1, len(tasks)))) as engine:
+        return engine.map(function, tasks, on_done=on_done)
 
 
 def _run_here(function: Callable[[T], R], tasks: Sequence[T], on_done: Callable[[int, int], None] | None) -> list[R]:
@@ -86,27 +141,18 @@ def _run_here(function: Callable[[T], R], tasks: Sequence[T], on_done: Callable[
 
 
 def _run_in_processes(
+    executor: ProcessPoolExecutor,
     function: Callable[[T], R],
     tasks: Sequence[T],
     *,
-    n_workers: int,
     on_done: Callable[[int, int], None] | None,
 ) -> list[R]:
-    others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_leave_quietly)
-    try:
-        futures = {executor.submit(_in_worker, function, task): position for position, task in enumerate(tasks)}
-        for finished, future in enumerate(as_completed(futures), start=1):
-            if future.exception() is not None:
-                _raise_first(futures, tasks)
-            if on_done is not None:
-                on_done(finished, len(tasks))
-    except BaseException:
-        workers = [process for process in multiprocessing.active_children() if process not in others]
-        executor.shutdown(wait=False, cancel_futures=True)
-        _end(workers)
-        raise
-    executor.shutdown(wait=True)
+    futures = {executor.submit(_in_worker, function, task): position for position, task in enumerate(tasks)}
+    for finished, future in enumerate(as_completed(futures), start=1):
+        if future.exception() is not None:
+            _raise_first(futures, tasks)
+        if on_done is not None:
+            on_done(finished, len(tasks))
     return [future.result() for future in futures]
 
 
@@ -119,8 +165,9 @@ def _raise_first(futures: dict[Future[R], int], tasks: Sequence[T]) -> None:
         return
     if isinstance(error, BrokenProcessPool):
         error.add_note(
-            "A worker process died: most often the machine ran out of memory (use fewer workers), else it could not "
-            "import what a task is made of (its own message is above). What was already published is whole."
+            "A worker process died: most often the machine ran out of memory and the system ended the largest process "
+            "(use fewer --workers, or a smaller --memory), else it could not import what a task is made of (its own "
+            "message is above). What was already published is whole; the same command goes on where this one stopped."
         )
     else:
         error.add_note(_which(position, tasks))
