@@ -7,7 +7,7 @@ process pool (`engine.local`) or to a Ray cluster (`engine.ray`).
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 __all__ = ["Engine"]
 
@@ -15,6 +15,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Runs tasks. Use it as a context: what it started ends with the context."""
 

@@ -1,45 +1,37 @@
 """One contribution, from the file to the atlas: ingest, standardize, align genes, validate, write.
 
 Two passes over the counts. The first proves them and sums them per cell and per feature; genes are aligned and every
-rule is checked on what it found. Only a file without an error finding gets the second pass, which streams the same
-blocks into immutable partitions. All findings of a file are collected before anything is decided, so that a
-contributor goes round once.
+rule is checked on what it found (`flow.examine`). Only a file without an error finding gets the second pass, which
+writes immutable partitions. Both passes are independent tasks of an engine (`flow.work`); their results are kept in a
+scratch of the atlas until the data set is written, so that a run that was killed goes on where it was. Small files are
+one task each. The result depends on none of this.
 """
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from cytolabe.engine.local import run_tasks
-from cytolabe.errors import RefusedError, UnreadableInputError
+from cytolabe.engine import LocalEngine
+from cytolabe.errors import IntegrityError
 from cytolabe.files import sha256_of_file
+from cytolabe.flow.examine import Examination, examine
+from cytolabe.flow.work import CountsToWrite, Work, write_counts
 from cytolabe.genes.aliases import read_alias_table
-from cytolabe.genes.alignment import align_features
-from cytolabe.genes.organisms import canonical_organism, guess_organism
-from cytolabe.genes.reference import load_reference, shipped_organisms
-from cytolabe.ingest.columns import ColumnRoles, infer_columns
-from cytolabe.ingest.counts import CountsProof, find_counts
-from cytolabe.ingest.h5ad import H5adSource, MatrixHandle, open_h5ad
-from cytolabe.ingest.refusals import findings_of
-from cytolabe.ingest.safety import raise_if_unsafe, scan_h5
 from cytolabe.ingest.sources import SourceFile
-from cytolabe.ingest.upstream import upstream_verdict
-from cytolabe.records import UNKNOWN, Block, DatasetRecord, FeatureAlignment, Finding, HopState, Severity
+from cytolabe.provenance.ledger import ledger_key, source_state
+from cytolabe.records import UNKNOWN, Finding, Severity
 from cytolabe.snapshot.atlas import Atlas
 from cytolabe.snapshot.build import DatasetContent, write_dataset
 from cytolabe.snapshot.entries import DatasetEntry
-from cytolabe.standardize.counts import standardize_block
-from cytolabe.standardize.obs import CellFacts, standardize_cells
-from cytolabe.validate.validator import validate_dataset
+from cytolabe.snapshot.layout import Layout
+from cytolabe.store.scratch import held_scratch
 
-__all__ = ["Accepted", "Contribution", "Examination", "SourceOutcome", "contribute", "examine"]
+__all__ = ["Contribution", "SourceOutcome", "contribute", "contribute_alone", "contribute_with"]
 
-_DEFAULT_ORGANISM = "Homo sapiens"
-"""The reference that a file without a known organism is held against; validation then says what does not fit."""
+_LARGE_BYTES = 64 << 20
+"""A file from here on is cut into tasks; a smaller one is a task of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,31 +41,7 @@ class Contribution:
     atlas: Path
     source: SourceFile
     aliases: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accepted:
-    """What the first pass made of a file whose counts were proven."""
-
-    record: DatasetRecord
-    cells: pd.DataFrame
-    contributed: pd.DataFrame
-    alignment: FeatureAlignment
-
-
-@dataclass(frozen=True, kw_only=True)
-class Examination:
-    """What the first pass found of one file. `content` is None where nothing in it could be used."""
-
-    source: SourceFile
-    findings: tuple[Finding, ...]
-    content: Accepted | None = None
-    unreadable: bool = False
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the file may enter an atlas: readable, and without an error finding."""
-        return self.content is not None and all(f.severity is not Severity.ERROR for f in self.findings)
+    max_nonzero: int = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +69,29 @@ def contribute(
     aliases: Path | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[SourceOutcome, ...]:
+    """Ingest files into an atlas on this machine; see `contribute_with`."""
+    with LocalEngine(n_workers) as engine:
+        return contribute_with(Work(engine=engine), atlas, sources, aliases=aliases, on_progress=on_progress)
+
+
+def contribute_with(
+    work: Work,
+    atlas: Atlas,
+    sources: Sequence[SourceFile],
+    *,
+    aliases: Path | None = None,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> tuple[SourceOutcome, ...]:
     """Ingest files into an atlas and publish one revision with all that were accepted.
 
-    The result does not depend on the order of `sources` nor on `n_workers`.
+    The result does not depend on the order of `sources` nor on who does the work.
     """
     ordered = sorted(sources, key=lambda source: source.dataset_id)
-    tasks = [Contribution(atlas=atlas.path, source=source, aliases=aliases) for source in ordered]
-
-    def tell(n_done: int, n_total: int) -> None:
-        on_progress(f"ingest: {n_done} of {n_total} files")
-
-    outcomes = _of_one_organism(atlas, run_tasks(_contribute_one, tasks, n_workers=n_workers, on_done=tell))
+    tasks = [
+        Contribution(atlas=atlas.path, source=source, aliases=aliases, max_nonzero=work.max_nonzero)
+        for source in ordered
+    ]
+    outcomes = _of_one_organism(atlas, _run_all(tasks, work, on_progress))
     entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
     if not entries:
         return outcomes
@@ -125,132 +105,76 @@ def contribute(
     )
 
 
-def examine(source: SourceFile, *, aliases: Path | None = None) -> Examination:
-    """Run the first pass over one file and collect every finding; nothing is written."""
-    scan = scan_h5(source.path)
-    try:
-        raise_if_unsafe(scan)
-    except UnreadableInputError:
-        return Examination(source=source, findings=scan, unreadable=True)
-    try:
-        with open_h5ad(source.path) as opened:
-            findings, content = _examine_opened(opened, source, aliases)
-    except UnreadableInputError as error:
-        return Examination(source=source, findings=(*scan, *findings_of(error)), unreadable=True)
-    except RefusedError as error:
-        return Examination(source=source, findings=(*scan, *findings_of(error)))
-    return Examination(source=source, findings=(*scan, *findings), content=content)
+def _run_all(
+    tasks: Sequence[Contribution], work: Work, on_progress: Callable[[str], None]
+) -> tuple[SourceOutcome, ...]:
+    """Run the small files side by side, then each large one with all workers on its parts."""
+    large = [task for task in tasks if task.source.path.is_file() and task.source.path.stat().st_size >= _LARGE_BYTES]
+    small = [task for task in tasks if task not in large]
 
+    def tell(n_done: int, _: int) -> None:
+        on_progress(f"ingest: {n_done} of {len(tasks)} files")
 
-def _examine_opened(
-    opened: H5adSource, source: SourceFile, aliases: Path | None
-) -> tuple[tuple[Finding, ...], Accepted | None]:
-    manifest = source.manifest
-    proof = find_counts(opened, declared=manifest.matrix, declared_kind=manifest.matrix_kind)
-    roles = infer_columns(opened.cell_table, manifest)
-    findings = (*opened.findings, *opened.feature_findings, *proof.findings, *roles.findings)
-    if not proof.matrix:
-        return findings, None
-    features = opened.features(_matrix_of(opened, proof.matrix))
-    told = roles.constants.get("organism") or _one_organism(opened.cell_table, roles)
-    organism = canonical_organism(told or guess_organism(features))
-    alias_table, alias_digest = read_alias_table(aliases) if aliases is not None else (None, "")
-    alignment, gene_findings = align_features(
-        features,
-        proof.feature_totals,
-        reference=load_reference(organism if organism in shipped_organisms() else _DEFAULT_ORGANISM),
-        aliases=alias_table,
+    done = dict(
+        zip(
+            (task.source.dataset_id for task in small),
+            work.engine.map(contribute_alone, small, memory=work.task_memory, on_done=tell),
+            strict=True,
+        )
     )
-    upstream = upstream_verdict(opened.cell_table, proof.cell_totals, features)
-    cells, cell_findings = standardize_cells(
-        opened.cell_table, opened.cell_names, facts=_cell_facts(source, roles, proof, organism=organism)
-    )
-    record = dataclasses.replace(
-        _record(source, opened, proof, roles=roles, alias_digest=alias_digest),
-        organism=organism,
-        n_features=len(features),
-        gene_reference=alignment.gene_reference,
-        genes_mapped_fraction_of_counts=alignment.genes_mapped_fraction_of_counts,
-        upstream_fraction_of_counts=upstream.fraction,
-    )
-    rules = validate_dataset(record, cells=cells, alignment=alignment, cell_totals=proof.cell_totals)
-    content = Accepted(record=record, cells=cells, contributed=opened.cell_table, alignment=alignment)
-    return (*findings, *gene_findings, *upstream.findings, *cell_findings, *rules), content
+    for task in large:
+        done[task.source.dataset_id] = _contribute_one(task, work)
+        tell(len(done), len(tasks))
+    return tuple(done[task.source.dataset_id] for task in tasks)
 
 
-def _contribute_one(task: Contribution) -> SourceOutcome:
-    found = examine(task.source, aliases=task.aliases)
-    if not found.accepted or found.content is None:
-        return _outcome(found, "refused", None)
-    made = found.content
-    with open_h5ad(task.source.path) as opened:
+def contribute_alone(task: Contribution) -> SourceOutcome:
+    """Ingest one file in this process; nothing is published."""
+    return _contribute_one(task, Work(max_nonzero=task.max_nonzero))
+
+
+def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
+    source = task.source
+    if not source.path.is_file():
+        return _outcome(examine(source, aliases=task.aliases), "refused", None)
+    state = source_state(source.path)
+    aliases = read_alias_table(task.aliases)[1] if task.aliases is not None else ""
+    declared = dataclasses.asdict(source.manifest)
+    key = ledger_key(source=state, dataset_id=source.dataset_id, manifest=declared, aliases=aliases)
+    with held_scratch(task.atlas, key) as scratch:
+        work = dataclasses.replace(work, ledger=scratch)
+        found = examine(source, aliases=task.aliases, work=work)
+        if not found.accepted or found.content is None:
+            return _outcome(found, "refused", None)
+        made = found.content
+        partitions = write_counts(
+            Layout(task.atlas).partitions,
+            CountsToWrite(
+                source=source.path,
+                dataset_id=source.dataset_id,
+                matrix=made.matrix,
+                features=made.alignment.features,
+                proof=made.proof,
+                first_pass=made.first_pass,
+                cell_names=made.cell_names,
+            ),
+            work,
+        )
+        if source_state(source.path) != state:
+            msg = f"{source.path.name} was changed while it was read; nothing of it was taken. Ingest it again."
+            raise IntegrityError(msg)
         content = DatasetContent(
             record=made.record,
             features=made.alignment.features,
-            blocks=_standard_blocks(opened, made.record),
+            blocks=(),
             cells=made.cells,
             contributed=made.contributed,
             alignment=made.alignment,
             findings=found.findings,
+            partitions=partitions,
         )
         entry = write_dataset(task.atlas, content=content)
-    return _outcome(found, "accepted", entry)
-
-
-def _standard_blocks(opened: H5adSource, record: DatasetRecord) -> Iterator[Block]:
-    for block in opened.iter_blocks(_matrix_of(opened, record.matrix), dataset_id=record.dataset_id):
-        yield standardize_block(block)[0]
-
-
-def _matrix_of(opened: H5adSource, name: str) -> MatrixHandle:
-    return next(matrix for matrix in opened.matrices if matrix.name == name)
-
-
-def _one_organism(table: pd.DataFrame, roles: ColumnRoles) -> str:
-    """Return the organism that a column gives for all cells, or nothing where it gives several."""
-    column = roles.columns.get("organism")
-    values = set() if column is None else set(table[column].dropna().astype(str))
-    return values.pop() if len(values) == 1 else ""
-
-
-def _cell_facts(source: SourceFile, roles: ColumnRoles, proof: CountsProof, *, organism: str) -> CellFacts:
-    manifest = source.manifest
-    return CellFacts(
-        dataset_id=source.dataset_id,
-        study=manifest.study or source.dataset_id,
-        columns={role: column for role, column in roles.columns.items() if role != "organism"},
-        constants={**roles.constants, "organism": organism},
-        label_origin=manifest.label_origin or UNKNOWN,
-        unlabelled=manifest.unlabelled,
-        cell_totals=proof.cell_totals,
-        cell_genes=proof.cell_genes,
-    )
-
-
-def _record(
-    source: SourceFile, opened: H5adSource, proof: CountsProof, *, roles: ColumnRoles, alias_digest: str
-) -> DatasetRecord:
-    manifest = source.manifest
-    said = {hop: getattr(manifest, hop) for hop in ("alignment", "reference", "kit", "reads")}
-    states = {hop: HopState.DECLARED if text else HopState.UNKNOWN for hop, text in said.items()}
-    facts = {**said, "licence": manifest.licence, "date": manifest.date, "gene_aliases": alias_digest}
-    return DatasetRecord(
-        dataset_id=source.dataset_id,
-        title=manifest.title or opened.title or source.dataset_id,
-        source_digest=opened.source_digest,
-        matrix=proof.matrix,
-        matrix_kind=proof.kind,
-        n_cells=opened.n_cells,
-        n_features=0,
-        n_nonzero=proof.n_nonzero,
-        organism=UNKNOWN,
-        study=manifest.study or source.dataset_id,
-        columns=dict(roles.columns),
-        inferred=roles.inferred,
-        label_origin=manifest.label_origin or UNKNOWN,
-        provenance={"matrix": proof.state, **states},
-        declared={key: text for key, text in facts.items() if text},
-    )
+        return _outcome(found, "accepted", entry)
 
 
 def _outcome(found: Examination, status: str, entry: DatasetEntry | None) -> SourceOutcome:
@@ -264,7 +188,8 @@ def _outcome(found: Examination, status: str, entry: DatasetEntry | None) -> Sou
         entry=entry,
     )
     if path.is_file():
-        outcome = dataclasses.replace(outcome, source_sha256=sha256_of_file(path), n_bytes=path.stat().st_size)
+        sha256 = found.source_sha256 or sha256_of_file(path)
+        outcome = dataclasses.replace(outcome, source_sha256=sha256, n_bytes=path.stat().st_size)
     if content is None:
         return outcome
     return dataclasses.replace(

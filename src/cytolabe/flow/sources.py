@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cytolabe.engine.local import run_tasks
 from cytolabe.errors import UsageError
-from cytolabe.flow.contribute import Examination, SourceOutcome, contribute, examine
+from cytolabe.flow.contribute import SourceOutcome, contribute
+from cytolabe.flow.examine import Examination, examine
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.ingest.sources import SourceFile, find_sources, slug_of
 from cytolabe.records import Finding, Severity

@@ -11,11 +11,11 @@ Sources of the failures looked for: values scaled to 10,000 per cell and rounded
 `layers['counts']` often aliases a matrix that was logged in place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt64
 
 from cytolabe.ingest.compare_counts import compare_candidates
 from cytolabe.ingest.count_context import aliases_of, corrected_evidence, foreign_features, is_unnamed
@@ -55,11 +55,19 @@ class CountsProof:
     cell_totals: Int[np.ndarray, " cells"]
     cell_genes: Int[np.ndarray, " cells"]
     feature_totals: Int[np.ndarray, " features"]
+    fingerprints: UInt64[np.ndarray, " cells"]
+    largest: int = 0
     findings: tuple[Finding, ...] = ()
     candidates: tuple[CandidateMatrix, ...] = field(default=())
 
 
-def find_counts(source: H5adSource, *, declared: str = "", declared_kind: str = "") -> CountsProof:
+def find_counts(
+    source: H5adSource,
+    *,
+    declared: str = "",
+    declared_kind: str = "",
+    tally_of: Callable[[MatrixHandle], MatrixTally] | None = None,
+) -> CountsProof:
     """Find and prove the raw counts of an open file.
 
     Parameters
@@ -68,6 +76,8 @@ def find_counts(source: H5adSource, *, declared: str = "", declared_kind: str = 
         Name of the matrix that the manifest says holds the counts (`X`, `raw/X`, `counts`, `layers/counts`).
     declared_kind
         `umi` or `reads`, if the manifest says so.
+    tally_of
+        Runs one pass over a matrix; by default it is streamed here.
 
     Raises
     ------
@@ -84,7 +94,8 @@ def find_counts(source: H5adSource, *, declared: str = "", declared_kind: str = 
         order = [name]
     if not order:
         return _nothing(source, [_no_matrix(source)], ())
-    tallies = {name: _tally(source, matrices[name]) for name in order}
+    tally_of = tally_of or (lambda matrix: _tally(source, matrix))
+    tallies = {name: tally_of(matrices[name]) for name in order}
     rounded = {
         name: rounded_evidence(tallies[name]) or corrected_evidence(source.cell_table, tallies[name])
         for name in order
@@ -112,6 +123,8 @@ def find_counts(source: H5adSource, *, declared: str = "", declared_kind: str = 
         cell_totals=tallies[chosen].cell_totals,
         cell_genes=tallies[chosen].cell_genes,
         feature_totals=tallies[chosen].feature_totals,
+        fingerprints=tallies[chosen].fingerprints,
+        largest=int(tallies[chosen].largest),
         findings=(*findings, *kind_findings, *state_findings),
         candidates=candidates,
     )
@@ -146,6 +159,7 @@ def _nothing(source: H5adSource, findings: list[Finding], candidates: tuple[Cand
         cell_totals=np.zeros(source.n_cells, dtype=np.int64),
         cell_genes=np.zeros(source.n_cells, dtype=np.int64),
         feature_totals=np.zeros(0, dtype=np.int64),
+        fingerprints=np.zeros(source.n_cells, dtype=np.uint64),
         findings=tuple(findings),
         candidates=candidates,
     )

@@ -19,7 +19,7 @@ from cytolabe.errors import RefusedError, UnreadableInputError
 from cytolabe.ingest.features import choose_features, kinds_of_features
 from cytolabe.ingest.matrices import MatrixHandle, RowReader, describe_matrix, obstacle_of, open_rows, plan_rows
 from cytolabe.ingest.refusals import readable, refusal
-from cytolabe.ingest.tables import ContributedTable, read_table, text_of
+from cytolabe.ingest.tables import ContributedTable, plain_index, read_table, text_of
 from cytolabe.records import Block, Finding, Severity
 
 __all__ = ["H5adSource", "MatrixHandle", "open_h5ad"]
@@ -30,8 +30,15 @@ _KEPT = {"obs", "var", "X", "raw", "raw.X", "raw.var", "layers"}
 
 
 @contextmanager
-def open_h5ad(path: Path) -> "Iterator[H5adSource]":
+def open_h5ad(path: Path, *, is_known: bool = False) -> "Iterator[H5adSource]":
     """Open a scanned file for reading.
+
+    Parameters
+    ----------
+    path
+        The file.
+    is_known
+        Whether its tables and matrices were looked at before, so that only what is asked for is read.
 
     Raises
     ------
@@ -43,7 +50,10 @@ def open_h5ad(path: Path) -> "Iterator[H5adSource]":
     with ExitStack() as cleanup:
         with readable(path.name):
             file = cleanup.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES))
-        yield H5adSource(path, file, cleanup)
+        opened = H5adSource(path, file, cleanup)
+        if not is_known:
+            opened.look()
+        yield opened
 
 
 class H5adSource:
@@ -58,10 +68,19 @@ class H5adSource:
             raise refusal(UnreadableInputError, [_no_anndata(path, sorted(file))])
         uns = file.get("uns")
         self._uns = uns if isinstance(uns, h5py.Group) else None
-        self._obs = read_table(file["obs"], "obs", self._uns)
-        self.matrices: tuple[MatrixHandle, ...] = ()
-        self._matrix_findings: tuple[Finding, ...] = ()
-        self._describe_matrices()
+
+    def look(self) -> None:
+        """Read the tables and describe the matrices, so that what contradicts itself is refused now."""
+        _ = self._obs, self._described
+
+    @cached_property
+    def _obs(self) -> ContributedTable:
+        return read_table(self._file["obs"], "obs", self._uns)
+
+    @property
+    def matrices(self) -> tuple[MatrixHandle, ...]:
+        """The matrices whose shape agrees with the tables."""
+        return self._described[0]
 
     @cached_property
     def source_digest(self) -> str:
@@ -77,6 +96,16 @@ class H5adSource:
     def cell_names(self) -> tuple[str, ...]:
         """Index of `obs`, as delivered."""
         return self._obs.names
+
+    def names_of_cells(self, start: int, stop: int) -> tuple[str, ...]:
+        """Return the names of cells `start` to `stop`, without reading the others where the file allows it."""
+        if "_obs" in self.__dict__:
+            return tuple(self.cell_names[start:stop])
+        index = plain_index(self._file["obs"])
+        if index is None:
+            return tuple(self.cell_names[start:stop])
+        with readable("obs"):
+            return tuple(text_of(value) for value in index[start:stop])
 
     @property
     def cell_table(self) -> pd.DataFrame:
@@ -109,7 +138,7 @@ class H5adSource:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What could not be read or is not kept of the file."""
-        return (*self._obs.findings, *self._matrix_findings, *self._not_kept())
+        return (*self._obs.findings, *self._described[1], *self._not_kept())
 
     def features(self, matrix: MatrixHandle) -> tuple[str, ...]:
         """Return one name per feature of a matrix, in its order."""
@@ -124,12 +153,20 @@ class H5adSource:
         return self._reader(matrix).read(start, stop)
 
     def iter_blocks(
-        self, matrix: MatrixHandle, *, dataset_id: str, max_cells: int = 4096, max_nonzero: int = 8_000_000
+        self,
+        matrix: MatrixHandle,
+        *,
+        dataset_id: str,
+        cells: tuple[int, int] | None = None,
+        max_cells: int = 4096,
+        max_nonzero: int = 2_000_000,
     ) -> Iterator[Block]:
         """Stream a matrix as blocks of whole cells in source order.
 
         Parameters
         ----------
+        cells
+            First cell, and the one behind the last; all of them where it is not given.
         max_cells, max_nonzero
             Bounds on one block; a single cell over `max_nonzero` is a block of its own.
 
@@ -139,11 +176,12 @@ class H5adSource:
             If the structure of the matrix is damaged; `findings_of` says where.
         """
         reader = self._reader(matrix)
-        for start, stop in plan_rows(reader, matrix.shape, max_cells=max_cells, max_nonzero=max_nonzero):
+        runs = plan_rows(reader, matrix.shape, cells=cells, max_cells=max_cells, max_nonzero=max_nonzero)
+        for start, stop in runs:
             yield Block(
                 dataset_id=dataset_id,
                 start=start,
-                cell_names=self.cell_names[start:stop],
+                cell_names=self.names_of_cells(start, stop),
                 counts=reader.read(start, stop),
             )
 
@@ -204,7 +242,8 @@ class H5adSource:
         names = tuple(str(position) for position in range(n_features))
         return ContributedTable(names=names, columns=pd.DataFrame(index=range(n_features)), findings=(finding,))
 
-    def _describe_matrices(self) -> None:
+    @cached_property
+    def _described(self) -> tuple[tuple[MatrixHandle, ...], tuple[Finding, ...]]:
         """List the matrices whose shape agrees with the tables; every other one becomes a finding."""
         described, findings = [], []
         for name, node in self._nodes.items():
@@ -218,8 +257,7 @@ class H5adSource:
                 findings.append(_wrong_shape(matrix, expected))
             else:
                 described.append(matrix)
-        self.matrices = tuple(described)
-        self._matrix_findings = tuple(findings)
+        return tuple(described), tuple(findings)
 
     def _uns_text(self, key: str) -> str:
         node = self._uns.get(key) if self._uns is not None else None

@@ -131,14 +131,19 @@ def open_rows(node: h5py.Group | h5py.Dataset, matrix: MatrixHandle, cleanup: Ex
 
 
 def plan_rows(
-    reader: RowReader, shape: tuple[int, int], *, max_cells: int, max_nonzero: int
+    reader: RowReader,
+    shape: tuple[int, int],
+    *,
+    cells: tuple[int, int] | None = None,
+    max_cells: int,
+    max_nonzero: int,
 ) -> Iterator[tuple[int, int]]:
-    """Cut the cells into runs of at most `max_cells` and, but for a single cell, at most `max_nonzero` entries."""
-    n_cells, n_features = shape
+    """Cut `cells` (or all) into runs of at most `max_cells` and, but for a single cell, at most `max_nonzero` entries."""
+    start, last = cells or (0, shape[0])
+    n_features = shape[1]
     before = reader.entries_before()
-    start = 0
-    while start < n_cells:
-        stop = min(n_cells, start + max_cells)
+    while start < last:
+        stop = min(last, start + max_cells)
         if before is None:
             stop = min(stop, start + max(1, max_nonzero // max(1, n_features)))
         else:

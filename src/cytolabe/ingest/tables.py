@@ -17,7 +17,7 @@ from cytolabe.ingest.native import native
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Finding, Severity
 
-__all__ = ["ContributedTable", "read_table", "text_of"]
+__all__ = ["ContributedTable", "plain_index", "read_table", "text_of"]
 
 _OLD_INDEX_NAMES = ("index", "_index", "obs_names", "var_names")
 
@@ -64,13 +64,20 @@ def text_of(value: object) -> str:
     return str(value)
 
 
+def plain_index(node: h5py.Group | h5py.Dataset) -> h5py.Dataset | None:
+    """Return the index of a table where it is one array of texts that can be read in part, or None."""
+    if not isinstance(node, h5py.Group):
+        return None
+    index = node.get(_index_name(node) or "_index")
+    is_text = isinstance(index, h5py.Dataset) and index.ndim == 1 and h5py.check_string_dtype(index.dtype) is not None
+    return index if is_text else None
+
+
 # --- groups: 0.7 and later ----------------------------------------------------------------------------------------
 
 
 def _read_group(group: h5py.Group, where: str) -> ContributedTable:
-    index_name = text_of(group.attrs.get("_index", "_index"))
-    if index_name not in group:
-        index_name = next((name for name in _OLD_INDEX_NAMES if name in group), "")
+    index_name = _index_name(group)
     if not index_name:
         raise _refused(code="E-TABLE-01", where=where, message="The table has no index, so its rows have no names.")
     index = _decoded(group[index_name], group, f"{where}/{index_name}")
@@ -97,6 +104,11 @@ def _read_group(group: h5py.Group, where: str) -> ContributedTable:
         columns[name] = pd.Series(values, index=range(len(names)))
     table = pd.DataFrame(columns, index=range(len(names)))
     return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
+
+
+def _index_name(group: h5py.Group) -> str:
+    name = text_of(group.attrs.get("_index", "_index"))
+    return name if name in group else next((name for name in _OLD_INDEX_NAMES if name in group), "")
 
 
 def _decoded(

@@ -12,11 +12,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import UInt64
+from scipy.sparse import csr_matrix
 
-from cytolabe.ingest.tally_kernels import COUNTERS, KINDS, LARGEST_COUNT, MIN_GENES, tally_cells
+from cytolabe.ingest.tally_kernels import (
+    COUNTERS,
+    KINDS,
+    LARGEST_COUNT,
+    MIN_GENES,
+    fingerprints_of,
+    tally_cells,
+)
 from cytolabe.records import Block
 
-__all__ = ["LARGEST_COUNT", "MIN_GENES", "Hole", "MatrixTally", "merge_tallies", "tally_matrix"]
+__all__ = [
+    "LARGEST_COUNT",
+    "MIN_GENES",
+    "Hole",
+    "MatrixTally",
+    "block_fingerprints",
+    "merge_tallies",
+    "tally_matrix",
+]
 
 _PER_CELL = ("cell_totals", "cell_genes", "value_sums", "expm1_sums", "fingerprints")
 
@@ -155,6 +172,12 @@ def merge_tallies(parts: Sequence[MatrixTally]) -> MatrixTally:
             merged.broken[kind] = merged.broken.get(kind, 0) + times
             merged.first.setdefault(kind, part.first[kind])
     return merged
+
+
+def block_fingerprints(counts: csr_matrix) -> UInt64[np.ndarray, " cells"]:
+    """Return the fingerprints of cells, as `MatrixTally.fingerprints` has them."""
+    indices, indptr = counts.indices.astype(np.int32, copy=False), counts.indptr.astype(np.int64)
+    return fingerprints_of(_plain_values(counts.data), indices, indptr)
 
 
 def _plain_values(values: np.ndarray) -> np.ndarray:

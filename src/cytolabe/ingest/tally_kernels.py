@@ -8,7 +8,16 @@ import numpy as np
 
 from cytolabe.compiled import kernel
 
-__all__ = ["COUNTERS", "FREQUENT", "KINDS", "LARGEST_COUNT", "MIN_GENES", "cell_fingerprint", "tally_cells"]
+__all__ = [
+    "COUNTERS",
+    "FREQUENT",
+    "KINDS",
+    "LARGEST_COUNT",
+    "MIN_GENES",
+    "cell_fingerprint",
+    "fingerprints_of",
+    "tally_cells",
+]
 
 LARGEST_COUNT = 2**53
 """Largest integer that every float64 up to it can tell from its neighbors."""
@@ -134,6 +143,16 @@ def cell_fingerprint(values: np.ndarray, columns: np.ndarray) -> int:
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed += state ^ (state >> np.uint64(31))
     return mixed  # type: ignore[return-value]
+
+
+@kernel
+def fingerprints_of(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Return the fingerprint of each cell of a block."""
+    found = np.zeros(len(indptr) - 1, dtype=np.uint64)
+    for cell in range(len(found)):
+        low, high = indptr[cell], indptr[cell + 1]
+        found[cell] = cell_fingerprint(data[low:high], indices[low:high])
+    return found
 
 
 @kernel

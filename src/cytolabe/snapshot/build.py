@@ -5,7 +5,7 @@ mean, and a data set is in the atlas only when `Atlas.publish` names its entry i
 counts of each cell are added up on the way and must be those that the cell table speaks of.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from cytolabe.snapshot.entries import DatasetEntry, EntryParts, write_entry
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.view import CELL_COLUMNS
 from cytolabe.store.counts_digest import feature_order
-from cytolabe.store.partitions import write_partitions
+from cytolabe.store.partitions import PartitionEntry, write_partitions
 from cytolabe.store.tables import TableEntry, write_table
 
 __all__ = ["FACT_COLUMNS", "OVERLAY_COLUMNS", "DatasetContent", "alignment_digest", "write_dataset"]
@@ -38,8 +38,10 @@ FACT_COLUMNS = (*(column for column in CELL_COLUMNS if column not in OVERLAY_COL
 class DatasetContent:
     """Everything that one data set brings into an atlas.
 
-    `blocks` streams the counts in source order, each block in the order of `features`; `cells` (`FACT_COLUMNS`) and
-    `contributed` (contributor columns verbatim) have one row per cell in the same order.
+    `blocks` streams the counts in source order, each block in the order of `features`; it is not looked at where
+    `partitions` were written already, of cells that were compared with `cells`. `cells` (`FACT_COLUMNS`) and
+    `contributed` (contributor columns verbatim) have one row per cell in the same order. `derived` are tables that
+    stand beside the facts and enter no id of a snapshot.
     """
 
     record: DatasetRecord
@@ -49,6 +51,8 @@ class DatasetContent:
     contributed: pd.DataFrame
     alignment: FeatureAlignment
     findings: tuple[Finding, ...] = field(default=())
+    partitions: tuple[PartitionEntry, ...] = field(default=())
+    derived: Mapping[str, TableEntry] = field(default_factory=dict)
 
 
 def write_dataset(atlas: Path, *, content: DatasetContent) -> DatasetEntry:
@@ -68,17 +72,15 @@ def write_dataset(atlas: Path, *, content: DatasetContent) -> DatasetEntry:
     if len(content.contributed) != len(cells):
         msg = f"{record.dataset_id}: {len(content.contributed)} rows of contributor columns for {len(cells)} cells."
         raise UsageError(msg)
-    blocks = content.blocks() if callable(content.blocks) else content.blocks
-    partitions = write_partitions(
-        layout.partitions,
-        _compared(blocks, cells=cells, dataset_id=record.dataset_id),
-        dataset_id=record.dataset_id,
-        features=content.features,
-    )
+    partitions = content.partitions or _write_blocks(layout, content, cells)
+    if sum(partition.n_cells for partition in partitions) != len(cells):
+        msg = f"{record.dataset_id}: the partitions hold other cells than the {len(cells)} of the cell table."
+        raise UsageError(msg)
     tables = {
         "cells": write_table(cells, layout.tables),
         "contributed": write_table(content.contributed, layout.tables),
         "alignment": _write_alignment(content.alignment, layout),
+        **content.derived,
     }
     parts = EntryParts(
         record=record,
@@ -89,6 +91,16 @@ def write_dataset(atlas: Path, *, content: DatasetContent) -> DatasetEntry:
         findings=content.findings,
     )
     return write_entry(layout, parts)
+
+
+def _write_blocks(layout: Layout, content: DatasetContent, cells: pd.DataFrame) -> tuple[PartitionEntry, ...]:
+    blocks = content.blocks() if callable(content.blocks) else content.blocks
+    return write_partitions(
+        layout.partitions,
+        _compared(blocks, cells=cells, dataset_id=content.record.dataset_id),
+        dataset_id=content.record.dataset_id,
+        features=content.features,
+    )
 
 
 def alignment_digest(alignment: FeatureAlignment) -> str:

@@ -1,0 +1,182 @@
+"""The first look at one file: safe to read, its counts proven, its genes aligned, every rule checked.
+
+All findings of a file are collected before anything is decided, so that a contributor goes round once.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cytolabe.errors import RefusedError, UnreadableInputError
+from cytolabe.flow.work import FirstPass, Work
+from cytolabe.genes.aliases import read_alias_table
+from cytolabe.genes.alignment import align_features
+from cytolabe.genes.organisms import canonical_organism, guess_organism
+from cytolabe.genes.reference import load_reference, shipped_organisms
+from cytolabe.ingest.columns import ColumnRoles, infer_columns
+from cytolabe.ingest.counts import CountsProof, find_counts
+from cytolabe.ingest.h5ad import H5adSource, MatrixHandle, open_h5ad
+from cytolabe.ingest.refusals import findings_of
+from cytolabe.ingest.safety import raise_if_unsafe, scan_h5
+from cytolabe.ingest.sources import SourceFile
+from cytolabe.ingest.upstream import upstream_verdict
+from cytolabe.records import UNKNOWN, DatasetRecord, FeatureAlignment, Finding, HopState, Severity
+from cytolabe.standardize.obs import CellFacts, standardize_cells
+from cytolabe.validate.validator import validate_dataset
+
+__all__ = ["Accepted", "Examination", "examine"]
+
+_DEFAULT_ORGANISM = "Homo sapiens"
+"""The reference that a file without a known organism is held against; validation then says what does not fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """What the first pass made of a file whose counts were proven."""
+
+    record: DatasetRecord
+    matrix: MatrixHandle
+    proof: CountsProof
+    first_pass: FirstPass
+    cell_names: Sequence[str]
+    cells: pd.DataFrame
+    contributed: pd.DataFrame
+    alignment: FeatureAlignment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """What the first pass found of one file. `content` is None where nothing in it could be used."""
+
+    source: SourceFile
+    findings: tuple[Finding, ...]
+    content: Accepted | None = None
+    unreadable: bool = False
+    source_sha256: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the file may enter an atlas: readable, and without an error finding."""
+        return self.content is not None and all(f.severity is not Severity.ERROR for f in self.findings)
+
+
+def examine(source: SourceFile, *, aliases: Path | None = None, work: Work | None = None) -> Examination:
+    """Run the first pass over one file and collect every finding; nothing is written but the ledger of `work`."""
+    scan = scan_h5(source.path)
+    try:
+        raise_if_unsafe(scan)
+    except UnreadableInputError:
+        return Examination(source=source, findings=scan, unreadable=True)
+    first_pass = FirstPass(source.path, work or Work())
+    try:
+        with open_h5ad(source.path) as opened:
+            findings, content = _examine_opened(opened, source, aliases=aliases, first_pass=first_pass)
+    except UnreadableInputError as error:
+        return Examination(source=source, findings=(*scan, *findings_of(error)), unreadable=True)
+    except RefusedError as error:
+        return Examination(source=source, findings=(*scan, *findings_of(error)))
+    return Examination(
+        source=source,
+        findings=(*scan, *findings),
+        content=content,
+        source_sha256=first_pass.source_sha256,
+    )
+
+
+def _examine_opened(
+    opened: H5adSource, source: SourceFile, *, aliases: Path | None, first_pass: FirstPass
+) -> tuple[tuple[Finding, ...], Accepted | None]:
+    manifest = source.manifest
+    proof = find_counts(
+        opened, declared=manifest.matrix, declared_kind=manifest.matrix_kind, tally_of=first_pass.tally_of
+    )
+    roles = infer_columns(opened.cell_table, manifest)
+    findings = (*opened.findings, *opened.feature_findings, *proof.findings, *roles.findings)
+    if not proof.matrix:
+        return findings, None
+    matrix = next(found for found in opened.matrices if found.name == proof.matrix)
+    features = opened.features(matrix)
+    told = roles.constants.get("organism") or _one_organism(opened.cell_table, roles)
+    organism = canonical_organism(told or guess_organism(features))
+    alias_table, alias_digest = read_alias_table(aliases) if aliases is not None else (None, "")
+    alignment, gene_findings = align_features(
+        features,
+        proof.feature_totals,
+        reference=load_reference(organism if organism in shipped_organisms() else _DEFAULT_ORGANISM),
+        aliases=alias_table,
+    )
+    upstream = upstream_verdict(opened.cell_table, proof.cell_totals, features)
+    cells, cell_findings = standardize_cells(
+        opened.cell_table, opened.cell_names, facts=_cell_facts(source, roles, proof, organism=organism)
+    )
+    record = dataclasses.replace(
+        _record(source, opened, proof, roles=roles, alias_digest=alias_digest),
+        source_digest=f"sha256:{first_pass.source_sha256}",
+        organism=organism,
+        n_features=len(features),
+        gene_reference=alignment.gene_reference,
+        genes_mapped_fraction_of_counts=alignment.genes_mapped_fraction_of_counts,
+        upstream_fraction_of_counts=upstream.fraction,
+    )
+    rules = validate_dataset(record, cells=cells, alignment=alignment, cell_totals=proof.cell_totals)
+    content = Accepted(
+        record=record,
+        matrix=matrix,
+        proof=proof,
+        first_pass=first_pass,
+        cell_names=opened.cell_names,
+        cells=cells,
+        contributed=opened.cell_table,
+        alignment=alignment,
+    )
+    return (*findings, *gene_findings, *upstream.findings, *cell_findings, *rules), content
+
+
+def _one_organism(table: pd.DataFrame, roles: ColumnRoles) -> str:
+    """Return the organism that a column gives for all cells, or nothing where it gives several."""
+    column = roles.columns.get("organism")
+    values = set() if column is None else set(table[column].dropna().astype(str))
+    return values.pop() if len(values) == 1 else ""
+
+
+def _cell_facts(source: SourceFile, roles: ColumnRoles, proof: CountsProof, *, organism: str) -> CellFacts:
+    manifest = source.manifest
+    return CellFacts(
+        dataset_id=source.dataset_id,
+        study=manifest.study or source.dataset_id,
+        columns={role: column for role, column in roles.columns.items() if role != "organism"},
+        constants={**roles.constants, "organism": organism},
+        label_origin=manifest.label_origin or UNKNOWN,
+        unlabelled=manifest.unlabelled,
+        cell_totals=proof.cell_totals,
+        cell_genes=proof.cell_genes,
+    )
+
+
+def _record(
+    source: SourceFile, opened: H5adSource, proof: CountsProof, *, roles: ColumnRoles, alias_digest: str
+) -> DatasetRecord:
+    manifest = source.manifest
+    said = {hop: getattr(manifest, hop) for hop in ("alignment", "reference", "kit", "reads")}
+    states = {hop: HopState.DECLARED if text else HopState.UNKNOWN for hop, text in said.items()}
+    facts = {**said, "licence": manifest.licence, "date": manifest.date, "gene_aliases": alias_digest}
+    return DatasetRecord(
+        dataset_id=source.dataset_id,
+        title=manifest.title or opened.title or source.dataset_id,
+        source_digest="",
+        matrix=proof.matrix,
+        matrix_kind=proof.kind,
+        n_cells=opened.n_cells,
+        n_features=0,
+        n_nonzero=proof.n_nonzero,
+        organism=UNKNOWN,
+        study=manifest.study or source.dataset_id,
+        columns=dict(roles.columns),
+        inferred=roles.inferred,
+        label_origin=manifest.label_origin or UNKNOWN,
+        provenance={"matrix": proof.state, **states},
+        declared={key: text for key, text in facts.items() if text},
+    )

@@ -1,0 +1,79 @@
+"""Where a long ingest keeps what it finished: `.scratch/<key>/` inside the atlas, until it is over.
+
+The key stands for the source, what was declared of it, and the code; so a command that was killed finds its own work
+again, and any other one does not. One process holds a scratch at a time. Nothing in `.scratch` belongs to the atlas:
+removing all of it loses work, never data.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cytolabe.errors import ConflictError
+
+__all__ = ["abandoned_scratch", "held_scratch", "remove_scratch", "scratch_root"]
+
+
+def scratch_root(atlas: Path) -> Path:
+    """Return the directory of all scratches of an atlas."""
+    return atlas / ".scratch"
+
+
+@contextmanager
+def held_scratch(atlas: Path, key: str) -> Iterator[Path]:
+    """Hold the scratch of one ingest; it is removed at the end, unless an error ends it: then it is kept to go on from.
+
+    Raises
+    ------
+    ConflictError
+        If another process holds it.
+    """
+    root = scratch_root(atlas)
+    directory, lock = root / key, root / f"{key}.lock"
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = _locked(lock)
+    if handle is None:
+        msg = f"another ingest of the same source into {atlas.name} is running ({lock.name} is held). Wait for it."
+        raise ConflictError(msg)
+    try:
+        directory.mkdir(exist_ok=True)
+        yield directory
+        shutil.rmtree(directory, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def abandoned_scratch(atlas: Path) -> tuple[Path, ...]:
+    """Return the scratches that no running process holds, sorted; they may be removed, or an ingest may go on from them."""
+    found = []
+    for directory in sorted(path for path in scratch_root(atlas).glob("*") if path.is_dir()):
+        handle = _locked(directory.with_name(f"{directory.name}.lock"))
+        if handle is not None:
+            os.close(handle)
+            found.append(directory)
+    return tuple(found)
+
+
+def remove_scratch(directory: Path) -> None:
+    """Remove an abandoned scratch and its lock."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.with_name(f"{directory.name}.lock").unlink(missing_ok=True)
+
+
+def _locked(lock: Path) -> int | None:
+    """Return a handle that holds the lock as long as it is open, or None where somebody else holds it."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            return None
+        # A lock that its last holder removed in the meantime would be held by two.
+        if lock.exists() and os.fstat(handle).st_ino == lock.stat().st_ino:
+            return handle
+        os.close(handle)
