@@ -64,7 +64,12 @@ def ledger_key(**inputs: object) -> str:
 def source_state(path: Path) -> dict[str, object]:
     """Return what tells a file from its state after a change, without reading it."""
     found = path.stat()
-    return {"path": str(path.resolve()), "size": found.st_size, "mtime_ns": str(found.st_mtime_ns), "inode": str(found.st_ino)}
+    return {
+        "path": str(path.resolve()),
+        "size": found.st_size,
+        "mtime_ns": str(found.st_mtime_ns),
+        "inode": str(found.st_ino),
+    }
 
 
 @cache
