@@ -344,14 +344,19 @@ def test_zarr_and_anndata_read_what_the_own_codec_wrote(tmp_path, small_chunks):
 
 @given(first=st.integers(0, 60), n_cells=st.integers(0, 60), n_threads=st.sampled_from([1, 2, 5]), wide=st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_any_run_of_cells_is_decoded_into_the_arrays_of_the_caller(tmp_path_factory, first, n_cells, n_threads, wide):
+@pytest.mark.parametrize("is_native", [True, False])
+def test_any_run_of_cells_is_decoded_into_the_arrays_of_the_caller(
+    tmp_path_factory, first, n_cells, n_threads, wide, is_native
+):
     rng = np.random.default_rng(first)
     counts = rng.integers(0, 3, size=(120, 4)) * (70_000 if wide else 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(array_spec, "SHARD_VALUES", 32)
         patch.setattr(array_spec, "CHUNK_VALUES", 4)
         patch.setattr(shards, "_n_threads", lambda: n_threads)
-        patch.setattr(shards, "_READ_CHUNKS", 2)
+        patch.setattr(shards, "_READ_BYTES", 40)
+        patch.setattr(shards, "_CHUNKS_PER_TASK", 2)
+        patch.setattr(shards, "is_native", lambda: is_native)
         directory = tmp_path_factory.mktemp("runs")
         partition = Partition(partition_path(directory, write(directory, counts, size=50).digest))
         columns, values = np.zeros(300, dtype=np.uint32), np.zeros(300, dtype=np.uint32)

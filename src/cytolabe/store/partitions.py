@@ -162,19 +162,25 @@ class Partition:
         if rows.size and not (rows.min() >= 0 and rows.max() < self.n_cells):
             msg = f"rows {rows.min()}..{rows.max()} are outside of the {self.n_cells} cells of a partition."
             raise UsageError(msg)
-        wanted, back = np.unique(rows.astype(np.int64), return_inverse=True)
+        order = np.argsort(rows, kind="stable")
+        wanted = rows[order].astype(np.int64)
+        if (np.diff(wanted) == 0).any():
+            # A piece goes to one place: cells that are asked for twice are read once and copied.
+            wanted, back = np.unique(rows.astype(np.int64), return_inverse=True)
+            return csr_matrix(self.rows(wanted)[back.ravel()])
         starts, stops = self.indptr[wanted], self.indptr[wanted + 1]
-        indptr = np.concatenate([[0], np.cumsum(stops - starts)])
+        lengths = np.empty(len(rows), dtype=np.int64)
+        lengths[order] = stops - starts
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
         filled = np.flatnonzero(stops > starts)
-        pieces = Pieces(starts=starts[filled], stops=stops[filled], targets=indptr[:-1][filled])
+        pieces = Pieces(starts=starts[filled], stops=stops[filled], targets=indptr[:-1][order][filled])
         indices = np.empty(indptr[-1], dtype=np.uint32)
         counts = np.empty(indptr[-1], dtype=np.uint64 if self.counts_dtype.itemsize == 8 else np.uint32)
         self._indices.gather(pieces, indices)
         self._data.gather(pieces, counts)
-        matrix = csr_matrix(
-            (counts.astype(np.int64), indices.view(np.int32), indptr), shape=(len(wanted), len(self.features))
+        return csr_matrix(
+            (counts.astype(np.int64), indices.view(np.int32), indptr), shape=(len(rows), len(self.features))
         )
-        return matrix if np.array_equal(wanted, rows) else csr_matrix(matrix[back.ravel()])
 
     def iter_blocks(self, max_cells: int = 4096, *, dataset_id: str = "", first_row: int = 0) -> Iterator[Block]:
         """Yield all cells in source order; a partition does not know its data set, so the caller may name it."""

@@ -1,16 +1,18 @@
 """Shard files of one array: encoded whole, read by the range, decoded chunk by chunk outside of the interpreter's lock.
 
 A shard is its chunks one behind the other and, at the end, where each lies: 16 bytes a chunk and a crc32c. The reader
-takes neighboring chunks in one range read, checks each crc32c, lets Blosc decode into a buffer that it uses again, and
-hands the chunk to a kernel (`store.gaps`). A chunk that is missing is an error: zarr would read it as zeros.
+finds the chunks that hold what is wanted, and a kernel reads neighboring ones together, checks each crc32c, decodes and
+places (`store.gaps`). What the kernel does not do - 64-bit values, other compressors, other places than a local disk -
+goes through Blosc, chunk by chunk. A chunk that is missing is an error: zarr would read it as zeros.
 
 Large reads are cut among a few threads; the result does not depend on how many there are.
 """
 
 import itertools
 import os
-from collections.abc import Iterator
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,16 +24,17 @@ from numcodecs import blosc
 
 from cytolabe.errors import IntegrityError
 from cytolabe.store.array_spec import ArraySpec
-from cytolabe.store.gaps import place_gaps, place_values
+from cytolabe.store.gaps import place_gaps, place_values, read_chunks
+from cytolabe.store.native import decoder, is_native
 
-__all__ = ["Pieces", "ShardedArray", "checked", "encode_shard", "sealed_frame", "shard_name"]
+__all__ = ["Pieces", "ShardedArray", "checked", "encode_shard", "is_native_type", "sealed_frame", "shard_name"]
 
 _ABSENT = np.uint64(2**64 - 1)
 _CRC_BYTES = 4
-_READ_CHUNKS = 64
-"""Chunks of one range read; bounds what is held compressed."""
-_PARALLEL_READS = 4
-"""Below so many range reads a second thread costs more than it brings."""
+_READ_BYTES = 1 << 20
+"""What is read together; bounds what is held compressed."""
+_CHUNKS_PER_TASK = 4
+"""With fewer chunks for each, a second thread costs more than it brings."""
 
 
 def shard_name(number: int) -> str:
@@ -131,59 +134,83 @@ class ShardedArray:
         IntegrityError
             If a chunk is missing, or its bytes were changed.
         """
-        reads = list(self._reads(pieces))
-        n_tasks = min(_n_threads(), len(reads) // (_PARALLEL_READS // 2)) if len(reads) >= _PARALLEL_READS else 1
-        if n_tasks <= 1:
-            self._run(reads, pieces, out)
+        chunks = self._needed(pieces)
+        if not (is_native_type(self.spec.dtype) and out.dtype == np.uint32 and isinstance(self._directory, Path)):
+            self._place_each(chunks, pieces, out)
             return
-        cuts = np.linspace(0, len(reads), n_tasks + 1).astype(int)
-        tasks = [_threads().submit(self._run, reads[a:b], pieces, out) for a, b in itertools.pairwise(cuts)]
+        n_tasks = max(1, min(_n_threads(), len(chunks) // _CHUNKS_PER_TASK))
+        cuts = np.linspace(0, len(chunks), n_tasks + 1).astype(int).tolist()
+        parts = [chunks[low:high] for low, high in itertools.pairwise(cuts)]
+        tasks = [_threads().submit(self._place_native, part, pieces, out) for part in parts[1:]]
+        self._place_native(parts[0], pieces, out)
         for task in tasks:
             task.result()
 
-    def _run(self, reads: list[tuple[int, int]], pieces: Pieces, out: np.ndarray) -> None:
+    def _needed(self, pieces: Pieces) -> np.ndarray:
+        """Return the numbers of the chunks that hold what is wanted, ascending."""
+        first = pieces.starts // self.spec.chunk_values
+        stop = (pieces.stops - 1) // self.spec.chunk_values + 1
+        if not len(first):
+            return first
+        # A piece begins in the chunk where the one before ends, or behind it: what is new of each piece.
+        first = np.maximum(first, np.concatenate([[0], stop[:-1]]))
+        lengths = np.maximum(stop - first, 0)
+        offsets = np.cumsum(lengths) - lengths
+        needed: np.ndarray = np.arange(int(lengths.sum())) + np.repeat(first - offsets, lengths)
+        return needed
+
+    def _place_native(self, chunks: np.ndarray, pieces: Pieces, out: np.ndarray) -> None:
+        """Let the kernel read and decode; what it does not, Blosc does, or says what is wrong with it."""
+        spec = self.spec
+        mask = np.uint64(np.iinfo(spec.dtype).max if spec.is_delta else 0)
+        wanted = mask, spec.n_values, pieces.starts, pieces.stops, pieces.targets, out
+        with ExitStack() as cleanup:
+            starts, stops, handles = self._located(chunks, cleanup)
+            buffers = decoder(), *_buffers(spec.chunk_values)
+            done = 0
+            while done < len(chunks):
+                left = chunks[done:], handles[done:], starts[done:], stops[done:]
+                failed = read_chunks(left, buffers, wanted)
+                if failed < 0:
+                    return
+                self._place_each(chunks[done + failed : done + failed + 1], pieces, out)
+                done += failed + 1
+
+    def _located(self, chunks: np.ndarray, cleanup: ExitStack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return where chunks start and stop, and the open file of each."""
+        starts, stops, handles = (np.empty(len(chunks), dtype=np.int64) for _ in range(3))
+        shards = chunks // self.spec.chunks_per_shard
+        borders = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(chunks)] if len(chunks) else [0]
+        for low, high in itertools.pairwise(borders):
+            shard = int(shards[low])
+            index = self._index(shard)[chunks[low:high] - shard * self.spec.chunks_per_shard]
+            starts[low:high], stops[low:high] = index[:, 0], index[:, 1]
+            handle = self._opened(shard)
+            cleanup.callback(os.close, handle)
+            handles[low:high] = handle
+        return starts, stops, handles
+
+    def _place_each(self, chunks: np.ndarray, pieces: Pieces, out: np.ndarray) -> None:
+        """Decode chunk by chunk through Blosc: every type, every place, and damage with its name."""
         spec = self.spec
         chunk = np.empty(spec.chunk_values, dtype=spec.dtype)
         place = place_gaps if spec.is_delta and spec.dtype.kind == "u" else place_values
-        for first, last in reads:
-            for number, frame in enumerate(self._frames(first, last), start=first):
-                origin = number * spec.chunk_values
-                self._inflate(frame, chunk, number)
-                if spec.is_delta and spec.dtype.kind == "i":
-                    np.cumsum(chunk, out=chunk)
-                valid = chunk[: min(spec.chunk_values, spec.n_values - origin)]
-                place(valid, (origin, pieces.starts, pieces.stops, pieces.targets), out)
+        for number in chunks.tolist():
+            self._inflate(self._frame(number), chunk, number)
+            if spec.is_delta and spec.dtype.kind == "i":
+                np.cumsum(chunk, out=chunk)
+            origin = number * spec.chunk_values
+            valid = chunk[: min(spec.chunk_values, spec.n_values - origin)]
+            place(valid, (origin, pieces.starts, pieces.stops, pieces.targets), out)
 
-    def _reads(self, pieces: Pieces) -> Iterator[tuple[int, int]]:
-        """Yield ranges of neighboring chunks, inside one shard each, that hold everything that is wanted."""
-        first = pieces.starts // self.spec.chunk_values
-        last = (pieces.stops - 1) // self.spec.chunk_values
-        opens = np.flatnonzero(np.concatenate([[True], first[1:] > last[:-1] + 1])) if len(first) else np.zeros(0, int)
-        closes = np.concatenate([opens[1:], [len(first)]]) - 1
-        for low, high in zip(first[opens].tolist(), (last[closes] + 1).tolist() if len(opens) else [], strict=True):
-            start = low
-            while start < high:
-                in_shard = (start // self.spec.chunks_per_shard + 1) * self.spec.chunks_per_shard
-                stop = min(high, start + _READ_CHUNKS, in_shard)
-                yield start, stop
-                start = stop
-
-    def _frames(self, first: int, last: int) -> list[bytes]:
-        """Return the compressed chunks `first` to `last` of one shard, each with its crc32c checked."""
-        shard, offset = divmod(first, self.spec.chunks_per_shard)
-        entries = self._index(shard)[offset : offset + last - first]
-        if (entries == _ABSENT).any():
-            msg = f"chunk {first} is missing; a missing chunk is never read as zeros."
-            raise self._damaged(msg)
-        starts = entries[:, 0].astype(np.int64)
-        stops = starts + entries[:, 1].astype(np.int64)
-        low = int(starts.min())
-        content = self._range(shard, low, int(stops.max()) - low)
-        pairs = zip((starts - low).tolist(), (stops - low).tolist(), strict=True)
+    def _frame(self, number: int) -> bytes:
+        """Return one compressed chunk, its crc32c checked."""
+        shard, place = divmod(number, self.spec.chunks_per_shard)
+        start, stop = self._index(shard)[place].tolist()
         try:
-            return [checked(content[a:b]) for a, b in pairs]
+            return checked(self._range(shard, start, stop - start))
         except IntegrityError as error:
-            msg = f"a chunk of {first} to {last - 1} cannot be used, {error}"
+            msg = f"chunk {number} cannot be used, {error}"
             raise self._damaged(msg) from None
 
     def _inflate(self, frame: bytes, chunk: np.ndarray, number: int) -> None:
@@ -197,6 +224,7 @@ class ShardedArray:
             raise self._damaged(msg) from error
 
     def _index(self, shard: int) -> np.ndarray:
+        """Return where each chunk of a shard starts and stops (chunks x 2)."""
         if shard not in self._indexes:
             n_bytes = 16 * self.spec.chunks_per_shard + _CRC_BYTES
             size = self._size(shard)
@@ -206,11 +234,16 @@ class ShardedArray:
                 msg = f"the index of shard {shard} cannot be used, {error}"
                 raise self._damaged(msg) from None
             index = np.frombuffer(content, dtype="<u8").reshape(-1, 2)
-            present = index[index[:, 0] != _ABSENT]
-            if (present > size).any() or (present.sum(axis=1) > size - n_bytes).any():
+            # Chunks behind the last value of the array are the only ones that may be absent.
+            index = index[: self.spec.n_chunks - shard * self.spec.chunks_per_shard]
+            if (index[:, 0] == _ABSENT).any():
+                number = shard * self.spec.chunks_per_shard + int(np.argmax(index[:, 0] == _ABSENT))
+                msg = f"chunk {number} is missing; a missing chunk is never read as zeros."
+                raise self._damaged(msg)
+            if (index > size).any() or (index.sum(axis=1) > size - n_bytes).any():
                 msg = f"the index of shard {shard} points outside of it."
                 raise self._damaged(msg)
-            self._indexes[shard] = index
+            self._indexes[shard] = np.cumsum(index.astype(np.int64), axis=1)
         return self._indexes[shard]
 
     def _size(self, shard: int) -> int:
@@ -220,16 +253,19 @@ class ShardedArray:
             msg = f"shard {shard} is missing; a missing chunk is never read as zeros."
             raise self._damaged(msg) from None
 
-    def _range(self, shard: int, offset: int, length: int) -> bytes:
+    def _opened(self, shard: int) -> int:
         try:
-            handle = os.open(self._directory / shard_name(shard), os.O_RDONLY)
-            try:
-                content = os.pread(handle, length, offset)
-            finally:
-                os.close(handle)
+            return os.open(f"{self._directory}/{shard_name(shard)}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             msg = f"shard {shard} is missing; a missing chunk is never read as zeros."
             raise self._damaged(msg) from None
+
+    def _range(self, shard: int, offset: int, length: int) -> bytes:
+        handle = self._opened(shard)
+        try:
+            content = os.pread(handle, length, offset)
+        finally:
+            os.close(handle)
         if len(content) != length:
             msg = f"shard {shard} is cut off."
             raise self._damaged(msg)
@@ -238,6 +274,27 @@ class ShardedArray:
     def _damaged(self, what: str) -> IntegrityError:
         msg = f"{self._where}: {what} Run `cytolabe verify`, then restore the file or ingest the source again."
         return IntegrityError(msg)
+
+
+_OWN = threading.local()
+
+
+def _buffers(chunk_values: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return this thread's buffers: for what is read together, for the bytes of a chunk, and for its values."""
+    if getattr(_OWN, "chunk_values", 0) != chunk_values:
+        _OWN.chunk_values = chunk_values
+        _OWN.buffers = (
+            np.empty(_READ_BYTES + 8 * chunk_values, dtype=np.uint8),
+            np.empty(4 * chunk_values, dtype=np.uint8),
+            np.empty(chunk_values, dtype=np.uint32),
+        )
+    buffers: tuple[np.ndarray, np.ndarray, np.ndarray] = _OWN.buffers
+    return buffers
+
+
+def is_native_type(dtype: np.dtype) -> bool:
+    """Tell whether chunks of a type are decoded by the kernel."""
+    return dtype.kind == "u" and dtype.itemsize <= 4 and is_native()
 
 
 def _n_threads() -> int:

@@ -1,0 +1,62 @@
+"""The kernel decodes Blosc frames as Blosc does, and leaves to Blosc what it does not know."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numcodecs import blosc
+
+from cytolabe.store.frames import decode_frame
+from cytolabe.store.gaps import is_sealed
+from cytolabe.store.native import decoder, is_native
+from cytolabe.store.shards import sealed_frame
+
+pytestmark = pytest.mark.skipif(not is_native(), reason="no zstd library shows its functions here")
+
+
+def decoded(frame, n_values):
+    values = np.full(n_values, 7, dtype=np.uint32)
+    done = decode_frame(
+        np.frombuffer(frame, dtype=np.uint8), decoder(), (np.empty(4 * n_values, dtype=np.uint8), values)
+    )
+    return values if done else None
+
+
+@given(
+    seed=st.integers(0, 99),
+    size=st.sampled_from([1, 2, 4]),
+    n_values=st.sampled_from([1, 3, 64, 1000, 16_384, 40_000]),
+    largest=st.sampled_from([1, 3, 200, 60_000]),
+    shuffle=st.sampled_from([blosc.NOSHUFFLE, blosc.SHUFFLE, blosc.BITSHUFFLE]),
+    compressor=st.sampled_from([b"zstd", b"lz4"]),
+)
+@settings(max_examples=120, deadline=None)
+def test_the_kernel_decodes_what_blosc_decodes_or_declines(seed, size, n_values, largest, shuffle, compressor):
+    kind = np.dtype(f"u{size}")
+    values = np.random.default_rng(seed).integers(0, min(largest, np.iinfo(kind).max), n_values, endpoint=True)
+    frame = blosc.compress(values.astype(kind), compressor, 1, shuffle, 0)
+    found = decoded(frame, n_values)
+    is_ours = compressor == b"zstd" and shuffle == blosc.SHUFFLE and n_values >= 64
+    assert found is not None or not is_ours
+    if found is not None:
+        assert np.array_equal(found, values)
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_frame_with_any_bytes_in_it_never_reads_or_writes_beyond_its_buffers(data):
+    values = np.random.default_rng(1).integers(0, 500, 3000).astype(np.uint16)
+    frame = bytearray(blosc.compress(values, b"zstd", 1, blosc.SHUFFLE, 2048))
+    for _ in range(data.draw(st.integers(1, 4))):
+        frame[data.draw(st.integers(0, min(60, len(frame) - 1)))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(frame)))
+    decoded(bytes(frame[:cut]) or b"x", 3000)
+
+
+def test_one_flipped_bit_breaks_the_checksum_of_a_frame():
+    frame = np.frombuffer(sealed_frame(np.arange(500, dtype=np.uint16)), dtype=np.uint8)
+    assert is_sealed(frame)
+    for position in range(len(frame)):
+        damaged = frame.copy()
+        damaged[position] ^= 4
+        assert not is_sealed(damaged)
