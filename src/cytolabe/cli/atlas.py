@@ -8,9 +8,13 @@ import typer
 from cytolabe.cli.options import AsJson, AtlasPath, Seed, SnapshotName, Workers
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.errors import UsageError
+from cytolabe.files import place_of
 
 __all__ = ["audit", "ingest", "reconcile", "split", "validate"]
 
+Checked = Annotated[
+    list[Any], typer.Argument(metavar="SOURCE...", parser=place_of, help="What ingest takes, or an atlas or its URL.")
+]
 Sources = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="h5ad files, folders, or a manifest.toml.")]
 
 
@@ -51,7 +55,7 @@ def ingest(
     return 1 if refused or any(f.severity == "error" for f in findings) else 0
 
 
-def validate(sources: Sources, workers: Workers = 1, as_json: AsJson = False) -> int:
+def validate(sources: Checked, workers: Workers = 1, as_json: AsJson = False) -> int:
     """Run every check on files, or list the findings of an atlas; nothing is written."""
     from cytolabe.flow.sources import validate_paths
     from cytolabe.provenance import jsonable

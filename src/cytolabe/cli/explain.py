@@ -3,12 +3,11 @@
 import re
 import tomllib
 from importlib import metadata, resources
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cytolabe.cli.options import AsJson
+from cytolabe.cli.options import AsJson, AtlasOrRun
 from cytolabe.cli.output import print_document, print_findings, print_pairs, print_table, progress
 from cytolabe.errors import UnresolvedLabelError, UsageError
 
@@ -45,7 +44,7 @@ def explain(
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="An atlas, or the output folder of a run.")],
+    path: AtlasOrRun,
     as_json: AsJson = False,
 ) -> int:
     """Hash everything again and compare with what was recorded."""

@@ -1,7 +1,7 @@
 """Every byte that Cytolabe keeps goes through here: whole or not at all, on a disk or in an object store."""
 
 from cytolabe.files.local import STAGED_PREFIX
-from cytolabe.files.places import ObjectPath, Place, place_of
+from cytolabe.files.places import ObjectPath, Place, place_below, place_of
 from cytolabe.files.publishing import (
     create_new,
     publish_directory,
@@ -18,6 +18,7 @@ __all__ = [
     "Place",
     "create_new",
     "list_files",
+    "place_below",
     "place_of",
     "publish_directory",
     "read_range",

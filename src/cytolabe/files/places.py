@@ -5,7 +5,7 @@ from pathlib import Path
 from cytolabe.errors import UsageError
 from cytolabe.files.objects import SCHEMES, ObjectPath
 
-__all__ = ["ObjectPath", "Place", "place_of"]
+__all__ = ["ObjectPath", "Place", "place_below", "place_of"]
 
 Place = Path | ObjectPath
 
@@ -40,3 +40,19 @@ def place_of(text: str | Place) -> Place:
         msg = f"{text!r} names no place in a bucket: {scheme}://bucket/prefix, without '.' and '..'."
         raise UsageError(msg)
     return ObjectPath(f"{scheme}://{bucket}", "/".join(parts))
+
+
+def place_below(place: Place, root: Place) -> str:
+    """Return the path of a place below another, with slashes.
+
+    Raises
+    ------
+    ValueError
+        If it is not below.
+    """
+    if isinstance(place, Path) and isinstance(root, Path):
+        return place.relative_to(root).as_posix()
+    if isinstance(place, ObjectPath) and isinstance(root, ObjectPath):
+        return place.relative_to(root).as_posix()
+    msg = f"{place} is not below {root}"
+    raise ValueError(msg)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cytolabe.engine import LocalEngine
 from cytolabe.errors import IntegrityError
-from cytolabe.files import sha256_of_file
+from cytolabe.files import Place, sha256_of_file
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.work import CountsToWrite, Work, write_counts
 from cytolabe.genes.aliases import read_alias_table
@@ -38,7 +38,7 @@ _LARGE_BYTES = 64 << 20
 class Contribution:
     """The task of ingesting one file; small, so that it travels to a worker process."""
 
-    atlas: Path
+    atlas: Place
     source: SourceFile
     aliases: Path | None = None
     max_nonzero: int = 2_000_000

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytolabe.config.study import Study
+from cytolabe.files import Place
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.resolutions import DeclaredLevel, Resolutions, build_resolutions
 from cytolabe.reconcile import (
@@ -149,7 +150,7 @@ class ReconcileSummary:
         return sum(mapping.decision in decisions for mapping in self.mappings)
 
 
-def reconcile_atlas(atlas: Path, *, export: Path | None = None, reviewed: Path | None = None) -> ReconcileSummary:
+def reconcile_atlas(atlas: Place, *, export: Path | None = None, reviewed: Path | None = None) -> ReconcileSummary:
     """Map the labels of an atlas, apply a reviewed table if there is one, and write the table for review."""
     ontology = load_ontology("CL")
     rows = read_sssom(reviewed) if reviewed is not None else ()
@@ -170,7 +171,7 @@ def reconcile_atlas(atlas: Path, *, export: Path | None = None, reviewed: Path |
     )
 
 
-def diff_document(atlas: Path, first: str, second: str) -> dict[str, object]:
+def diff_document(atlas: Place, first: str, second: str) -> dict[str, object]:
     """Return what changed from one snapshot of an atlas to another."""
     opened = open_atlas(atlas)
     found = diff_snapshots(opened.snapshot(first), opened.snapshot(second))

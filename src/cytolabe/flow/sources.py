@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cytolabe.engine.local import run_tasks
 from cytolabe.errors import UsageError
+from cytolabe.files import Place
 from cytolabe.flow.contribute import SourceOutcome, contribute
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.genes.aliases import read_alias_table
@@ -33,7 +34,7 @@ class Validated:
 
 
 def ingest_sources(
-    atlas: Path,
+    atlas: Place,
     paths: Sequence[Path],
     *,
     dataset_id: str = "",
@@ -74,7 +75,7 @@ def ingest_sources(
 
 
 def validate_paths(
-    paths: Sequence[Path], *, n_workers: int = 1, on_progress: Callable[[str], None] = lambda _: None
+    paths: Sequence[Place], *, n_workers: int = 1, on_progress: Callable[[str], None] = lambda _: None
 ) -> tuple[Validated, ...]:
     """Run every check on files and folders; for an atlas, return what was found when its data sets came in.
 
@@ -83,7 +84,8 @@ def validate_paths(
     rows: list[Validated] = []
     files: list[Path] = []
     for path in paths:
-        if Layout(path).marker.exists():
+        # What is not on this machine can only be an atlas.
+        if not isinstance(path, Path) or Layout(path).marker.exists():
             atlas = open_atlas(path)
             rows += [Validated(source=name, findings=atlas.findings(name)) for name in atlas.dataset_ids]
         else:

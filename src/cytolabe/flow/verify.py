@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolabe.errors import UsageError
-from cytolabe.files import sha256_of_file
+from cytolabe.files import Place, sha256_of_file
 from cytolabe.provenance import digest_of
 from cytolabe.records import Finding, Severity
 from cytolabe.snapshot.atlas import open_atlas
@@ -25,7 +25,7 @@ _OF_A_RUN = ("scores.json", "certificate.json", "report.html", "split.json")
 _ATLAS = "atlas"
 
 
-def verify_path(path: Path) -> tuple[int, tuple[Finding, ...]]:
+def verify_path(path: Place) -> tuple[int, tuple[Finding, ...]]:
     """Return how many objects were checked, and what was found; an intact folder has no findings.
 
     Raises
@@ -35,7 +35,7 @@ def verify_path(path: Path) -> tuple[int, tuple[Finding, ...]]:
     """
     if _is_atlas(path):
         return _verify_atlas(path)
-    if not any((path / name).exists() for name in (RUN_RECORD, *_OF_A_RUN)):
+    if not isinstance(path, Path) or not any((path / name).exists() for name in (RUN_RECORD, *_OF_A_RUN)):
         marker = Layout(path).marker.name
         msg = f"{path} is neither an atlas nor the folder of a run: it has no {marker}, no {RUN_RECORD} and no {_OF_A_RUN[0]}."
         raise UsageError(msg)
@@ -49,11 +49,11 @@ def verify_path(path: Path) -> tuple[int, tuple[Finding, ...]]:
     return n_checked + n_atlas, (*findings, *atlas_findings)
 
 
-def _is_atlas(path: Path) -> bool:
+def _is_atlas(path: Place) -> bool:
     return Layout(path).marker.exists() or Layout(path).revisions.is_dir()
 
 
-def _verify_atlas(path: Path) -> tuple[int, tuple[Finding, ...]]:
+def _verify_atlas(path: Place) -> tuple[int, tuple[Finding, ...]]:
     marker = Layout(path).marker
     if marker.exists():
         return verify_atlas(path)

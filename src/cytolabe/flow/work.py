@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from cytolabe.engine import Engine, LocalEngine
-from cytolabe.files import sha256_of_file
+from cytolabe.files import Place, sha256_of_file
 from cytolabe.flow.passes import ProofTask, ShardTask, cells_per_task, prove, shard_tasks, write_part
 from cytolabe.ingest.counts import CountsProof
 from cytolabe.ingest.h5ad import MatrixHandle
 from cytolabe.ingest.tally import MatrixTally, merge_tallies
 from cytolabe.store.counts_digest import RANGE_CELLS, combine_leaves
-from cytolabe.store.physical import PartitionEntry, intact_files, partition_path
+from cytolabe.store.physical import ROOT_NAME, PartitionEntry, intact_files, partition_path
 from cytolabe.store.plan import PartitionPlan, write_plan
 from cytolabe.store.writing import MAX_CELLS, seal_partition
 
@@ -119,7 +119,7 @@ class CountsToWrite:
     cell_names: Sequence[str]
 
 
-def write_counts(partitions: Path, counts: CountsToWrite, work: Work) -> tuple[PartitionEntry, ...]:
+def write_counts(partitions: Place, counts: CountsToWrite, work: Work) -> tuple[PartitionEntry, ...]:
     """Run the second pass: write the proven counts as partitions into the directory `partitions`.
 
     Raises
@@ -134,7 +134,7 @@ def write_counts(partitions: Path, counts: CountsToWrite, work: Work) -> tuple[P
     )
 
 
-def _write_partition(partitions: Path, counts: CountsToWrite, cells: tuple[int, int], *, work: Work) -> PartitionEntry:
+def _write_partition(partitions: Place, counts: CountsToWrite, cells: tuple[int, int], *, work: Work) -> PartitionEntry:
     start, stop = cells
     name = counts.matrix.name
     plan = PartitionPlan(
@@ -146,7 +146,8 @@ def _write_partition(partitions: Path, counts: CountsToWrite, cells: tuple[int, 
     )
     leaves = counts.first_pass.leaves(name, start, stop)
     digest = combine_leaves(leaves, features_digest=plan.features_digest, n_cells=plan.n_cells)
-    if partition_path(partitions, digest).exists():
+    # On an object store a partition without its root is one that was not uploaded to the end.
+    if (partition_path(partitions, digest) / ROOT_NAME).is_file():
         return _entry_of(partitions, plan, digest)
     if work.ledger is None:
         msg = "the second pass needs a ledger: its tasks meet there"
@@ -183,7 +184,7 @@ def _write_partition(partitions: Path, counts: CountsToWrite, cells: tuple[int, 
     )
 
 
-def _entry_of(partitions: Path, plan: PartitionPlan, digest: str) -> PartitionEntry:
+def _entry_of(partitions: Place, plan: PartitionPlan, digest: str) -> PartitionEntry:
     """Return the entry of a partition that is there already: of equal content, or of a run that ended right after it."""
     return PartitionEntry(
         digest=digest,

@@ -7,12 +7,11 @@ things both succeed; of two who change the same thing, the second is told.
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from cytolabe.errors import ConflictError, RefusedError, UsageError
-from cytolabe.files import create_new
+from cytolabe.files import Place, create_new, place_of
 from cytolabe.records import UNKNOWN, Finding, LabelMapping
 from cytolabe.snapshot.build import FACT_COLUMNS
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
@@ -42,15 +41,15 @@ LATEST = "latest"
 """The word for the snapshot that was frozen last; no tag may be called so."""
 
 
-def create_atlas(path: str | Path) -> "Atlas":
-    """Create an atlas in a directory, or open the one that is there.
+def create_atlas(path: str | Place) -> "Atlas":
+    """Create an atlas in a directory or at a URL, or open the one that is there.
 
     Raises
     ------
     UsageError
         If the directory holds other things.
     """
-    layout = Layout(Path(path))
+    layout = Layout(place_of(path))
     if not layout.marker.exists():
         if layout.root.exists() and any(layout.root.iterdir()) and not layout.revisions.exists():
             msg = f"{layout.root} is not empty and no atlas. Name a new directory."
@@ -61,7 +60,7 @@ def create_atlas(path: str | Path) -> "Atlas":
     return open_atlas(path)
 
 
-def open_atlas(path: str | Path) -> "Atlas":
+def open_atlas(path: str | Place) -> "Atlas":
     """Open an atlas at its head.
 
     Raises
@@ -71,7 +70,7 @@ def open_atlas(path: str | Path) -> "Atlas":
     IntegrityError
         If its log was edited.
     """
-    layout = Layout(Path(path))
+    layout = Layout(place_of(path))
     if not layout.marker.exists():
         msg = f"{layout.root} is no atlas: it has no {layout.marker.name}. `cytolabe ingest` makes one."
         raise UsageError(msg)
@@ -90,8 +89,8 @@ class Atlas:
         self._revision = revision
 
     @property
-    def path(self) -> Path:
-        """The directory of the atlas."""
+    def path(self) -> Place:
+        """Where the atlas lies."""
         return self._layout.root
 
     @property

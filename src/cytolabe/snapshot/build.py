@@ -7,12 +7,12 @@ counts of each cell are added up on the way and must be those that the cell tabl
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cytolabe.errors import IntegrityError, UsageError
+from cytolabe.files import Place, place_of
 from cytolabe.provenance import digest_of
 from cytolabe.records import Block, DatasetRecord, FeatureAlignment, Finding
 from cytolabe.snapshot.entries import DatasetEntry, EntryParts, write_entry
@@ -55,7 +55,7 @@ class DatasetContent:
     derived: Mapping[str, TableEntry] = field(default_factory=dict)
 
 
-def write_dataset(atlas: Path, *, content: DatasetContent) -> DatasetEntry:
+def write_dataset(atlas: str | Place, *, content: DatasetContent) -> DatasetEntry:
     """Write the objects of one data set and return its entry; nothing refers to them before it is published.
 
     Raises
@@ -65,7 +65,7 @@ def write_dataset(atlas: Path, *, content: DatasetContent) -> DatasetEntry:
     IntegrityError
         If the counts that stream by are not those that the cell table was made from.
     """
-    layout = Layout(Path(atlas))
+    layout = Layout(place_of(atlas))
     record = content.record
     cells = _checked_cells(content)
     _check_features(content)

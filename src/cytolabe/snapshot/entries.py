@@ -7,11 +7,10 @@ content and do not enter the name, so the same data set written by another versi
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from cytolabe.errors import ConflictError, IntegrityError
-from cytolabe.files import create_new
+from cytolabe.files import Place, create_new
 from cytolabe.provenance import digest_of, jsonable
 from cytolabe.records import DatasetRecord, Finding, HopState, MatrixKind, Severity
 from cytolabe.snapshot.layout import Layout
@@ -121,7 +120,7 @@ def read_entry(layout: Layout, digest: str) -> DatasetEntry:
     return entry
 
 
-def _require_agreement(entry: DatasetEntry, content: Mapping[str, object], *, path: Path) -> None:
+def _require_agreement(entry: DatasetEntry, content: Mapping[str, object], *, path: Place) -> None:
     """Refuse an entry whose name covers other digests than those beside the physical SHA-256s."""
     named = {"tables": content["tables"], "partitions": content["partitions"]}
     beside = {

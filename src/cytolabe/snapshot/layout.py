@@ -10,7 +10,8 @@ snapshots/<digest>.json         what a snapshot is made of
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from cytolabe.files import Place, place_below
 
 __all__ = ["FORMAT", "Layout"]
 
@@ -21,42 +22,46 @@ FORMAT = "cytolabe/atlas/1"
 class Layout:
     """The paths of one atlas."""
 
-    root: Path
+    root: Place
 
     @property
-    def marker(self) -> Path:
+    def marker(self) -> Place:
         """The file that says that this directory is an atlas."""
         return self.root / "cytolabe.json"
 
     @property
-    def partitions(self) -> Path:
+    def partitions(self) -> Place:
         """Counts."""
         return self.root / "partitions"
 
     @property
-    def tables(self) -> Path:
+    def tables(self) -> Place:
         """Cells and contributor columns."""
         return self.root / "tables"
 
     @property
-    def datasets(self) -> Path:
+    def datasets(self) -> Place:
         """Entries of data sets."""
         return self.root / "datasets"
 
     @property
-    def revisions(self) -> Path:
+    def revisions(self) -> Place:
         """The log."""
         return self.root / "revisions"
 
     @property
-    def snapshots(self) -> Path:
+    def snapshots(self) -> Place:
         """Documents of snapshots."""
         return self.root / "snapshots"
 
-    def overlay(self, name: str) -> Path:
+    def name_of(self, place: Place) -> str:
+        """Return the path of something inside the atlas, as findings call it."""
+        return place_below(place, self.root)
+
+    def overlay(self, name: str) -> Place:
         """Tables of one overlay: genes, persons or mappings."""
         return self.root / "overlays" / name
 
-    def document(self, directory: Path, digest: str) -> Path:
+    def document(self, directory: Place, digest: str) -> Place:
         """Return the path of the document called `digest` in a directory of documents."""
         return directory / f"{digest.removeprefix('sha256:')}.json"

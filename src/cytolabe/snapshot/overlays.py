@@ -7,12 +7,12 @@ Mappings join on (dataset_id, contributor_label), persons on (dataset_id, donor_
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cytolabe.errors import UnresolvedLabelError, UsageError
+from cytolabe.files import Place
 from cytolabe.records import UNKNOWN, LabelMapping, Predicate
 from cytolabe.snapshot.view import CELL_COLUMNS
 from cytolabe.store.tables import TableEntry, read_table, write_table
@@ -35,7 +35,7 @@ PERSON_COLUMNS = ("dataset_id", "donor_id", "person_id", "person_state", "eviden
 PERSON_STATES = ("resolved", "unknown", "pooled")
 
 
-def write_mappings(mappings: Sequence[LabelMapping], directory: Path) -> TableEntry:
+def write_mappings(mappings: Sequence[LabelMapping], directory: Place) -> TableEntry:
     """Write label mappings in canonical order.
 
     Raises
@@ -62,7 +62,7 @@ def write_mappings(mappings: Sequence[LabelMapping], directory: Path) -> TableEn
     return write_table(_typed(frame, integers=("confidence", "n_cells")), directory)
 
 
-def read_mappings(directory: Path, entry: TableEntry) -> tuple[LabelMapping, ...]:
+def read_mappings(directory: Place, entry: TableEntry) -> tuple[LabelMapping, ...]:
     """Read label mappings in canonical order."""
     rows = read_table(directory, entry).to_dict("records")
     return tuple(
@@ -71,7 +71,7 @@ def read_mappings(directory: Path, entry: TableEntry) -> tuple[LabelMapping, ...
     )
 
 
-def write_persons(persons: pd.DataFrame, directory: Path) -> TableEntry:
+def write_persons(persons: pd.DataFrame, directory: Place) -> TableEntry:
     """Write resolved persons in canonical order.
 
     Raises

@@ -7,11 +7,10 @@ walk. What no revision names is not looked at: it is what an interrupted ingest 
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from cytolabe.errors import CytolabeError, IntegrityError
-from cytolabe.files import sha256_of_file
+from cytolabe.files import Place, place_of, sha256_of_file
 from cytolabe.records import Finding, Severity
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
@@ -28,7 +27,7 @@ __all__ = ["verify_atlas"]
 T = TypeVar("T")
 
 
-def verify_atlas(path: str | Path) -> tuple[int, tuple[Finding, ...]]:
+def verify_atlas(path: str | Place) -> tuple[int, tuple[Finding, ...]]:
     """Re-hash everything that a revision of an atlas names.
 
     Returns
@@ -41,7 +40,7 @@ def verify_atlas(path: str | Path) -> tuple[int, tuple[Finding, ...]]:
     UsageError
         If there is no atlas.
     """
-    layout = Layout(Path(path))
+    layout = Layout(place_of(path))
     if not layout.marker.exists():
         open_atlas(path)
     walk = _Walk(layout)
@@ -55,7 +54,7 @@ class _Walk:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.findings: list[Finding] = []
-        self._seen: set[Path] = set()
+        self._seen: set[Place] = set()
 
     @property
     def n_checked(self) -> int:
@@ -111,11 +110,11 @@ class _Walk:
                 root_sha256 = partition.files.get(ROOT_NAME, "")
                 self.findings.extend(verify_partition(directory, root_sha256=root_sha256, where=where))
 
-    def _table(self, directory: Path, table: TableEntry) -> None:
+    def _table(self, directory: Place, table: TableEntry) -> None:
         path = directory / table.file
         if not self._is_new(path):
             return
-        where = path.relative_to(self.layout.root).as_posix()
+        where = self.layout.name_of(path)
         try:
             read_table(directory, table)
         except IntegrityError as error:
@@ -133,32 +132,32 @@ class _Walk:
         for digest in digests:
             self._entry(digest)
         damaged = {finding.where for finding in self.findings}
-        if any(f"datasets/{self.layout.document(Path(), digest).name}" in damaged for digest in digests):
+        if any(f"datasets/{self.layout.document(self.layout.datasets, digest).name}" in damaged for digest in digests):
             return None
         return Snapshot(self.layout, snapshot_id)
 
-    def _document(self, path: Path, read: Callable[[], T]) -> T | None:
+    def _document(self, path: Place, read: Callable[[], T]) -> T | None:
         """Read a sealed document once; None where it is damaged or was read before."""
         if not self._is_new(path):
             return None
         try:
             return read()
         except CytolabeError as error:
-            where = path.relative_to(self.layout.root).as_posix()
+            where = self.layout.name_of(path)
             code = "E-INTEGRITY-05" if path.exists() else "E-INTEGRITY-01"
             self.findings.append(integrity_finding(code, where, str(error)))
             return None
 
     def _unnamed_snapshots(self, named: set[str]) -> None:
         """Warn of snapshots that no revision knows: the log was rolled back, or a freeze was interrupted."""
-        for path in sorted(self.layout.snapshots.glob("*.json")):
-            if f"sha256:{path.stem}" in named:
+        for name in sorted(path.name for path in self.layout.snapshots.glob("*.json")):
+            if f"sha256:{name.removesuffix('.json')}" in named:
                 continue
             self.findings.append(
                 Finding(
                     code="W-INTEGRITY-01",
                     severity=Severity.WARNING,
-                    where=f"snapshots/{path.name}",
+                    where=f"snapshots/{name}",
                     message="no revision names this snapshot: revisions were removed, or a freeze was interrupted",
                     remedy="if revisions are missing, restore them from a copy; else freeze again",
                     rule="cytolabe/integrity",
@@ -167,7 +166,7 @@ class _Walk:
                 )
             )
 
-    def _is_new(self, path: Path) -> bool:
+    def _is_new(self, path: Place) -> bool:
         is_new = path not in self._seen
         self._seen.add(path)
         return is_new

@@ -8,7 +8,7 @@ import numpy as np
 from numcodecs import VLenUTF8, blosc
 
 from cytolabe.errors import IntegrityError
-from cytolabe.files import replace_file
+from cytolabe.files import Place, replace_file
 from cytolabe.provenance import canonical_json
 from cytolabe.store.array_spec import ArraySpec, string_metadata
 from cytolabe.store.shards import ShardedArray, checked, sealed_frame
@@ -29,7 +29,7 @@ def write_group(directory: Path, attributes: Mapping[str, object]) -> None:
     write_metadata(directory, {"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
-def open_array(directory: Path, name: str) -> ShardedArray:
+def open_array(directory: Place, name: str) -> ShardedArray:
     """Open an array of a partition; its metadata were compared with their digest before.
 
     Raises
@@ -57,7 +57,7 @@ def write_strings(directory: Path, values: Sequence[str]) -> None:
         replace_file(directory / "c" / str(number), sealed_frame(np.frombuffer(VLenUTF8().encode(chunk), np.uint8)))
 
 
-def read_strings(directory: Path, name: str) -> np.ndarray:
+def read_strings(directory: Place, name: str) -> np.ndarray:
     """Return a list of names as an array of str.
 
     Raises
@@ -84,7 +84,7 @@ def read_strings(directory: Path, name: str) -> np.ndarray:
     return values
 
 
-def _decoded_strings(path: Path, *, where: str) -> np.ndarray:
+def _decoded_strings(path: Place, *, where: str) -> np.ndarray:
     advice = "Run `cytolabe verify`, then restore the file or ingest the source again."
     try:
         frame = checked(path.read_bytes())
@@ -98,6 +98,6 @@ def _decoded_strings(path: Path, *, where: str) -> np.ndarray:
     return found
 
 
-def _metadata(directory: Path) -> dict[str, object]:
+def _metadata(directory: Place) -> dict[str, object]:
     document = json.loads((directory / _METADATA).read_bytes())
     return document if isinstance(document, dict) else {}

@@ -6,9 +6,9 @@ seal, or that is not canonical JSON, is found when the document is read.
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from cytolabe.errors import IntegrityError
+from cytolabe.files import Place
 from cytolabe.provenance import canonical_json, digest_of
 
 __all__ = ["read_sealed", "sealed_bytes"]
@@ -21,7 +21,7 @@ def sealed_bytes(content: Mapping[str, object]) -> bytes:
     return canonical_json({**content, _SEAL: digest_of(content)})
 
 
-def read_sealed(path: Path) -> dict[str, object]:
+def read_sealed(path: Place) -> dict[str, object]:
     """Read a sealed document, with its seal.
 
     Raises

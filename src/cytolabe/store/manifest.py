@@ -9,11 +9,10 @@ else changed since is a `ConflictError`, because one of the two would be lost.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import cast
 
 from cytolabe.errors import ConflictError, IntegrityError
-from cytolabe.files import create_new
+from cytolabe.files import Place, create_new
 from cytolabe.store.documents import read_sealed, sealed_bytes
 from cytolabe.store.tables import TableEntry
 
@@ -59,7 +58,7 @@ class Change:
     unchanged: tuple[str, ...] = ()
 
 
-def first_revision(directory: Path) -> Revision:
+def first_revision(directory: Place) -> Revision:
     """Publish revision 0 of an empty atlas, or return the head if there is a log already."""
     if _numbers(directory):
         return head_revision(directory)
@@ -68,7 +67,7 @@ def first_revision(directory: Path) -> Revision:
     return head_revision(directory)
 
 
-def head_revision(directory: Path) -> Revision:
+def head_revision(directory: Place) -> Revision:
     """Return the last revision of a log.
 
     Raises
@@ -83,7 +82,7 @@ def head_revision(directory: Path) -> Revision:
     return read_revision(directory, numbers[-1])
 
 
-def read_revision(directory: Path, number: int) -> Revision:
+def read_revision(directory: Place, number: int) -> Revision:
     """Return one revision.
 
     Raises
@@ -105,12 +104,14 @@ def read_revision(directory: Path, number: int) -> Revision:
     return revision
 
 
-def read_revisions(directory: Path) -> tuple[Revision, ...]:
+def read_revisions(directory: Place) -> tuple[Revision, ...]:
     """Return all revisions, the first one first."""
     return tuple(read_revision(directory, number) for number in _numbers(directory))
 
 
-def publish_change(directory: Path, change: Change, *, base: Revision, author: str = "", message: str = "") -> Revision:
+def publish_change(
+    directory: Place, change: Change, *, base: Revision, author: str = "", message: str = ""
+) -> Revision:
     """Publish the next revision with `change` in it.
 
     Parameters
@@ -179,5 +180,5 @@ def _document(revision: Revision) -> dict[str, object]:
     return {f.name: getattr(revision, f.name) for f in fields(Revision) if f.name != "seal"}
 
 
-def _numbers(directory: Path) -> list[int]:
+def _numbers(directory: Place) -> list[int]:
     return sorted(int(path.stem) for path in directory.glob("*.json") if path.stem.isdigit())

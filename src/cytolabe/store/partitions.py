@@ -13,14 +13,13 @@ it holds (`store.shards`). `decode` fills arrays of the caller, for loops that r
 import itertools
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, Integer
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import IntegrityError, UsageError
-from cytolabe.files import read_verified, sha256_of_file
+from cytolabe.files import Place, list_files, read_verified, sha256_of_file
 from cytolabe.records import Block, Finding
 from cytolabe.store.arrays import open_array, read_strings
 from cytolabe.store.counts_digest import CountsDigest, features_digest
@@ -72,11 +71,10 @@ class Partition:
         If something is missing or was changed: a missing chunk is never read as zeros.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Place) -> None:
         self.directory = directory
         recorded = recorded_files(directory)
-        present = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
-        missing = sorted(set(recorded) - present)
+        missing = sorted(set(recorded) - set(list_files(directory)))
         if missing:
             msg = f"{missing[0]} of partition {directory.name[:12]} is missing; run `cytolabe verify`."
             raise IntegrityError(msg)
@@ -195,7 +193,7 @@ class Partition:
         return verify_partition(self.directory)
 
 
-def verify_partition(directory: Path, *, root_sha256: str = "", where: str = "") -> tuple[Finding, ...]:
+def verify_partition(directory: Place, *, root_sha256: str = "", where: str = "") -> tuple[Finding, ...]:
     """Re-hash every file of a partition, and its counts against the digest that names it.
 
     Parameters

@@ -7,10 +7,10 @@ Physical digests guard bytes and never enter an id: compressors are not bit-stab
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from cytolabe.errors import IntegrityError
-from cytolabe.files import sha256_of_file
+from cytolabe.files import Place, list_files, sha256_of_file
 from cytolabe.records import Finding, Severity
 
 __all__ = [
@@ -43,7 +43,7 @@ class PartitionEntry:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-def partition_path(directory: Path, digest: str) -> Path:
+def partition_path(directory: Place, digest: str) -> Place:
     """Return the directory of the partition called `digest` among the partitions in `directory`."""
     return directory / digest.removeprefix("sha256:")
 
@@ -62,7 +62,7 @@ def integrity_finding(code: str, where: str, message: str, *, remedy: str = _RES
     )
 
 
-def recorded_files(directory: Path) -> dict[str, str]:
+def recorded_files(directory: Place) -> dict[str, str]:
     """Return the files of a partition but its root `zarr.json`, which lists them: name -> SHA-256.
 
     Raises
@@ -81,31 +81,30 @@ def recorded_files(directory: Path) -> dict[str, str]:
         raise IntegrityError(msg) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         known = False
-    if not known or any(Path(name).is_absolute() or ".." in Path(name).parts for name in recorded):
+    if not known or any(not name or name.startswith("/") or ".." in PurePosixPath(name).parts for name in recorded):
         msg = f"{where} was changed: it does not describe this partition."
         raise IntegrityError(msg)
     return recorded
 
 
-def file_findings(directory: Path, expected: Mapping[str, str], *, where: str) -> list[Finding]:
+def file_findings(directory: Place, expected: Mapping[str, str], *, where: str) -> list[Finding]:
     """Compare the files of a directory with what was recorded: nothing missing, changed or added."""
     findings = []
+    present = set(list_files(directory))
     for name, sha256 in sorted(expected.items()):
-        path = directory / name
-        if not path.is_file():
+        if name not in present:
             message = "is missing; what it held is not read as zeros"
             findings.append(integrity_finding("E-INTEGRITY-01", f"{where}/{name}", message))
-        elif (found := sha256_of_file(path)) != sha256:
+        elif (found := sha256_of_file(directory / name)) != sha256:
             message = f"has SHA-256 {found[:12]} where {sha256[:12]} is recorded: its bytes were changed"
             findings.append(integrity_finding("E-INTEGRITY-02", f"{where}/{name}", message))
-    present = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
     for name in sorted(present - set(expected) - {ROOT_NAME}):
         message = "is no part of what was written here"
         findings.append(integrity_finding("E-INTEGRITY-03", f"{where}/{name}", message, remedy="remove the file"))
     return findings
 
 
-def intact_files(directory: Path) -> dict[str, str]:
+def intact_files(directory: Place) -> dict[str, str]:
     """Return all files of a partition with their SHA-256, after their bytes were found to be as recorded.
 
     Raises

@@ -1,29 +1,60 @@
 """Where a long ingest keeps what it finished: `.scratch/<key>/` inside the atlas, until it is over.
 
+An atlas in an object store has its scratch on this machine (`scratch_root`).
+
 The key stands for the source, what was declared of it, and the code; so a command that was killed finds its own work
 again, and any other one does not. One process holds a scratch at a time. Nothing in `.scratch` belongs to the atlas:
 removing all of it loses work, never data.
 """
 
+import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cytolabe.errors import ConflictError
+from cytolabe.errors import ConflictError, UsageError
+from cytolabe.files import Place
 
-__all__ = ["abandoned_scratch", "held_scratch", "remove_scratch", "scratch_root"]
+__all__ = ["SCRATCH_VARIABLE", "abandoned_scratch", "held_scratch", "remove_scratch", "scratch_root"]
+
+SCRATCH_VARIABLE = "CYTOLABE_SCRATCH"
+"""Names a directory for unfinished work on atlases in object stores; with several machines one that all of them see."""
 
 
-def scratch_root(atlas: Path) -> Path:
-    """Return the directory of all scratches of an atlas."""
-    return atlas / ".scratch"
+def scratch_root(atlas: Place) -> Path:
+    """Return the local directory of all scratches of an atlas.
+
+    That of an atlas in an object store is `$CYTOLABE_SCRATCH/<digest of its URL>`, and without this variable in the
+    directory for temporary files, below one that belongs to the user.
+
+    Raises
+    ------
+    UsageError
+        If that one belongs to somebody else, who could put results there.
+    """
+    if isinstance(atlas, Path):
+        return atlas / ".scratch"
+    name = hashlib.sha256(str(atlas).encode()).hexdigest()[:32]
+    if chosen := os.environ.get(SCRATCH_VARIABLE):
+        return Path(chosen) / name
+    own = Path(tempfile.gettempdir()) / f"cytolabe-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        own.mkdir(mode=0o700)
+    found = own.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        msg = f"{own} belongs to somebody else. Name a directory of your own: {SCRATCH_VARIABLE}=/path."
+        raise UsageError(msg)
+    return own / name
 
 
 @contextmanager
-def held_scratch(atlas: Path, key: str) -> Iterator[Path]:
+def held_scratch(atlas: Place, key: str) -> Iterator[Path]:
     """Hold the scratch of one ingest; it is removed at the end, unless an error ends it: then it is kept to go on from.
 
     Raises
@@ -47,7 +78,7 @@ def held_scratch(atlas: Path, key: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def abandoned_scratch(atlas: Path) -> tuple[Path, ...]:
+def abandoned_scratch(atlas: Place) -> tuple[Path, ...]:
     """Return the scratches that no running process holds, sorted; they may be removed, or an ingest may go on from them."""
     found = []
     for directory in sorted(path for path in scratch_root(atlas).glob("*") if path.is_dir()):

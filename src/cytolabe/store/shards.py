@@ -23,6 +23,7 @@ from jaxtyping import Integer
 from numcodecs import blosc
 
 from cytolabe.errors import IntegrityError
+from cytolabe.files import Place, read_range, size_of
 from cytolabe.store.array_spec import ArraySpec
 from cytolabe.store.gaps import place_gaps, place_values, read_chunks
 from cytolabe.store.native import decoder, is_native
@@ -112,7 +113,7 @@ class ShardedArray:
         What errors call it.
     """
 
-    def __init__(self, directory: Path, spec: ArraySpec, *, where: str) -> None:
+    def __init__(self, directory: Place, spec: ArraySpec, *, where: str) -> None:
         self._directory = directory
         self.spec = spec
         self._where = where
@@ -248,7 +249,7 @@ class ShardedArray:
 
     def _size(self, shard: int) -> int:
         try:
-            return (self._directory / shard_name(shard)).stat().st_size
+            return size_of(self._directory / shard_name(shard))
         except FileNotFoundError:
             msg = f"shard {shard} is missing; a missing chunk is never read as zeros."
             raise self._damaged(msg) from None
@@ -261,11 +262,11 @@ class ShardedArray:
             raise self._damaged(msg) from None
 
     def _range(self, shard: int, offset: int, length: int) -> bytes:
-        handle = self._opened(shard)
         try:
-            content = os.pread(handle, length, offset)
-        finally:
-            os.close(handle)
+            content = read_range(self._directory / shard_name(shard), offset, length)
+        except FileNotFoundError:
+            msg = f"shard {shard} is missing; a missing chunk is never read as zeros."
+            raise self._damaged(msg) from None
         if len(content) != length:
             msg = f"shard {shard} is cut off."
             raise self._damaged(msg)

@@ -9,7 +9,6 @@ column of mixed types is refused: it would come back as something else.
 import hashlib
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cytolabe.errors import IntegrityError, UsageError
-from cytolabe.files import read_verified, replace_file
+from cytolabe.files import Place, read_verified, replace_file
 from cytolabe.provenance import digest_of
 
 __all__ = ["TableEntry", "read_table", "table_digest", "write_parquet", "write_table"]
@@ -37,7 +36,7 @@ class TableEntry:
     n_rows: int
 
 
-def write_table(frame: pd.DataFrame, directory: Path) -> TableEntry:
+def write_table(frame: pd.DataFrame, directory: Place) -> TableEntry:
     """Write a table under the digest of its rows; the index is not part of a table. An equal table is kept.
 
     Raises
@@ -48,16 +47,15 @@ def write_table(frame: pd.DataFrame, directory: Path) -> TableEntry:
     table = _arrow_table(frame)
     digest = table_digest(table)
     path = directory / f"{digest.removeprefix('sha256:')}.parquet"
-    if path.exists() and _is_table(path, digest):
-        content = path.read_bytes()
-    else:
+    content = _kept_table(path, digest)
+    if content is None:
         content = _parquet_bytes(table)
         # A damaged file of this name is replaced: what the name stands for is at hand again.
         replace_file(path, content)
     return TableEntry(digest=digest, file=path.name, sha256=hashlib.sha256(content).hexdigest(), n_rows=table.num_rows)
 
 
-def read_table(directory: Path, entry: TableEntry) -> pd.DataFrame:
+def read_table(directory: Place, entry: TableEntry) -> pd.DataFrame:
     """Read a table after its bytes and its rows matched what names them.
 
     Raises
@@ -155,14 +153,19 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _is_table(path: Path, digest: str) -> bool:
+def _kept_table(path: Place, digest: str) -> bytes | None:
+    """Return the bytes of a table that is there already; None where there is none, or it is damaged."""
     try:
-        return table_digest(pq.read_table(path)) == digest
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return content if table_digest(pq.read_table(io.BytesIO(content))) == digest else None
     except (pa.ArrowException, OSError, KeyError):
-        return False
+        return None
 
 
-def write_parquet(table: pa.Table | pd.DataFrame, path: Path) -> None:
+def write_parquet(table: pa.Table | pd.DataFrame, path: Place) -> None:
     """Write a table of results under a name of its own, all or nothing; the index is not part of it."""
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import IntegrityError, NotRawCountsError, UsageError
-from cytolabe.files import publish_directory, replace_file, sha256_of_file, staged_directory
+from cytolabe.files import Place, publish_directory, replace_file, sha256_of_file, staged_directory
 from cytolabe.records import Block
 from cytolabe.store.arrays import write_group, write_metadata, write_strings
 from cytolabe.store.canonical_rows import canonical_rows
@@ -132,7 +132,7 @@ def canonical_block(block: Block, plan: PartitionPlan) -> tuple[np.ndarray, np.n
 
 
 def seal_partition(
-    directory: Path,
+    directory: Place,
     staged: Path,
     plan: PartitionPlan,
     *,
@@ -246,7 +246,7 @@ def _changed(block: Block) -> IntegrityError:
 
 
 def write_partitions(
-    directory: Path,
+    directory: Place,
     blocks: Iterable[Block],
     *,
     dataset_id: str,
@@ -288,7 +288,7 @@ class PartitionWriter:
         Row in the source of the first cell.
     """
 
-    def __init__(self, directory: Path, *, dataset_id: str, features: Sequence[str], first_row: int = 0) -> None:
+    def __init__(self, directory: Place, *, dataset_id: str, features: Sequence[str], first_row: int = 0) -> None:
         self._directory = directory
         self._seen = PartitionPlan(
             dataset_id=dataset_id,
