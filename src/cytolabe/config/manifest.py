@@ -39,6 +39,7 @@ class Manifest:
     reads: str = ""
     alignment: str = ""
     reference: str = ""
+    part: str = ""
     matrix: str = ""
     matrix_kind: str = ""
     label: str = ""

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from cytolabe.engine import LocalEngine
 from cytolabe.errors import IntegrityError
-from cytolabe.files import Place, sha256_of_file
+from cytolabe.files import Place
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.work import CountsToWrite, Work, write_counts
 from cytolabe.genes.aliases import read_alias_table
+from cytolabe.ingest.identity import digest_of, n_bytes_of
 from cytolabe.ingest.sources import SourceFile
 from cytolabe.provenance.ledger import ledger_key, source_state
 from cytolabe.records import UNKNOWN, Finding, Severity
@@ -109,7 +110,7 @@ def _run_all(
     tasks: Sequence[Contribution], work: Work, on_progress: Callable[[str], None]
 ) -> tuple[SourceOutcome, ...]:
     """Run the small files side by side, then each large one with all workers on its parts."""
-    large = [task for task in tasks if task.source.path.is_file() and task.source.path.stat().st_size >= _LARGE_BYTES]
+    large = [task for task in tasks if task.source.path.exists() and n_bytes_of(task.source.path) >= _LARGE_BYTES]
     small = [task for task in tasks if task not in large]
 
     def tell(n_done: int, _: int) -> None:
@@ -135,7 +136,7 @@ def contribute_alone(task: Contribution) -> SourceOutcome:
 
 def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
     source = task.source
-    if not source.path.is_file():
+    if not source.path.exists():
         return _outcome(examine(source, aliases=task.aliases), "refused", None)
     state = source_state(source.path)
     aliases = read_alias_table(task.aliases)[1] if task.aliases is not None else ""
@@ -187,9 +188,9 @@ def _outcome(found: Examination, status: str, entry: DatasetEntry | None) -> Sou
         unreadable=found.unreadable,
         entry=entry,
     )
-    if path.is_file():
-        sha256 = found.source_sha256 or sha256_of_file(path)
-        outcome = dataclasses.replace(outcome, source_sha256=sha256, n_bytes=path.stat().st_size)
+    if path.exists():
+        sha256 = found.source_sha256 or digest_of(path)
+        outcome = dataclasses.replace(outcome, source_sha256=sha256, n_bytes=n_bytes_of(path))
     if content is None:
         return outcome
     return dataclasses.replace(

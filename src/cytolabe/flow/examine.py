@@ -18,9 +18,10 @@ from cytolabe.genes.organisms import canonical_organism, guess_organism
 from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.ingest.columns import ColumnRoles, infer_columns
 from cytolabe.ingest.counts import CountsProof, find_counts
-from cytolabe.ingest.h5ad import H5adSource, MatrixHandle, open_h5ad
+from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.refusals import findings_of
-from cytolabe.ingest.safety import raise_if_unsafe, scan_h5
+from cytolabe.ingest.safety import raise_if_unsafe
+from cytolabe.ingest.source import Source, open_source, scan_source
 from cytolabe.ingest.sources import SourceFile
 from cytolabe.ingest.upstream import upstream_verdict
 from cytolabe.records import UNKNOWN, DatasetRecord, FeatureAlignment, Finding, HopState, Severity
@@ -65,14 +66,14 @@ class Examination:
 
 def examine(source: SourceFile, *, aliases: Path | None = None, work: Work | None = None) -> Examination:
     """Run the first pass over one file and collect every finding; nothing is written but the ledger of `work`."""
-    scan = scan_h5(source.path)
+    scan = scan_source(source.path)
     try:
         raise_if_unsafe(scan)
     except UnreadableInputError:
         return Examination(source=source, findings=scan, unreadable=True)
     first_pass = FirstPass(source.path, work or Work())
     try:
-        with open_h5ad(source.path) as opened:
+        with open_source(source.path, part=source.manifest.part) as opened:
             findings, content = _examine_opened(opened, source, aliases=aliases, first_pass=first_pass)
     except UnreadableInputError as error:
         return Examination(source=source, findings=(*scan, *findings_of(error)), unreadable=True)
@@ -87,7 +88,7 @@ def examine(source: SourceFile, *, aliases: Path | None = None, work: Work | Non
 
 
 def _examine_opened(
-    opened: H5adSource, source: SourceFile, *, aliases: Path | None, first_pass: FirstPass
+    opened: Source, source: SourceFile, *, aliases: Path | None, first_pass: FirstPass
 ) -> tuple[tuple[Finding, ...], Accepted | None]:
     manifest = source.manifest
     proof = find_counts(
@@ -157,7 +158,7 @@ def _cell_facts(source: SourceFile, roles: ColumnRoles, proof: CountsProof, *, o
 
 
 def _record(
-    source: SourceFile, opened: H5adSource, proof: CountsProof, *, roles: ColumnRoles, alias_digest: str
+    source: SourceFile, opened: Source, proof: CountsProof, *, roles: ColumnRoles, alias_digest: str
 ) -> DatasetRecord:
     manifest = source.manifest
     said = {hop: getattr(manifest, hop) for hop in ("alignment", "reference", "kit", "reads")}

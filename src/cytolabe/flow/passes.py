@@ -14,9 +14,10 @@ from typing import cast
 import numpy as np
 
 from cytolabe.errors import CytolabeError, IntegrityError
-from cytolabe.files import sha256_of_file
-from cytolabe.ingest.h5ad import H5adSource, MatrixHandle, open_h5ad
+from cytolabe.ingest.identity import digest_of
+from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.native import exact_below
+from cytolabe.ingest.source import Source, open_source
 from cytolabe.ingest.tally import MatrixTally, block_fingerprints
 from cytolabe.ingest.tally_records import tally_arrays, tally_document, tally_from
 from cytolabe.provenance.ledger import Ledger
@@ -95,7 +96,7 @@ class ShardTask:
 
 def cells_per_task(matrix: MatrixHandle) -> int:
     """Return how many cells a task of the first pass takes; a matrix that is turned over is one task."""
-    return max(1, matrix.shape[0]) if matrix.encoding == "csc" else _RANGES_PER_TASK * RANGE_CELLS
+    return max(1, matrix.shape[0]) if matrix.is_turned else _RANGES_PER_TASK * RANGE_CELLS
 
 
 # --- pass 1 -------------------------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def prove(task: ProofTask) -> RangeProof:
             tally=tally_from(document["tally"], arrays), leaves=tuple(cast("list[str]", document["leaves"]))
         )
     if task.matrix is None:
-        sha256 = sha256_of_file(task.source)
+        sha256 = digest_of(task.source)
         if ledger is not None:
             ledger.put(task.name, {"sha256": sha256}, {})
         return RangeProof(source_sha256=sha256)
@@ -135,7 +136,7 @@ def _prove_range(task: ProofTask, matrix: MatrixHandle) -> tuple[MatrixTally, tu
         start=task.first,
     )
     digest = CountsDigest(features_digest="")
-    with open_h5ad(task.source, is_known=True) as opened:
+    with open_source(task.source, part=matrix.part, is_known=True) as opened:
         columns_of = _columns_of(opened, matrix)
         blocks = opened.iter_blocks(matrix, dataset_id="", cells=(task.first, task.last), max_nonzero=task.max_nonzero)
         for block in blocks:
@@ -146,7 +147,7 @@ def _prove_range(task: ProofTask, matrix: MatrixHandle) -> tuple[MatrixTally, tu
     return tally, () if tally.broken else digest.leaves()
 
 
-def _columns_of(opened: H5adSource, matrix: MatrixHandle) -> np.ndarray:
+def _columns_of(opened: Source, matrix: MatrixHandle) -> np.ndarray:
     """Return the column in a partition of each feature of a matrix; kept, because every task of a file needs it."""
     state = opened.path.stat()
     key = (str(opened.path), state.st_size, state.st_mtime_ns, matrix.name)
@@ -161,7 +162,7 @@ def _columns_of(opened: H5adSource, matrix: MatrixHandle) -> np.ndarray:
 
 def shard_tasks(plan: PartitionPlan, template: ShardTask, fingerprints: np.ndarray) -> list[ShardTask]:
     """Cut the shards of a partition into tasks like `template`; `fingerprints` has one entry per cell of the partition."""
-    per_task = max(1, plan.n_shards) if template.matrix.encoding == "csc" else _SHARDS_PER_TASK
+    per_task = max(1, plan.n_shards) if template.matrix.is_turned else _SHARDS_PER_TASK
     tasks = []
     for first in range(0, plan.n_shards, per_task):
         last = min(plan.n_shards, first + per_task)
@@ -186,7 +187,7 @@ def write_part(task: ShardTask) -> dict[str, str]:
             return written
     plan = read_plan(task.staged)
     start, stop = plan.cells_of_shards(task.first, task.last)
-    with open_h5ad(task.source, is_known=True) as opened:
+    with open_source(task.source, part=task.matrix.part, is_known=True) as opened:
         blocks = opened.iter_blocks(
             task.matrix,
             dataset_id=task.dataset_id,

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from cytolabe.engine import Engine, LocalEngine
-from cytolabe.files import Place, sha256_of_file
+from cytolabe.files import Place
 from cytolabe.flow.passes import ProofTask, ShardTask, cells_per_task, prove, shard_tasks, write_part
 from cytolabe.ingest.counts import CountsProof
-from cytolabe.ingest.h5ad import MatrixHandle
+from cytolabe.ingest.identity import digest_of
+from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.tally import MatrixTally, merge_tallies
 from cytolabe.store.counts_digest import RANGE_CELLS, combine_leaves
 from cytolabe.store.physical import ROOT_NAME, PartitionEntry, intact_files, partition_path
@@ -54,7 +55,7 @@ class FirstPass:
     def source_sha256(self) -> str:
         """SHA-256 of the bytes of the file."""
         if not self._source_sha256:
-            self._source_sha256 = sha256_of_file(self._source)
+            self._source_sha256 = digest_of(self._source)
         return self._source_sha256
 
     def tally_of(self, matrix: MatrixHandle) -> MatrixTally:

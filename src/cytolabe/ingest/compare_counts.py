@@ -9,13 +9,14 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from cytolabe.ingest.h5ad import H5adSource, MatrixHandle
+from cytolabe.ingest.matrices import MatrixHandle
+from cytolabe.ingest.opened import Source
 from cytolabe.records import Finding, Severity
 
 __all__ = ["compare_candidates"]
 
 
-def compare_candidates(source: H5adSource, chosen: MatrixHandle, other: MatrixHandle) -> Finding:
+def compare_candidates(source: Source, chosen: MatrixHandle, other: MatrixHandle) -> Finding:
     """Compare two proven matrices on the features that both have, a block at a time."""
     here, there = _shared_columns(source.features(chosen), source.features(other))
     if not len(here):

@@ -13,7 +13,8 @@ import pandas as pd
 
 from cytolabe.ingest.column_names import normalized
 from cytolabe.ingest.features import is_counter
-from cytolabe.ingest.h5ad import H5adSource, MatrixHandle
+from cytolabe.ingest.matrices import MatrixHandle
+from cytolabe.ingest.opened import Source
 from cytolabe.ingest.tally import MatrixTally
 from cytolabe.records import Finding, Severity
 
@@ -52,7 +53,7 @@ def _equals(values: pd.Series, totals: np.ndarray) -> bool:
     return bool(np.mean(np.abs(declared - totals) < 0.5) >= _EQUAL_SHARE)
 
 
-def foreign_features(source: H5adSource, matrix: MatrixHandle, tally: MatrixTally) -> list[Finding]:
+def foreign_features(source: Source, matrix: MatrixHandle, tally: MatrixTally) -> list[Finding]:
     """Refuse a matrix that mixes genes with other molecules: the total of a cell would be neither's."""
     kinds = source.feature_kinds(matrix)
     if not kinds:
@@ -83,7 +84,7 @@ def foreign_features(source: H5adSource, matrix: MatrixHandle, tally: MatrixTall
     ]
 
 
-def is_unnamed(source: H5adSource, matrix: MatrixHandle) -> bool:
+def is_unnamed(source: Source, matrix: MatrixHandle) -> bool:
     """Tell whether the features of a matrix are mere counters, so that no count of it belongs to a gene."""
     features = source.features(matrix)
     return bool(features) and sum(map(is_counter, features)) > 0.5 * len(features)

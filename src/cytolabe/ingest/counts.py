@@ -20,8 +20,9 @@ from jaxtyping import Int, UInt64
 from cytolabe.ingest.compare_counts import compare_candidates
 from cytolabe.ingest.count_context import aliases_of, corrected_evidence, foreign_features, is_unnamed
 from cytolabe.ingest.count_shape import SMALL_SCATTER, looks_like, rounded_evidence, total_scatter
-from cytolabe.ingest.h5ad import H5adSource, MatrixHandle
+from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.native import exact_below
+from cytolabe.ingest.opened import Source
 from cytolabe.ingest.tally import MatrixTally, tally_matrix
 from cytolabe.records import Finding, HopState, MatrixKind, Severity
 
@@ -62,7 +63,7 @@ class CountsProof:
 
 
 def find_counts(
-    source: H5adSource,
+    source: Source,
     *,
     declared: str = "",
     declared_kind: str = "",
@@ -130,7 +131,7 @@ def find_counts(
     )
 
 
-def _tally(source: H5adSource, matrix: MatrixHandle) -> MatrixTally:
+def _tally(source: Source, matrix: MatrixHandle) -> MatrixTally:
     blocks = source.iter_blocks(matrix, dataset_id=source.path.stem)
     limit = exact_below(matrix.dtype)
     return tally_matrix(blocks, n_cells=matrix.shape[0], n_features=matrix.shape[1], exact_below=limit)
@@ -149,7 +150,7 @@ def _candidate(name: str, tally: MatrixTally, rounded: str) -> CandidateMatrix:
     )
 
 
-def _nothing(source: H5adSource, findings: list[Finding], candidates: tuple[CandidateMatrix, ...]) -> CountsProof:
+def _nothing(source: Source, findings: list[Finding], candidates: tuple[CandidateMatrix, ...]) -> CountsProof:
     normalized = any(candidate.verdict in {"rounded", "not_integer"} for candidate in candidates)
     return CountsProof(
         matrix="",
@@ -178,7 +179,7 @@ def _declared_name(declared: str, names: list[str]) -> str:
 # --- findings -----------------------------------------------------------------------------------------------------
 
 
-def _not_counts(source: H5adSource, tallies: Mapping[str, MatrixTally], rounded: Mapping[str, str]) -> list[Finding]:
+def _not_counts(source: Source, tallies: Mapping[str, MatrixTally], rounded: Mapping[str, str]) -> list[Finding]:
     findings = []
     integers = {name: why for name, why in rounded.items() if why}
     if integers:
@@ -224,7 +225,7 @@ def _not_counts(source: H5adSource, tallies: Mapping[str, MatrixTally], rounded:
     return findings
 
 
-def _describe(source: H5adSource, name: str, tally: MatrixTally) -> str:
+def _describe(source: Source, name: str, tally: MatrixTally) -> str:
     if not tally.n_nonzero:
         return f"{name}: holds no value but zero."
     words = {
@@ -328,7 +329,7 @@ def _kind_finding(name: str, message: str, tally: MatrixTally) -> Finding:
     )
 
 
-def _state(source: H5adSource, name: str) -> tuple[HopState, list[Finding]]:
+def _state(source: Source, name: str) -> tuple[HopState, list[Finding]]:
     """Say how the counts are known: computed back from logarithms is recovered, never verified (rule R2)."""
     columns = [str(column) for column in source.cell_table.columns if "recovery_residual" in str(column).lower()]
     keys = [
@@ -365,7 +366,7 @@ def _unknown_matrix(declared: str, names: list[str]) -> Finding:
     )
 
 
-def _no_matrix(source: H5adSource) -> Finding:
+def _no_matrix(source: Source) -> Finding:
     message = f"The file has {source.n_cells:,} cells, but no matrix with a gene in it: only results, no counts."
     unread = [finding for finding in source.findings if finding.code in {"W-MATRIX-05", "E-MATRIX-06"}]
     if not source.n_cells:

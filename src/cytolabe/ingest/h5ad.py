@@ -4,33 +4,25 @@ Scan the file first (`safety.scan_h5`): this reader trusts that no link leaves t
 says: nothing is renamed, converted or left out without a finding. Old layouts (`raw.X`, compound tables) are read too.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
 from pathlib import Path
 
 import h5py
-import pandas as pd
-from scipy.sparse import csr_matrix
 
-from cytolabe import files
-from cytolabe.errors import RefusedError, UnreadableInputError
-from cytolabe.ingest.features import choose_features, kinds_of_features
-from cytolabe.ingest.matrices import MatrixHandle, RowReader, describe_matrix, obstacle_of, open_rows, plan_rows
+from cytolabe.errors import UnreadableInputError
+from cytolabe.ingest.anndata import AnnDataSource
 from cytolabe.ingest.refusals import readable, refusal
-from cytolabe.ingest.tables import ContributedTable, plain_index, read_table, text_of
-from cytolabe.records import Block, Finding, Severity
+from cytolabe.records import Finding, Severity
 
-__all__ = ["H5adSource", "MatrixHandle", "open_h5ad"]
+__all__ = ["CHUNK_CACHE_BYTES", "open_h5ad"]
 
-_CHUNK_CACHE_BYTES = 64 << 20
+CHUNK_CACHE_BYTES = 64 << 20
 """Chunks of a block are decoded once; the library's own cache of 1 MiB would decode large ones again and again."""
-_KEPT = {"obs", "var", "X", "raw", "raw.X", "raw.var", "layers"}
 
 
 @contextmanager
-def open_h5ad(path: Path, *, is_known: bool = False) -> "Iterator[H5adSource]":
+def open_h5ad(path: Path, *, is_known: bool = False) -> Iterator[AnnDataSource]:
     """Open a scanned file for reading.
 
     Parameters
@@ -49,254 +41,13 @@ def open_h5ad(path: Path, *, is_known: bool = False) -> "Iterator[H5adSource]":
     """
     with ExitStack() as cleanup:
         with readable(path.name):
-            file = cleanup.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES))
-        opened = H5adSource(path, file, cleanup)
+            file = cleanup.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES))
+        if "obs" not in file or ("mod" in file and "X" not in file):
+            raise refusal(UnreadableInputError, [_no_anndata(path, sorted(file))])
+        opened = AnnDataSource(path, file, cleanup)
         if not is_known:
             opened.look()
         yield opened
-
-
-class H5adSource:
-    """An open AnnData file. Make it with `open_h5ad`; it is valid inside that context."""
-
-    def __init__(self, path: Path, file: h5py.File, cleanup: ExitStack) -> None:
-        self.path = path
-        self._file = file
-        self._cleanup = cleanup
-        self._readers: dict[str, RowReader] = {}
-        if "obs" not in file or ("mod" in file and "X" not in file):
-            raise refusal(UnreadableInputError, [_no_anndata(path, sorted(file))])
-        uns = file.get("uns")
-        self._uns = uns if isinstance(uns, h5py.Group) else None
-
-    def look(self) -> None:
-        """Read the tables and describe the matrices, so that what contradicts itself is refused now."""
-        _ = self._obs, self._described
-
-    @cached_property
-    def _obs(self) -> ContributedTable:
-        return read_table(self._file["obs"], "obs", self._uns)
-
-    @property
-    def matrices(self) -> tuple[MatrixHandle, ...]:
-        """The matrices whose shape agrees with the tables."""
-        return self._described[0]
-
-    @cached_property
-    def source_digest(self) -> str:
-        """`sha256:` and the digest of the file's bytes."""
-        return "sha256:" + files.sha256_of_file(self.path)
-
-    @property
-    def n_cells(self) -> int:
-        """Rows of `obs`."""
-        return len(self._obs.names)
-
-    @property
-    def cell_names(self) -> tuple[str, ...]:
-        """Index of `obs`, as delivered."""
-        return self._obs.names
-
-    def names_of_cells(self, start: int, stop: int) -> tuple[str, ...]:
-        """Return the names of cells `start` to `stop`, without reading the others where the file allows it."""
-        if "_obs" in self.__dict__:
-            return tuple(self.cell_names[start:stop])
-        index = plain_index(self._file["obs"])
-        if index is None:
-            return tuple(self.cell_names[start:stop])
-        with readable("obs"):
-            return tuple(text_of(value) for value in index[start:stop])
-
-    @property
-    def cell_table(self) -> pd.DataFrame:
-        """Columns of `obs` as delivered, rows 0..n-1; categories are text, a missing one is None. Do not modify."""
-        return self._obs.columns
-
-    @cached_property
-    def uns_keys(self) -> tuple[str, ...]:
-        """Names inside `uns`, sorted."""
-        return tuple(sorted(self._uns)) if self._uns is not None else ()
-
-    @cached_property
-    def title(self) -> str:
-        """Title of the data set from `uns`, or an empty string."""
-        title = self._uns_text("title")
-        if title:
-            return title
-        try:
-            corpora = json.loads(self._uns_text("corpora") or "{}")
-        except json.JSONDecodeError:
-            return ""
-        return str(corpora.get("title", "")) if isinstance(corpora, dict) else ""
-
-    @property
-    def feature_findings(self) -> tuple[Finding, ...]:
-        """What had to be decided for the names of the features, over all tables of features."""
-        tables = sorted({_table_of(matrix.name) for matrix in self.matrices})
-        return tuple(finding for table in tables for finding in self._features[table][1])
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What could not be read or is not kept of the file."""
-        return (*self._obs.findings, *self._described[1], *self._not_kept())
-
-    def features(self, matrix: MatrixHandle) -> tuple[str, ...]:
-        """Return one name per feature of a matrix, in its order."""
-        return self._features[_table_of(matrix.name)][0]
-
-    def feature_kinds(self, matrix: MatrixHandle) -> tuple[str, ...]:
-        """Return what the file says that each feature is (`Gene Expression`, `Peaks`), or nothing."""
-        return kinds_of_features(self._feature_tables[_table_of(matrix.name)].columns)
-
-    def read_cells(self, matrix: MatrixHandle, *, start: int, stop: int) -> csr_matrix:
-        """Return cells `start` to `stop` of a matrix, in source order."""
-        return self._reader(matrix).read(start, stop)
-
-    def iter_blocks(
-        self,
-        matrix: MatrixHandle,
-        *,
-        dataset_id: str,
-        cells: tuple[int, int] | None = None,
-        max_cells: int = 4096,
-        max_nonzero: int = 2_000_000,
-    ) -> Iterator[Block]:
-        """Stream a matrix as blocks of whole cells in source order.
-
-        Parameters
-        ----------
-        cells
-            First cell, and the one behind the last; all of them where it is not given.
-        max_cells, max_nonzero
-            Bounds on one block; a single cell over `max_nonzero` is a block of its own.
-
-        Raises
-        ------
-        RefusedError
-            If the structure of the matrix is damaged; `findings_of` says where.
-        """
-        reader = self._reader(matrix)
-        runs = plan_rows(reader, matrix.shape, cells=cells, max_cells=max_cells, max_nonzero=max_nonzero)
-        for start, stop in runs:
-            yield Block(
-                dataset_id=dataset_id,
-                start=start,
-                cell_names=self.names_of_cells(start, stop),
-                counts=reader.read(start, stop),
-            )
-
-    def _reader(self, matrix: MatrixHandle) -> RowReader:
-        if matrix.name not in self._readers:
-            self._readers[matrix.name] = open_rows(self._nodes[matrix.name], matrix, self._cleanup)
-        return self._readers[matrix.name]
-
-    @cached_property
-    def _nodes(self) -> Mapping[str, h5py.Group | h5py.Dataset]:
-        """Everything that could be a matrix, in the order in which raw counts are looked for."""
-        nodes = {}
-        raw = self._file.get("raw")
-        if isinstance(raw, h5py.Group) and "X" in raw:
-            nodes["raw/X"] = raw["X"]
-        elif "raw.X" in self._file:
-            nodes["raw/X"] = self._file["raw.X"]
-        if "X" in self._file:
-            nodes["X"] = self._file["X"]
-        layers = self._file.get("layers")
-        for name in sorted(layers) if isinstance(layers, h5py.Group) else ():
-            nodes[f"layers/{name}"] = layers[name]
-        return nodes
-
-    @cached_property
-    def _features(self) -> Mapping[str, tuple[tuple[str, ...], tuple[Finding, ...]]]:
-        return {table: choose_features(read, table) for table, read in self._feature_tables.items()}
-
-    @cached_property
-    def _feature_tables(self) -> Mapping[str, ContributedTable]:
-        found = {}
-        for table in sorted({_table_of(name) for name in self._nodes}):
-            node = self._file.get(table)
-            if node is None and table == "raw/var":
-                node = self._file.get("raw.var")
-            found[table] = self._feature_table(table, node)
-        return found
-
-    def _feature_table(self, table: str, node: h5py.Group | h5py.Dataset | None) -> ContributedTable:
-        """Read a table of features; where there is none, or an empty one, count them."""
-        if node is not None:
-            try:
-                return read_table(node, table, self._uns)
-            except RefusedError:
-                if isinstance(node, h5py.Dataset) or len(node):
-                    raise
-        n_features = max((_width(node) for name, node in self._nodes.items() if _table_of(name) == table), default=0)
-        finding = Finding(
-            code="W-FEATURE-03",
-            severity=Severity.WARNING,
-            where=table,
-            n_affected=n_features,
-            n_total=n_features,
-            message=f"The file names none of its {n_features:,} features; they are counted from 0.",
-            remedy="Write the gene ids into the index of var.",
-            rule="cytolabe/features",
-        )
-        names = tuple(str(position) for position in range(n_features))
-        return ContributedTable(names=names, columns=pd.DataFrame(index=range(n_features)), findings=(finding,))
-
-    @cached_property
-    def _described(self) -> tuple[tuple[MatrixHandle, ...], tuple[Finding, ...]]:
-        """List the matrices whose shape agrees with the tables; every other one becomes a finding."""
-        described, findings = [], []
-        for name, node in self._nodes.items():
-            matrix = describe_matrix(node, name)
-            if matrix is None:
-                if dict(node.attrs).get("encoding-type") != "null":
-                    findings.append(_no_matrix(name, node))
-                continue
-            expected = (self.n_cells, len(self._features[_table_of(name)][0]))
-            if matrix.shape != expected:
-                findings.append(_wrong_shape(matrix, expected))
-            else:
-                described.append(matrix)
-        return tuple(described), tuple(findings)
-
-    def _uns_text(self, key: str) -> str:
-        node = self._uns.get(key) if self._uns is not None else None
-        if not isinstance(node, h5py.Dataset) or node.size != 1 or node.dtype.kind not in "OS":
-            return ""
-        with readable(f"uns/{key}"):
-            value = node[()]
-        return text_of(value if node.shape == () else value.ravel()[0])
-
-    def _not_kept(self) -> tuple[Finding, ...]:
-        """Name what is delivered beside counts and tables: it is derived, and computed anew from the counts."""
-        others: list[str] = []
-        misplaced = {name for name in ("raw", "layers", "uns") if isinstance(self._file.get(name), h5py.Dataset)}
-        for name in sorted((set(self._file) - _KEPT) | misplaced):
-            node = self._file[name]
-            others += [f"{name}/{key}" for key in sorted(node)] if isinstance(node, h5py.Group) else [name]
-        if not others:
-            return ()
-        finding = Finding(
-            code="N-H5AD-02",
-            severity=Severity.NOTE,
-            where=self.path.name,
-            n_affected=len(others),
-            n_total=len(others),
-            examples=tuple(others[:5]),
-            message=f"{len(others)} elements are not taken into the atlas ({', '.join(others[:5])}).",
-            remedy="Nothing to do: embeddings and graphs are computed anew; the file itself is named by its digest.",
-            rule="cytolabe/facts",
-        )
-        return (finding,)
-
-
-def _table_of(matrix_name: str) -> str:
-    return "raw/var" if matrix_name == "raw/X" else "var"
-
-
-def _width(node: h5py.Group | h5py.Dataset) -> int:
-    matrix = describe_matrix(node, "")
-    return matrix.shape[1] if matrix is not None else 0
 
 
 def _no_anndata(path: Path, found: list[str]) -> Finding:
@@ -315,36 +66,4 @@ def _no_anndata(path: Path, found: list[str]) -> Finding:
         message=message,
         remedy=remedy,
         rule="cytolabe/readable",
-    )
-
-
-def _no_matrix(name: str, node: h5py.Group | h5py.Dataset) -> Finding:
-    why = obstacle_of(node)
-    return Finding(
-        code="W-MATRIX-05",
-        severity=Severity.WARNING,
-        where=name,
-        n_affected=1,
-        n_total=1,
-        examples=(why,),
-        message=f"{name} is no matrix of numbers that can be read: {why}. It is left out.",
-        remedy="If it holds the counts, write it as csr_matrix, csc_matrix or a dense array of numbers.",
-        rule="cytolabe/matrix",
-    )
-
-
-def _wrong_shape(matrix: MatrixHandle, expected: tuple[int, int]) -> Finding:
-    return Finding(
-        code="E-MATRIX-06",
-        severity=Severity.ERROR,
-        where=matrix.name,
-        n_affected=1,
-        n_total=1,
-        examples=(str(matrix.shape), str(expected)),
-        message=(
-            f"The matrix has {matrix.shape[0]:,} x {matrix.shape[1]:,} values, but the tables name {expected[0]:,} "
-            f"cells and {expected[1]:,} features: which value belongs to which cell is not said."
-        ),
-        remedy="Write the file anew from the object that is right.",
-        rule="cytolabe/matrix",
     )

@@ -15,13 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, runtime_checkable
 
-import h5py
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from cytolabe.compiled import kernel
 from cytolabe.errors import CytolabeError, RefusedError
 from cytolabe.ingest.native import native
+from cytolabe.ingest.nodes import ArrayNode, GroupNode, Node, is_array, is_group
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Finding, Severity
 
@@ -37,7 +37,8 @@ _PARTS = {"data": _NUMERIC, "indices": "iu", "indptr": "iu"}
 class MatrixHandle:
     """A matrix of a file: `X`, `raw/X` or `layers/<name>`.
 
-    `encoding` is csr, csc or dense; `n_nonzero` is the number of stored entries, or None for a dense matrix.
+    `encoding` is csr, csc or dense; `n_nonzero` is the number of stored entries, or None for a dense matrix. `part` is
+    what has to be opened to find it: a modality or a genome, empty where the source has one only.
     """
 
     name: str
@@ -45,6 +46,12 @@ class MatrixHandle:
     encoding: str
     dtype: str
     n_nonzero: int | None
+    part: str = ""
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether it has to be turned over, as a whole, before any cell of it can be read."""
+        return self.encoding in {"csc", "text"}
 
 
 @runtime_checkable
@@ -60,13 +67,13 @@ class RowReader(Protocol):
         ...
 
 
-def describe_matrix(node: h5py.Group | h5py.Dataset, name: str) -> MatrixHandle | None:
+def describe_matrix(node: Node, name: str, *, part: str = "") -> MatrixHandle | None:
     """Say what a node is, or None where it is no numeric matrix; `obstacle_of` then says why."""
     if obstacle_of(node):
         return None
-    if isinstance(node, h5py.Dataset):
+    if not is_group(node):
         shape = (int(node.shape[0]), int(node.shape[1]))
-        return MatrixHandle(name=name, shape=shape, encoding="dense", dtype=str(node.dtype), n_nonzero=None)
+        return MatrixHandle(name=name, shape=shape, encoding="dense", dtype=str(node.dtype), n_nonzero=None, part=part)
     shape_value = _declared_shape(node)
     return MatrixHandle(
         name=name,
@@ -74,19 +81,20 @@ def describe_matrix(node: h5py.Group | h5py.Dataset, name: str) -> MatrixHandle 
         encoding=_encoding_word(node).removesuffix("_matrix"),
         dtype=str(node["data"].dtype),
         n_nonzero=int(node["data"].shape[0]),
+        part=part,
     )
 
 
-def obstacle_of(node: h5py.Group | h5py.Dataset) -> str:
+def obstacle_of(node: Node) -> str:
     """Say why a node cannot be read as a matrix of numbers, or return an empty string."""
-    if isinstance(node, h5py.Group):
+    if is_group(node):
         return _obstacle_of_sparse(node)
-    if node.shape is None or node.ndim != 2:
+    if len(node.shape or ()) != 2:
         return "it has no cells x features"
     return "" if node.dtype.kind in _NUMERIC else f"its values are no numbers ({node.dtype})"
 
 
-def _obstacle_of_sparse(node: h5py.Group) -> str:
+def _obstacle_of_sparse(node: GroupNode) -> str:
     word, shape = _encoding_word(node), _declared_shape(node)
     if word.removesuffix("_matrix") not in {"csr", "csc"}:
         return f"its encoding is {word!r}"
@@ -94,7 +102,7 @@ def _obstacle_of_sparse(node: h5py.Group) -> str:
         return "its shape is not said"
     for part, kinds in _PARTS.items():
         array = node.get(part)
-        if not isinstance(array, h5py.Dataset) or array.ndim != 1:
+        if not is_array(array) or len(array.shape or ()) != 1:
             return f"it has no array {part!r}"
         if array.dtype.kind not in kinds:
             # Positions that are no integers point between two features; rounding them would move counts.
@@ -102,16 +110,16 @@ def _obstacle_of_sparse(node: h5py.Group) -> str:
     return ""
 
 
-def _encoding_word(node: h5py.Group) -> str:
+def _encoding_word(node: GroupNode) -> str:
     word = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", "none"))
     return word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word)
 
 
-def _declared_shape(node: h5py.Group) -> np.ndarray:
+def _declared_shape(node: GroupNode) -> np.ndarray:
     return np.atleast_1d(node.attrs.get("shape", node.attrs.get("h5sparse_shape", ())))
 
 
-def open_rows(node: h5py.Group | h5py.Dataset, matrix: MatrixHandle, cleanup: ExitStack) -> RowReader:
+def open_rows(node: Node, matrix: MatrixHandle, cleanup: ExitStack) -> RowReader:
     """Open a matrix for reading by cells; `cleanup` removes what had to be spilled to disk.
 
     Raises
@@ -157,7 +165,7 @@ def plan_rows(
 
 
 class _DenseRows:
-    def __init__(self, node: h5py.Dataset, matrix: MatrixHandle) -> None:
+    def __init__(self, node: ArrayNode, matrix: MatrixHandle) -> None:
         self._node = node
         self._matrix = matrix
 
@@ -176,8 +184,8 @@ class _CompressedRows:
     def __init__(
         self,
         indptr: np.ndarray,
-        data: h5py.Dataset | np.ndarray,
-        indices: h5py.Dataset | np.ndarray,
+        data: ArrayNode | np.ndarray,
+        indices: ArrayNode | np.ndarray,
         *,
         matrix: MatrixHandle,
     ) -> None:
@@ -202,7 +210,7 @@ class _CompressedRows:
         return block
 
 
-def _turn_over(node: h5py.Group, by_feature: np.ndarray, *, matrix: MatrixHandle, folder: Path) -> RowReader:
+def _turn_over(node: GroupNode, by_feature: np.ndarray, *, matrix: MatrixHandle, folder: Path) -> RowReader:
     """Write a CSC matrix as CSR into `folder`, a slice of entries at a time; features come out ascending per cell."""
     n_cells = matrix.shape[0]
     n_entries = int(by_feature[-1])
@@ -249,7 +257,7 @@ def _slices(n_entries: int) -> Iterator[tuple[int, int]]:
 # --- structure ----------------------------------------------------------------------------------------------------
 
 
-def _check_pointers(indptr: np.ndarray, node: h5py.Group, matrix: MatrixHandle) -> None:
+def _check_pointers(indptr: np.ndarray, node: GroupNode, matrix: MatrixHandle) -> None:
     n_major = matrix.shape[0] if matrix.encoding == "csr" else matrix.shape[1]
     major = "cell" if matrix.encoding == "csr" else "feature"
     n_data, n_indices = int(node["data"].shape[0]), int(node["indices"].shape[0])

@@ -7,6 +7,7 @@ its categories lie in `uns/<column>_categories`; 0.7 keeps integer codes with a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 
 from cytolabe.errors import CytolabeError, RefusedError
 from cytolabe.ingest.native import native
+from cytolabe.ingest.nodes import ArrayNode, GroupNode, Node, is_array, is_group
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Finding, Severity
 
@@ -31,7 +33,7 @@ class ContributedTable:
     findings: tuple[Finding, ...] = ()
 
 
-def read_table(node: h5py.Group | h5py.Dataset, where: str, uns: h5py.Group | None) -> ContributedTable:
+def read_table(node: Node, where: str, uns: GroupNode | None) -> ContributedTable:
     """Read `obs` or `var`.
 
     Parameters
@@ -49,9 +51,7 @@ def read_table(node: h5py.Group | h5py.Dataset, where: str, uns: h5py.Group | No
         If bytes are damaged.
     """
     with readable(where):
-        if isinstance(node, h5py.Dataset):
-            return _read_compound(node, where, uns)
-        return _read_group(node, where)
+        return _read_group(node, where) if is_group(node) else _read_compound(node, where, uns)
 
 
 def text_of(value: object) -> str:
@@ -76,7 +76,7 @@ def plain_index(node: h5py.Group | h5py.Dataset) -> h5py.Dataset | None:
 # --- groups: 0.7 and later ----------------------------------------------------------------------------------------
 
 
-def _read_group(group: h5py.Group, where: str) -> ContributedTable:
+def _read_group(group: GroupNode, where: str) -> ContributedTable:
     index_name = _index_name(group)
     if not index_name:
         raise _refused(code="E-TABLE-01", where=where, message="The table has no index, so its rows have no names.")
@@ -111,29 +111,33 @@ def _index_name(group: h5py.Group) -> str:
     return name if name in group else next((name for name in _OLD_INDEX_NAMES if name in group), "")
 
 
-def _decoded(
-    node: h5py.Group | h5py.Dataset, table: h5py.Group, where: str
-) -> pd.api.extensions.ExtensionArray | np.ndarray | None:
+def _decoded(node: Node, table: Node, where: str) -> pd.api.extensions.ExtensionArray | np.ndarray | None:
     """Return the values of one column, or None where its encoding is unknown."""
-    if isinstance(node, h5py.Group):
+    if is_group(node):
         if "codes" in node and "categories" in node:
             codes, categories = _plain(node["codes"]), _plain(node["categories"])
             return None if codes is None or categories is None else _categories(codes, categories, where)
         return _masked(node, where)
     reference = node.attrs.get("categories")
-    if isinstance(reference, h5py.Reference):
-        codes, categories = _plain(node), _plain(table.file[reference])
+    if isinstance(reference, h5py.Reference) or (isinstance(reference, str) and "__categories" in table):
+        # Zarr has no references: there the attribute is the path of the categories inside the whole.
+        at = (
+            table.file[reference]
+            if isinstance(reference, h5py.Reference)
+            else table["__categories"].get(PurePosixPath(reference).name)
+        )
+        codes, categories = _plain(node), None if at is None else _plain(at)
         return None if codes is None or categories is None else _categories(codes, categories, where)
     return _plain(node)
 
 
-def _plain(node: h5py.Dataset | h5py.Group) -> np.ndarray | None:
+def _plain(node: Node) -> np.ndarray | None:
     """Return one axis of texts, numbers or truth values, or None where a node holds anything else."""
-    if isinstance(node, h5py.Group):
+    if is_group(node):
         # Categories may themselves be a nullable string array.
         masked = _masked(node, node.name)
         return None if masked is None else np.asarray(masked, dtype=object)
-    if node.ndim != 1:
+    if len(node.shape or ()) != 1:
         return None
     enum = h5py.check_enum_dtype(node.dtype)
     if enum is not None and node.dtype.kind != "b":
@@ -159,9 +163,9 @@ def _categories(codes: np.ndarray, categories: np.ndarray, where: str) -> np.nda
     return np.asarray(words[codes.astype(np.int64)], dtype=object)
 
 
-def _masked(node: h5py.Group, where: str) -> pd.api.extensions.ExtensionArray | np.ndarray | None:
+def _masked(node: GroupNode, where: str) -> pd.api.extensions.ExtensionArray | np.ndarray | None:
     """Return a nullable array, or None where the group is none."""
-    parts = [_plain(node[part]) if isinstance(node.get(part), h5py.Dataset) else None for part in ("values", "mask")]
+    parts = [_plain(node[part]) if is_array(node.get(part)) else None for part in ("values", "mask")]
     values, marks = parts
     if values is None or marks is None or marks.dtype.kind not in "biu":
         return None
@@ -183,7 +187,7 @@ def _masked(node: h5py.Group, where: str) -> pd.api.extensions.ExtensionArray | 
 # --- compound data sets: until 0.6 --------------------------------------------------------------------------------
 
 
-def _read_compound(dataset: h5py.Dataset, where: str, uns: h5py.Group | None) -> ContributedTable:
+def _read_compound(dataset: ArrayNode, where: str, uns: GroupNode | None) -> ContributedTable:
     fields = dataset.dtype.names or ()
     index_name = next((name for name in _OLD_INDEX_NAMES if name in fields), "")
     if not index_name:
@@ -210,11 +214,11 @@ def _read_compound(dataset: h5py.Dataset, where: str, uns: h5py.Group | None) ->
     return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
 
 
-def _categories_in_uns(uns: h5py.Group | None, name: str) -> np.ndarray | None:
+def _categories_in_uns(uns: GroupNode | None, name: str) -> np.ndarray | None:
     node = uns.get(f"{name}_categories") if uns is not None else None
-    if not isinstance(node, h5py.Dataset):
+    if not is_array(node):
         return None
-    if node.ndim == 0:
+    if node.shape == ():
         return np.array([text_of(node[()])], dtype=object)
     return _plain(node)
 

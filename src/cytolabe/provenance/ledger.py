@@ -62,14 +62,19 @@ def ledger_key(**inputs: object) -> str:
 
 
 def source_state(path: Path) -> dict[str, object]:
-    """Return what tells a file from its state after a change, without reading it."""
+    """Return what tells a file, or the files of a folder, from their state after a change, without reading them."""
     found = path.stat()
-    return {
+    state: dict[str, object] = {
         "path": str(path.resolve()),
         "size": found.st_size,
         "mtime_ns": str(found.st_mtime_ns),
         "inode": str(found.st_ino),
     }
+    if path.is_dir():
+        inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
+        stats = [(str(entry.relative_to(path)), entry.stat()) for entry in inside]
+        state["files"] = digest_of([[name, found.st_size, str(found.st_mtime_ns)] for name, found in stats])
+    return state
 
 
 @cache
