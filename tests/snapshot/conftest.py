@@ -119,7 +119,7 @@ def persons_table(*rows):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make():
     """The builders of this file, for tests that need more than the ready atlas."""
     return SimpleNamespace(content=content_of, mapping=mapping, matrix=matrix_of, persons=persons_table, genes=GENES)
@@ -128,7 +128,17 @@ def make():
 @pytest.fixture
 def atlas(tmp_path):
     """Two data sets, mapped labels and resolved persons, not frozen."""
-    atlas = create_atlas(tmp_path / "atlas")
+    return _filled_atlas(tmp_path / "atlas")
+
+
+@pytest.fixture(scope="session")
+def shared_snapshot(tmp_path_factory):
+    """The same as a frozen snapshot that no test changes."""
+    return _filled_atlas(tmp_path_factory.mktemp("shared") / "atlas").freeze("v1")
+
+
+def _filled_atlas(path):
+    atlas = create_atlas(path)
     atlas.publish([write_dataset(atlas.path, content=content_of(name)) for name in ("zheng", "kang")])
     atlas.put_mappings(
         [

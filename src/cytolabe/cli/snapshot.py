@@ -5,6 +5,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from cytolabe.cli import query as query_commands
 from cytolabe.cli.options import AsJson, AtlasPath
 from cytolabe.cli.output import print_document, print_pairs, print_table, progress
 
@@ -93,3 +94,6 @@ def diff(
         typer.echo("")
         print_table(list(rows[0]), [list(row.values()) for row in rows])
     return 0
+
+
+snapshot_app.command("query")(query_commands.query)

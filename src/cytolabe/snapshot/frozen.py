@@ -25,7 +25,10 @@ from cytolabe.store.partitions import Partition, partition_path
 from cytolabe.store.tables import TableEntry, read_table
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from anndata import AnnData
+
+    from cytolabe.snapshot.relations import Relations
 
 __all__ = ["Snapshot", "snapshot_id_of"]
 
@@ -170,6 +173,28 @@ class Snapshot:
     def contributed(self, dataset_id: str) -> pd.DataFrame:
         """Return the contributor's own columns of a data set, verbatim, one row per cell."""
         return read_table(self._layout.tables, self._entry(dataset_id).tables["contributed"])
+
+    @cached_property
+    def relations(self) -> "Relations":
+        """The tables of this snapshot as SQL and filters see them (`snapshot.query`, `snapshot.export`)."""
+        from cytolabe.snapshot.relations import Relations  # noqa: PLC0415 - the database loads where it is asked
+
+        return Relations(self._layout, self._entries, lambda: self.persons, lambda: self.mappings)
+
+    def query(self, sql: str, parameters: Mapping[str, object] | Sequence[object] | None = None) -> "pa.Table":
+        """Return the answer to one SELECT over `cells`, `datasets` and `contributed.<dataset_id>` as an Arrow table.
+
+        Values are bound: `snapshot.query("SELECT ... WHERE tissue = $tissue", {"tissue": "lung"})`.
+        """
+        from cytolabe.snapshot.query import ask  # noqa: PLC0415
+
+        return ask(self.relations, sql, parameters).read_all()
+
+    def rows(self, where: str) -> np.ndarray:
+        """Return the positions in `cells` of the cells that a filter matches, ascending: `rows("tissue = 'lung'")`."""
+        from cytolabe.snapshot.query import matching_positions  # noqa: PLC0415
+
+        return matching_positions(self.relations, where)
 
     def to_anndata(self, rows: np.ndarray | None = None, genes: Sequence[str] | None = None) -> "AnnData":
         """Return cells as AnnData: float counts, CELLxGENE column names.

@@ -20,6 +20,7 @@ from cytolabe.store.tables import TableEntry, read_table, write_table
 __all__ = [
     "DECIDING",
     "PERSON_COLUMNS",
+    "decided_terms",
     "join_overlays",
     "ontology_release_of",
     "read_mappings",
@@ -106,15 +107,19 @@ def join_overlays(facts: pd.DataFrame, *, persons: pd.DataFrame, mappings: Seque
     cells = cells.merge(persons.drop(columns="evidence"), how="left", on=["dataset_id", "donor_id"])
     for column in ("person_id", "person_state"):
         cells[column] = cells[column].astype(object).fillna(UNKNOWN)
-    decided = pd.DataFrame(
-        [_as_columns(mapping) for mapping in mappings if mapping.contributor_label],
-        columns=["dataset_id", "contributor_label", *_MAPPED],
-    ).astype({"dataset_id": object, "contributor_label": object})
-    cells = cells.merge(decided, how="left", on=["dataset_id", "contributor_label"])
+    cells = cells.merge(decided_terms(mappings), how="left", on=["dataset_id", "contributor_label"])
     for column, missing in _MAPPED.items():
         cells[column] = cells[column].astype(object).where(cells[column].notna(), missing)
     cells["mapping_confidence"] = cells["mapping_confidence"].astype(np.int64)
     return cells[list(CELL_COLUMNS)]
+
+
+def decided_terms(mappings: Sequence[LabelMapping]) -> pd.DataFrame:
+    """Return what the mappings give to the cells of each label: one row per (dataset_id, contributor_label)."""
+    return pd.DataFrame(
+        [_as_columns(mapping) for mapping in mappings if mapping.contributor_label],
+        columns=["dataset_id", "contributor_label", *_MAPPED],
+    ).astype({"dataset_id": object, "contributor_label": object})
 
 
 def ontology_release_of(mappings: Sequence[LabelMapping]) -> str:

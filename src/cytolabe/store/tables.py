@@ -4,6 +4,9 @@ The digest of a table is over its column names, logical types and values in row 
 them; the SHA-256 beside it is over the bytes of the file. Five logical types exist: string, int64, uint64 (only
 where int64 is too small), double and bool, each with nulls; categories are stored as the words they stand for. A
 column of mixed types is refused: it would come back as something else.
+
+Pages carry checksums and the entry the SHA-256 of the footer, so that `store.scans` can read single columns and still
+notice every changed byte.
 """
 
 import hashlib
@@ -20,7 +23,7 @@ from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.files import Place, read_verified, replace_file
 from cytolabe.provenance import digest_of
 
-__all__ = ["TableEntry", "read_table", "table_digest", "write_parquet", "write_table"]
+__all__ = ["TableEntry", "footer_length", "read_table", "table_digest", "write_parquet", "write_table"]
 
 SCHEMA = "cytolabe/table/1"
 _ROW_GROUP = 1 << 17
@@ -28,12 +31,13 @@ _ROW_GROUP = 1 << 17
 
 @dataclass(frozen=True, kw_only=True)
 class TableEntry:
-    """What names a table (`digest`, over its rows), and its file with the SHA-256 of its bytes."""
+    """What names a table (`digest`, over its rows), and its file with the SHA-256 of its bytes and of its footer."""
 
     digest: str
     file: str
     sha256: str
     n_rows: int
+    footer_sha256: str = ""
 
 
 def write_table(frame: pd.DataFrame, directory: Place) -> TableEntry:
@@ -52,7 +56,13 @@ def write_table(frame: pd.DataFrame, directory: Place) -> TableEntry:
         content = _parquet_bytes(table)
         # A damaged file of this name is replaced: what the name stands for is at hand again.
         replace_file(path, content)
-    return TableEntry(digest=digest, file=path.name, sha256=hashlib.sha256(content).hexdigest(), n_rows=table.num_rows)
+    return TableEntry(
+        digest=digest,
+        file=path.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        n_rows=table.num_rows,
+        footer_sha256=hashlib.sha256(content[-footer_length(content[-8:]) :]).hexdigest(),
+    )
 
 
 def read_table(directory: Place, entry: TableEntry) -> pd.DataFrame:
@@ -74,6 +84,14 @@ def read_table(directory: Place, entry: TableEntry) -> pd.DataFrame:
         msg = f"{entry.file} holds rows of digest {found[7:19]}, not {entry.digest[7:19]}: the table was rewritten."
         raise IntegrityError(msg)
     return _frame(table)
+
+
+def footer_length(tail: bytes) -> int:
+    """Return how many bytes at the end of a Parquet file are its footer, from the last 8 of them."""
+    if len(tail) != 8 or tail[4:] != b"PAR1":
+        msg = "the file does not end like a Parquet file: it was cut off or overwritten."
+        raise IntegrityError(msg)
+    return int.from_bytes(tail[:4], "little") + 8
 
 
 def table_digest(table: pa.Table) -> str:
@@ -174,5 +192,7 @@ def write_parquet(table: pa.Table | pd.DataFrame, path: Place) -> None:
 
 def _parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", compression_level=3, row_group_size=_ROW_GROUP)
+    pq.write_table(
+        table, sink, compression="zstd", compression_level=3, row_group_size=_ROW_GROUP, write_page_checksum=True
+    )
     return sink.getvalue()

@@ -1,0 +1,128 @@
+"""`cytolabe snapshot query` and `cytolabe snapshot export`: ask a snapshot, and take cells out of it."""
+
+import datetime as dt
+import decimal
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cytolabe.cli.options import AsJson, AtlasPath, SnapshotName
+from cytolabe.cli.output import print_document, print_table, progress
+from cytolabe.errors import UsageError
+
+if TYPE_CHECKING:
+    from cytolabe.snapshot.relations import Relations
+
+__all__ = ["query"]
+
+Where = Annotated[
+    str, typer.Option("--where", help="Filter: tissue = 'lung' and n_counts >= 500 and not sex is unknown")
+]
+
+
+def query(
+    atlas: AtlasPath,
+    sql: Annotated[
+        str, typer.Argument(metavar="[SQL]", help="One SELECT over cells, datasets, contributed.<dataset_id>.")
+    ] = "",
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--param", help="NAME=VALUE for $NAME of the query. A number in quotes ('5') is a text."),
+    ] = None,
+    where: Where = "",
+    limit: Annotated[int, typer.Option(min=0, help="Print at most so many rows; 0 = all.")] = 1000,
+    memory: Annotated[str, typer.Option(help="What the database may use, for example 4GiB.")] = "2GiB",
+    snapshot: SnapshotName = "latest",
+    as_json: AsJson = False,
+) -> int:
+    """Answer one SELECT, or count the cells that a filter matches (--where)."""
+    from cytolabe.snapshot.atlas import open_atlas
+    from cytolabe.snapshot.query import ask
+
+    if bool(sql) == bool(where):
+        msg = "give one SELECT, or a filter with --where."
+        raise UsageError(msg)
+    frozen = open_atlas(atlas).snapshot(snapshot)
+    if where:
+        return _count(frozen.relations, where, snapshot_id=frozen.snapshot_id, as_json=as_json)
+    bound = dict(_parameter(text) for text in parameters or ())
+    answer = ask(frozen.relations, sql, bound, memory_limit=memory)
+    names = [field.name for field in answer.reader.schema]
+    rows: list[list[object]] = []
+    for batch in answer.batches():
+        columns = [column.to_pylist() for column in batch.columns]
+        rows += [[_plain(value) for value in row] for row in zip(*columns, strict=True)]
+        if limit and len(rows) > limit:
+            break
+    is_cut = bool(limit) and len(rows) > limit
+    rows = rows[:limit] if limit else rows
+    if as_json:
+        print_document(
+            {
+                "snapshot_id": frozen.snapshot_id,
+                "columns": names,
+                "n_rows": len(rows),
+                "is_cut": is_cut,
+                "rows": rows,
+            }
+        )
+        return 0
+    print_table(names, rows)
+    if is_cut:
+        progress()(f"only the first {limit:,} rows are shown; --limit 0 shows all")
+    return 0
+
+
+def _count(relations: "Relations", where: str, *, snapshot_id: str, as_json: bool) -> int:
+    """Print how many cells of which data sets a filter matches, and why it may match none."""
+    from cytolabe.snapshot.query import count_cells, unknown_values
+
+    counts = count_cells(relations, where)
+    n_cells = sum(counts.values())
+    remarks = () if n_cells else unknown_values(relations, where)
+    if as_json:
+        rows = [{"dataset_id": name, "n_cells": count} for name, count in counts.items()]
+        print_document(
+            {"snapshot_id": snapshot_id, "where": where, "n_cells": n_cells, "datasets": rows, "remarks": list(remarks)}
+        )
+        return 0
+    if counts:
+        print_table(["data set", "cells"], list(counts.items()))
+    typer.echo(f"{n_cells:,} cells match")
+    for remark in remarks:
+        typer.echo(remark)
+    return 0
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    """Return name and value of `NAME=VALUE`; a value that looks like a number is one."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        msg = f"--param {text[:60]!r} is not NAME=VALUE; for $tissue write --param tissue=lung."
+        raise UsageError(msg)
+    if len(value) >= 2 and value[0] == value[-1] == "'":
+        return name, value[1:-1]
+    for kind in (int, float):
+        try:
+            number = kind(value)
+        except ValueError:
+            continue
+        if math.isfinite(number):
+            return name, number
+    return name, value
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON has it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, dt.date | dt.time | dt.timedelta | bytes):
+        return str(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value

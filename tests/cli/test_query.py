@@ -1,0 +1,46 @@
+"""snapshot query: SQL and filters from the command line."""
+
+
+def test_a_select_prints_a_document_or_a_table(call, frozen):
+    sql = "SELECT dataset_id, count(*) AS n, avg(n_counts) > 0 AS ok FROM cells GROUP BY ALL ORDER BY dataset_id"
+    document = call("snapshot", "query", frozen, sql, "--json").document
+    assert document["columns"] == ["dataset_id", "n", "ok"]
+    assert [row[0] for row in document["rows"]] == ["amber", "birch", "elm"]
+    assert sum(row[1] for row in document["rows"]) == 480
+    assert document["is_cut"] is False
+    assert "amber" in call("snapshot", "query", frozen, sql).out
+
+
+def test_parameters_are_numbers_or_texts(call, frozen):
+    sql = "SELECT $a AS a, $b AS b, $c AS c, sum(n_counts) > 0 AS d FROM cells"
+    called = call("snapshot", "query", frozen, sql, "--param", "a=5", "--param", "b='5'", "--param", "c=x=y", "--json")
+    assert called.document["rows"] == [[5, "5", "x=y", True]]
+    assert call("snapshot", "query", frozen, "SELECT 1", "--param", "nonsense").code == 2
+
+
+def test_long_answers_are_cut_with_a_word(call, frozen):
+    document = call("snapshot", "query", frozen, "SELECT cell_id FROM cells", "--limit", "7", "--json").document
+    assert (document["n_rows"], document["is_cut"]) == (7, True)
+    assert "first 7 rows" in call("snapshot", "query", frozen, "SELECT cell_id FROM cells", "--limit", "7").err
+    whole = call("snapshot", "query", frozen, "SELECT cell_id FROM cells", "--limit", "0", "--json").document
+    assert (whole["n_rows"], whole["is_cut"]) == (480, False)
+
+
+def test_a_filter_counts_cells(call, frozen):
+    document = call("snapshot", "query", frozen, "--where", "dataset_id in ('amber', 'elm')", "--json").document
+    assert {row["dataset_id"] for row in document["datasets"]} == {"amber", "elm"}
+    assert document["n_cells"] == sum(row["n_cells"] for row in document["datasets"])
+
+
+def test_no_match_says_what_there_is(call, frozen):
+    called = call("snapshot", "query", frozen, "--where", "dataset_id = 'ambre'")
+    assert called.code == 0
+    assert "0 cells match" in called.out
+    assert "Did you mean 'amber'?" in called.out
+
+
+def test_anything_but_a_select_is_a_usage_error(call, frozen):
+    for sql in ("COPY cells TO 'x'", "SELECT * FROM read_text('/etc/hostname')", "SELECT nothing FROM cells"):
+        assert call("snapshot", "query", frozen, sql, "--json").code == 2
+    assert call("snapshot", "query", frozen).code == 2
+    assert "^" in call("snapshot", "query", frozen, "--where", "tisue = 'a'").err
