@@ -110,3 +110,36 @@ def test_a_manifest_that_cannot_be_opened_is_a_wrong_call(tmp_path):
     (tmp_path / "manifest.toml").mkdir()
     with pytest.raises(UsageError, match="cannot be opened"):
         find_sources([tmp_path])
+
+
+def test_a_folder_stands_for_sources_of_every_format(tmp_path):
+    for name in ("a.h5ad", "b.h5", "c.loom", "d.h5mu", "e.zarr.zip", "g.tar.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "f.zarr").mkdir()
+    (tmp_path / "f.zarr" / "zarr.json").write_text("{}")
+    for part in ("matrix.mtx", "barcodes.tsv", "features.tsv"):
+        (tmp_path / f"GSM1_{part}.gz").write_bytes(b"x")
+    (tmp_path / "h").mkdir()
+    for part in ("matrix.mtx", "barcodes.tsv", "genes.tsv"):
+        (tmp_path / "h" / part).write_bytes(b"x")
+    (tmp_path / "h" / "manifest.toml").write_text('tissue = "blood"\n')
+    sources, findings = find_sources([tmp_path])
+    assert [source.dataset_id for source in sources] == ["a", "b", "c", "d", "e", "f", "g", "gsm1", "h"]
+    assert sources[-1].manifest.tissue == "blood"
+    assert findings == ()
+    assert [source.path.name for source in find_sources([tmp_path / "h"])[0]] == ["h"]
+
+
+def test_a_folder_of_10x_beside_other_sources_hides_none_of_them(tmp_path):
+    for name in ("matrix.mtx", "barcodes.tsv", "features.tsv", "more.h5ad"):
+        (tmp_path / name).write_bytes(b"x")
+    sources, _ = find_sources([tmp_path])
+    assert [source.path.name for source in sources] == ["more.h5ad", "matrix.mtx"]
+
+
+def test_a_manifest_speaks_of_folders_that_are_sources(tmp_path):
+    (tmp_path / "f.zarr").mkdir()
+    (tmp_path / "f.zarr" / "zarr.json").write_text("{}")
+    (tmp_path / "manifest.toml").write_text('[[dataset]]\nfile = "f.zarr"\nid = "eff"\n')
+    (source,), findings = find_sources([tmp_path / "manifest.toml"])
+    assert (source.dataset_id, findings) == ("eff", ())

@@ -28,7 +28,17 @@ ENSEMBL_SHARE = 0.8
 """Share of names that must be Ensembl gene ids before a column counts as one; spike-ins and transgenes are the rest."""
 _ENSEMBL = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?(_PAR_Y)?")
 _COUNTER = re.compile(r"(gene|feature|var|v|g|x)?[ _.-]?\d+", re.IGNORECASE)
-_ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl_ids", "feature_id", "ensembl", "ensembl_gene_id", "ensg")
+_ID_COLUMNS = (
+    "gene_ids",
+    "gene_id",
+    "ensembl_id",
+    "ensembl_ids",
+    "feature_id",
+    "ensembl",
+    "ensembl_gene_id",
+    "ensg",
+    "accession",
+)
 _SYMBOL_COLUMNS = (
     "feature_name",
     "gene_name",

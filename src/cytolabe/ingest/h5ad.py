@@ -52,7 +52,7 @@ def open_h5ad(path: Path, *, is_known: bool = False) -> Iterator[AnnDataSource]:
 
 def _no_anndata(path: Path, found: list[str]) -> Finding:
     message = f"The file is HDF5, but no AnnData file: it has no table of cells 'obs' (found: {', '.join(found[:5])})."
-    remedy = "Convert it to .h5ad first, for example a 10x .h5 file with scanpy.read_10x_h5(...).write_h5ad(...)."
+    remedy = "Give an .h5ad, .h5mu or .loom file, or an .h5 file of Cell Ranger; convert anything else to .h5ad first."
     if "mod" in found:
         message = "The file is a MuData file of several modalities (it has a group 'mod'), and one matrix is needed."
         remedy = "Write its gene expression out: mudata.read_h5mu(...)['rna'].write_h5ad(...)."

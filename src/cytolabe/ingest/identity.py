@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 from cytolabe import files
+from cytolabe.ingest.trios import trio_of
 
 __all__ = ["digest_of", "files_of", "n_bytes_of"]
 
@@ -17,6 +18,9 @@ _ZARR_2 = frozenset({".zarray", ".zattrs", ".zgroup", ".zmetadata"})
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """Return the files that make up a source, by their relative names."""
+    trio = trio_of(path)
+    if trio is not None:
+        return trio.files
     if not path.is_dir():
         return (path,)
     found = [
@@ -30,11 +34,12 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 def digest_of(path: Path) -> str:
     """Return 64 hexadecimal digits that name the bytes of a source."""
-    if not path.is_dir():
+    parts = files_of(path)
+    if parts == (path,):
         return files.sha256_of_file(path)
     digest = hashlib.sha256()
-    for entry in files_of(path):
-        name = entry.relative_to(path).as_posix()
+    for entry in parts:
+        name = entry.relative_to(path).as_posix() if path.is_dir() else entry.name
         digest.update(f"{name}\0{files.sha256_of_file(entry)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

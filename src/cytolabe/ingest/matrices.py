@@ -25,7 +25,16 @@ from cytolabe.ingest.nodes import ArrayNode, GroupNode, Node, is_array, is_group
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Finding, Severity
 
-__all__ = ["MatrixHandle", "RowReader", "describe_matrix", "obstacle_of", "open_rows", "plan_rows"]
+__all__ = [
+    "CompressedRows",
+    "MatrixHandle",
+    "RowReader",
+    "describe_matrix",
+    "obstacle_of",
+    "obstacle_of_arrays",
+    "open_rows",
+    "plan_rows",
+]
 
 _SPILL_ENTRIES = 4_000_000
 _NUMERIC = "biuf"
@@ -100,6 +109,11 @@ def _obstacle_of_sparse(node: GroupNode) -> str:
         return f"its encoding is {word!r}"
     if shape.shape != (2,) or shape.dtype.kind not in "iu":
         return "its shape is not said"
+    return obstacle_of_arrays(node)
+
+
+def obstacle_of_arrays(node: GroupNode) -> str:
+    """Say why the arrays of a sparse matrix cannot be read, or return an empty string."""
     for part, kinds in _PARTS.items():
         array = node.get(part)
         if not is_array(array) or len(array.shape or ()) != 1:
@@ -133,7 +147,7 @@ def open_rows(node: Node, matrix: MatrixHandle, cleanup: ExitStack) -> RowReader
         indptr = np.asarray(node["indptr"][...], dtype=np.int64)
     _check_pointers(indptr, node, matrix)
     if matrix.encoding == "csr":
-        return _CompressedRows(indptr, node["data"], node["indices"], matrix=matrix)
+        return CompressedRows(indptr, node["data"], node["indices"], matrix=matrix)
     folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="cytolabe-")))
     return _turn_over(node, indptr, matrix=matrix, folder=folder)
 
@@ -178,7 +192,7 @@ class _DenseRows:
         return csr_matrix(values)
 
 
-class _CompressedRows:
+class CompressedRows:
     """CSR arrays, of the file or of a spill."""
 
     def __init__(
@@ -196,9 +210,11 @@ class _CompressedRows:
         _check_cell_sizes(indptr, matrix)
 
     def entries_before(self) -> np.ndarray | None:
+        """Return stored entries before each cell."""
         return self._indptr
 
     def read(self, start: int, stop: int) -> csr_matrix:
+        """Return cells `start` to `stop`, after their structure was checked."""
         low, high = int(self._indptr[start]), int(self._indptr[stop])
         with readable(f"{self._matrix.name}, cells {start} to {stop}"):
             data = native(np.asarray(self._data[low:high]))
@@ -246,7 +262,7 @@ def _turn_over(node: GroupNode, by_feature: np.ndarray, *, matrix: MatrixHandle,
         data[target] = values[order]
         indices[target] = features[order]
         following += np.bincount(cells, minlength=n_cells)
-    return _CompressedRows(indptr, data, indices, matrix=matrix)
+    return CompressedRows(indptr, data, indices, matrix=matrix)
 
 
 def _slices(n_entries: int) -> Iterator[tuple[int, int]]:

@@ -4,6 +4,7 @@ Reading a matrix can fail in the middle of a stream, where nothing can be collec
 its findings along, and `findings_of` gives every caller the same records that a check would have returned.
 """
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -43,13 +44,13 @@ def findings_of(error: CytolabeError) -> tuple[Finding, ...]:
 
 @contextmanager
 def readable(where: str) -> Iterator[None]:
-    """Turn what the HDF5 library says about damaged bytes into an `UnreadableInputError` with a finding.
+    """Turn what a library says about damaged bytes into an `UnreadableInputError` with a finding.
 
     A flipped bit under a checksum or a chunk beyond the end of the file shows only when the bytes are read.
     """
     try:
         yield
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError, EOFError) as error:
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError, EOFError, zlib.error) as error:
         finding = Finding(
             code="E-FILE-10",
             severity=Severity.ERROR,

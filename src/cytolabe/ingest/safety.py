@@ -20,9 +20,10 @@ from h5py import h5d, h5o, h5pl, h5z
 
 from cytolabe.errors import HostileInputError, UnreadableInputError
 from cytolabe.ingest.refusals import refusal
+from cytolabe.ingest.trios import Trio
 from cytolabe.records import Finding, Severity
 
-__all__ = ["raise_if_unsafe", "scan_h5"]
+__all__ = ["raise_if_unsafe", "scan_h5", "scan_trio"]
 
 MAX_RATIO = 2_000
 """Declared over stored bytes. Deflate cannot do better than 1,032, so a larger ratio means chunks that are absent."""
@@ -30,7 +31,9 @@ MAX_CHUNK_BYTES = 1 << 30
 """A chunk is decoded whole, however little of it is asked for."""
 MAX_TABLE_BYTES = 4 << 30
 """Columns of tables and pointers of matrices are held whole; this is room for 500 million rows."""
-_HELD_WHOLE = re.compile(r"/(obs|var|raw/var|raw\.var|uns)(/|\Z)|/indptr\Z")
+_HELD_WHOLE = re.compile(
+    r"/(obs|var|raw/var|raw\.var|uns|features|barcodes|genes|gene_names|row_attrs|col_attrs)(/|\Z)|/indptr\Z"
+)
 SMALL_BYTES = 1 << 20
 """Below this a ratio says nothing: a few constant values compress to almost nothing."""
 MAX_OBJECTS = 100_000
@@ -71,6 +74,20 @@ def scan_h5(path: Path, *, max_declared_bytes: int = 64 << 30) -> tuple[Finding,
     except (OSError, RuntimeError, KeyError, ValueError, RecursionError) as error:
         return (_unopenable(path, error),)
     return tuple(sorted(walk.findings, key=lambda finding: (finding.code, finding.where)))
+
+
+def scan_trio(trio: Trio) -> tuple[Finding, ...]:
+    """Look at the three files of a 10x matrix: plain files, with content, that lie where their names say."""
+    found = []
+    for path in trio.files:
+        if path.is_symlink():
+            message = f"{path.name} is a link to {str(path.readlink())!r}: what is read would lie elsewhere."
+            remedy = "Copy the file itself into the folder."
+            found.append(_unreadable("E-SEC-02", path, message=message, remedy=remedy))
+        elif path.stat().st_size == 0:
+            message = "The file is empty (0 bytes)."
+            found.append(_unreadable("E-FILE-03", path, message=message, remedy="Download or copy it again."))
+    return tuple(found)
 
 
 def raise_if_unsafe(findings: Sequence[Finding]) -> None:

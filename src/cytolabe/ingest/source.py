@@ -4,16 +4,20 @@
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import h5py
 
 from cytolabe.ingest.h5ad import open_h5ad
 from cytolabe.ingest.h5mu import open_h5mu
+from cytolabe.ingest.loom import is_loom, open_loom
 from cytolabe.ingest.opened import Source
 from cytolabe.ingest.refusals import readable
-from cytolabe.ingest.safety import scan_h5
+from cytolabe.ingest.safety import scan_h5, scan_trio
+from cytolabe.ingest.tenx_h5 import is_tenx, open_tenx_h5
+from cytolabe.ingest.tenx_mtx import open_tenx_mtx
+from cytolabe.ingest.trios import trio_of
 from cytolabe.records import Finding
 
 __all__ = ["Source", "format_of", "open_source", "scan_source"]
@@ -21,13 +25,20 @@ __all__ = ["Source", "format_of", "open_source", "scan_source"]
 
 def scan_source(path: Path) -> tuple[Finding, ...]:
     """Look for what makes a source unreadable or hostile; empty where it may be read."""
-    return scan_h5(path)
+    trio = trio_of(path)
+    return scan_trio(trio) if trio is not None else scan_h5(path)
 
 
 def format_of(path: Path) -> str:
-    """Return h5ad or h5mu, by the content of a scanned source; what looks like nothing else is left to h5ad to refuse."""
+    """Say what a scanned source is, by its content; what looks like nothing else is left to h5ad to refuse."""
+    if trio_of(path) is not None:
+        return "10x-mtx"
     with readable(path.name), h5py.File(path, "r", locking=False) as file:
-        return "h5mu" if isinstance(file.get("mod"), h5py.Group) and "X" not in file else "h5ad"
+        if isinstance(file.get("mod"), h5py.Group) and "X" not in file:
+            return "h5mu"
+        if "obs" in file:
+            return "h5ad"
+        return "loom" if is_loom(file) else "10x-h5" if is_tenx(file) else "h5ad"
 
 
 @contextmanager
@@ -50,9 +61,19 @@ def open_source(path: Path, *, part: str = "", is_known: bool = False) -> Iterat
     RefusedError
         If its tables contradict themselves, or the part that is meant is not clear.
     """
-    if format_of(path) == "h5mu":
-        opening = open_h5mu(path, part=part, is_known=is_known)
-    else:
-        opening = open_h5ad(path, is_known=is_known)
-    with opening as source:
+    with _opening(path, part=part, is_known=is_known) as source:
         yield source
+
+
+def _opening(path: Path, *, part: str, is_known: bool) -> AbstractContextManager[Source]:
+    match format_of(path):
+        case "h5mu":
+            return open_h5mu(path, part=part, is_known=is_known)
+        case "10x-h5":
+            return open_tenx_h5(path, part=part)
+        case "10x-mtx":
+            return open_tenx_mtx(path, part=part)
+        case "loom":
+            return open_loom(path)
+        case _:
+            return open_h5ad(path, is_known=is_known)

@@ -1,24 +1,27 @@
 """Which files are meant, what is declared about each, and under which id it enters the atlas.
 
-A folder stands for the `.h5ad` files directly inside it; a `manifest.toml` given by itself stands for the files that
-it names. Nothing that was pointed at is passed over in silence: a file that is not read, a name that is not there and
+A folder stands for the sources directly inside it: files of a known suffix, matrices of 10x with their tables, and
+folders that are one source each (10x, zarr). A `manifest.toml` given by itself stands for the files that it names.
+Suffixes only say what is looked at; what a file is shows in its content. Nothing that was pointed at is passed over in silence: a file that is not read, a name that is not there and
 an id that two files claim all become findings. The order is that of the ids, so that the order of the arguments
 changes nothing. An id is never a path: it is a slug of the file's name, with a hash where the name is unusual.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cytolabe.config.manifest import MANIFEST_NAME, Manifest, read_manifests
 from cytolabe.errors import UsageError
+from cytolabe.ingest.trios import MATRIX_NAME, is_zarr_folder, trio_of
 from cytolabe.records import Finding, Severity
 
 __all__ = ["SourceFile", "find_sources", "slug_of"]
 
-_SUFFIX = ".h5ad"
+_SUFFIXES = (".h5ad", ".h5", ".hdf5", ".loom", ".h5mu", ".zarr.zip", ".tar", ".tar.gz", ".tgz")
+"""Longer ones first where one ends like another; `_stem` takes them off."""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _USUAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()+-]{0,63}")
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}
@@ -27,7 +30,7 @@ _RESERVED = {"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com"
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
-    """One file to read, what was declared about it, and its id in the atlas."""
+    """One file, or folder that is one source, to read, what was declared about it, and its id in the atlas."""
 
     path: Path
     manifest: Manifest
@@ -74,16 +77,22 @@ def find_sources(paths: Sequence[Path]) -> tuple[tuple[SourceFile, ...], tuple[F
         for file in _files_of(path, findings):
             # The resolved path decides whether two arguments mean one file; the given one is what people recognize.
             chosen.setdefault(file.resolve(), file)
-    manifests = {folder: _manifests(folder) for folder in sorted({file.parent for file in chosen.values()})}
+    manifests = {folder: _manifests(folder) for folder in sorted({_beside(file) for file in chosen.values()})}
     sources = []
     for file in chosen.values():
-        declared = manifests[file.parent]
+        declared = manifests[_beside(file)]
         manifest = declared.get(file.name, declared[""])
         source = _with_id(file, manifest, findings)
         if source is not None:
             sources.append(source)
     kept = _without_clashes(sorted(sources, key=lambda s: (s.dataset_id, s.path.as_posix())), findings)
     return kept, tuple(sorted(findings, key=lambda f: (f.code, f.where, f.message)))
+
+
+def _beside(source: Path) -> Path:
+    """Return the folder whose manifest speaks of a source: a folder of 10x may have one of its own."""
+    has_own = source.is_dir() and trio_of(source) is not None and (source / MANIFEST_NAME).is_file()
+    return source if has_own else source.parent
 
 
 def _manifests(folder: Path) -> dict[str, Manifest]:
@@ -96,6 +105,8 @@ def _manifests(folder: Path) -> dict[str, Manifest]:
 
 
 def _files_of(path: Path, findings: list[Finding]) -> list[Path]:
+    if is_zarr_folder(path):
+        return [path]
     if path.is_dir():
         return _files_of_folder(path, findings)
     if path.name == MANIFEST_NAME and path.is_file():
@@ -109,7 +120,7 @@ def _files_of(path: Path, findings: list[Finding]) -> list[Path]:
                 n_affected=1,
                 n_total=1,
                 message="This path does not exist.",
-                remedy="Correct the path; sources are .h5ad files, folders of them, or a manifest.toml.",
+                remedy="Correct the path; sources are files, folders of them, or a manifest.toml.",
                 rule="cytolabe/sources",
             )
         )
@@ -119,38 +130,51 @@ def _files_of(path: Path, findings: list[Finding]) -> list[Path]:
 
 def _files_of_folder(folder: Path, findings: list[Finding]) -> list[Path]:
     entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    files = [entry for entry in entries if entry.suffix.lower() == _SUFFIX and entry.is_file()]
-    others = [entry.name for entry in entries if entry not in files and entry.name != MANIFEST_NAME]
-    if not files:
-        findings.append(
-            Finding(
-                code="E-SOURCE-02",
-                severity=Severity.ERROR,
-                where=str(folder),
-                n_total=len(entries),
-                examples=tuple(others[:5]),
-                message=f"The folder holds no {_SUFFIX} file (sub-folders are not searched).",
-                remedy="Name the folder that holds the files, or the files themselves.",
-                rule="cytolabe/sources",
-            )
-        )
-    if others:
-        findings.append(
-            Finding(
-                code="N-SOURCE-03",
-                severity=Severity.NOTE,
-                where=str(folder),
-                n_affected=len(others),
-                n_total=len(entries),
-                examples=tuple(others[:5]),
-                message=f"{len(others)} entries of the folder are no {_SUFFIX} files and are not read.",
-                remedy="Nothing to do, unless one of them was meant: convert it to .h5ad.",
-                rule="cytolabe/sources",
-            )
-        )
+    trios = [trio for entry in entries if entry.is_file() and (trio := trio_of(entry)) is not None]
+    parts = {part for trio in trios for part in trio.files}
+    files = [entry for entry in entries if entry not in parts and _is_source(entry)]
+    others = [entry.name for entry in entries if entry not in parts | {*files} and entry.name != MANIFEST_NAME]
+    if len(trios) == 1 and not files:
+        # Cell Ranger gives the folder the name, and its three files always the same.
+        files = [folder if trio_of(folder) is not None else trios[0].matrix]
+    else:
+        files = sorted([*files, *(trio.matrix for trio in trios)], key=lambda entry: entry.name)
+    findings.extend(_unread(folder, files, others, n_entries=len(entries)))
     present = {file.name for file in files}
     findings.extend(_absent(folder, sorted(set(_manifests(folder)) - {""} - present)))
     return files
+
+
+def _is_source(entry: Path) -> bool:
+    if entry.is_dir():
+        return is_zarr_folder(entry) or trio_of(entry) is not None
+    return entry.is_file() and entry.name.lower().endswith(_SUFFIXES)
+
+
+def _unread(folder: Path, files: list[Path], others: list[str], *, n_entries: int) -> Iterator[Finding]:
+    if not files:
+        yield Finding(
+            code="E-SOURCE-02",
+            severity=Severity.ERROR,
+            where=str(folder),
+            n_total=n_entries,
+            examples=tuple(others[:5]),
+            message=f"The folder holds no source ({', '.join(_SUFFIXES[:5])}, 10x or zarr folders); what lies deeper is not searched.",
+            remedy="Name the folder that holds the files, or the files themselves.",
+            rule="cytolabe/sources",
+        )
+    if others:
+        yield Finding(
+            code="N-SOURCE-03",
+            severity=Severity.NOTE,
+            where=str(folder),
+            n_affected=len(others),
+            n_total=n_entries,
+            examples=tuple(others[:5]),
+            message=f"{len(others)} entries of the folder are no sources and are not read.",
+            remedy="Nothing to do, unless one of them was meant: name it itself, or convert it to .h5ad.",
+            rule="cytolabe/sources",
+        )
 
 
 def _files_of_manifest(path: Path, findings: list[Finding]) -> list[Path]:
@@ -158,9 +182,13 @@ def _files_of_manifest(path: Path, findings: list[Finding]) -> list[Path]:
     if not named:
         return _files_of_folder(path.parent, findings)
     # A manifest speaks of the files beside it: a path in it would bring in whatever lies elsewhere on this machine.
-    present = [name for name in named if Path(name).name == name and (path.parent / name).is_file()]
+    present = [name for name in named if Path(name).name == name and _is_there(path.parent / name)]
     findings.extend(_absent(path.parent, [name for name in named if name not in present]))
     return [path.parent / name for name in present]
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and _is_source(path))
 
 
 def _absent(folder: Path, names: Iterable[str]) -> list[Finding]:
@@ -196,7 +224,17 @@ def _with_id(file: Path, manifest: Manifest, findings: list[Finding]) -> SourceF
             )
         )
         return None
-    return SourceFile(path=file, manifest=manifest, dataset_id=manifest.id or slug_of(file.stem))
+    return SourceFile(path=file, manifest=manifest, dataset_id=manifest.id or slug_of(_stem(file)))
+
+
+def _stem(source: Path) -> str:
+    """Return the name that a source has without its suffix: for a matrix of 10x its prefix, or the name of its folder."""
+    named = None if source.is_dir() else MATRIX_NAME.fullmatch(source.name)
+    if named is not None:
+        return named[1].strip("._-") or source.resolve().parent.name
+    name = source.resolve().name if source.is_dir() else source.name
+    ends = [suffix for suffix in (*_SUFFIXES, ".zarr") if name.lower().endswith(suffix) and len(name) > len(suffix)]
+    return name[: -max(map(len, ends))] if ends else source.stem if source.is_file() else name
 
 
 def _without_clashes(sources: Sequence[SourceFile], findings: list[Finding]) -> tuple[SourceFile, ...]:
