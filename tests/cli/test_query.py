@@ -1,4 +1,6 @@
-"""snapshot query: SQL and filters from the command line."""
+"""snapshot query: SQL and filters from the command line, and cells taken out."""
+
+import anndata
 
 
 def test_a_select_prints_a_document_or_a_table(call, frozen):
@@ -44,3 +46,26 @@ def test_anything_but_a_select_is_a_usage_error(call, frozen):
         assert call("snapshot", "query", frozen, sql, "--json").code == 2
     assert call("snapshot", "query", frozen).code == 2
     assert "^" in call("snapshot", "query", frozen, "--where", "tisue = 'a'").err
+
+
+def test_export_writes_a_file_with_its_origin(call, frozen, tmp_path):
+    where = "dataset_id = 'amber' and n_counts >= 1"
+    called = call("snapshot", "export", frozen, "-o", tmp_path / "out" / "x.h5ad", "--where", where, "--json")
+    assert called.code == 0
+    found = anndata.read_h5ad(tmp_path / "out" / "x.h5ad")
+    assert called.document["n_cells"] == found.n_obs > 0
+    assert called.document["n_genes"] == found.n_vars
+    assert called.document["snapshot_id"] == found.uns["snapshot_id"]
+    genes = tmp_path / "genes.txt"
+    genes.write_text("\n".join(found.var_names[:3]) + "\n")
+    for words in (str(genes), ",".join(found.var_names[:3])):
+        name = tmp_path / f"{len(words)}.zarr"
+        assert call("snapshot", "export", frozen, "-o", name, "--genes", words, "--json").document["n_genes"] == 3
+
+
+def test_export_of_no_cell_stops_at_once(call, frozen, tmp_path):
+    called = call("snapshot", "export", frozen, "-o", tmp_path / "x.h5ad", "--where", "dataset_id = 'ambre'", "--json")
+    assert called.code == 1
+    assert "0 cells match" in called.document["error"]["message"]
+    assert not (tmp_path / "x.h5ad").exists()
+    assert call("snapshot", "export", frozen, "-o", tmp_path / "x.csv").code == 2

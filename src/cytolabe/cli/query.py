@@ -3,18 +3,19 @@
 import datetime as dt
 import decimal
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cytolabe.cli.options import AsJson, AtlasPath, SnapshotName
-from cytolabe.cli.output import print_document, print_table, progress
+from cytolabe.cli.output import made_folder, print_document, print_pairs, print_table, progress
 from cytolabe.errors import UsageError
 
 if TYPE_CHECKING:
     from cytolabe.snapshot.relations import Relations
 
-__all__ = ["query"]
+__all__ = ["export", "query"]
 
 Where = Annotated[
     str, typer.Option("--where", help="Filter: tissue = 'lung' and n_counts >= 500 and not sex is unknown")
@@ -72,6 +73,45 @@ def query(
     if is_cut:
         progress()(f"only the first {limit:,} rows are shown; --limit 0 shows all")
     return 0
+
+
+def export(
+    atlas: AtlasPath,
+    out: Annotated[Path, typer.Option("-o", "--out", help="x.h5ad, x.zarr (AnnData) or x.soma (TileDB-SOMA).")],
+    where: Where = "",
+    genes: Annotated[
+        str, typer.Option(help="Genes joined by commas, or a file with one per line; else those that all measure.")
+    ] = "",
+    snapshot: SnapshotName = "latest",
+    as_json: AsJson = False,
+) -> int:
+    """Write cells of a snapshot to a file of their own, block by block."""
+    from cytolabe.snapshot.atlas import open_atlas
+    from cytolabe.snapshot.takeout import export_cells
+
+    made_folder(out.parent, "--out")
+    frozen = open_atlas(atlas).snapshot(snapshot)
+    written = export_cells(frozen, out, where=where, genes=_gene_list(genes), on_progress=progress())
+    document: dict[str, object] = {
+        **written.provenance,
+        "n_cells": len(written.positions),
+        "n_genes": len(written.genes),
+        "out": str(out),
+    }
+    if as_json:
+        print_document(document)
+    else:
+        print_pairs(document)
+    return 0
+
+
+def _gene_list(text: str) -> list[str] | None:
+    """Return the genes of a list joined by commas, or of a file with one per line."""
+    if not text:
+        return None
+    path = Path(text)
+    words = path.read_text(encoding="utf-8").split() if path.is_file() else text.split(",")
+    return [word.strip() for word in words if word.strip()]
 
 
 def _count(relations: "Relations", where: str, *, snapshot_id: str, as_json: bool) -> int:

@@ -97,3 +97,4 @@ def diff(
 
 
 snapshot_app.command("query")(query_commands.query)
+snapshot_app.command("export")(query_commands.export)

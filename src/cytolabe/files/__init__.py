@@ -5,6 +5,7 @@ from cytolabe.files.places import ObjectPath, Place, place_below, place_of
 from cytolabe.files.publishing import (
     create_new,
     publish_directory,
+    publish_file,
     remove,
     remove_directory,
     replace_file,
@@ -21,6 +22,7 @@ __all__ = [
     "place_below",
     "place_of",
     "publish_directory",
+    "publish_file",
     "read_range",
     "read_verified",
     "remove",

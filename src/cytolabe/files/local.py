@@ -25,6 +25,7 @@ __all__ = [
     "make_directory",
     "operations",
     "published_directory",
+    "published_file",
     "remove_tree",
     "replace_local_file",
     "staged_local_directory",
@@ -135,6 +136,19 @@ def published_directory(staged: Path, target: Path) -> bool:
             is_mine = False
     _flush_directory(target.parent)
     return is_mine
+
+
+def published_file(staged: Path, target: Path) -> bool:
+    """Give a staged file its name, unless there is one of that name; tell whether it took it."""
+    _flush(staged)
+    make_directory(target.parent)
+    try:
+        operations.link(staged, target)
+    except FileExistsError:
+        return False
+    operations.unlink(staged)
+    _flush_directory(target.parent)
+    return True
 
 
 def make_directory(path: Path) -> None:

@@ -13,7 +13,15 @@ from pathlib import Path
 from cytolabe.files import local, objects
 from cytolabe.files.places import Place
 
-__all__ = ["create_new", "publish_directory", "remove", "remove_directory", "replace_file", "staged_directory"]
+__all__ = [
+    "create_new",
+    "publish_directory",
+    "publish_file",
+    "remove",
+    "remove_directory",
+    "replace_file",
+    "staged_directory",
+]
 
 
 def replace_file(place: Place, content: bytes) -> None:
@@ -62,6 +70,11 @@ def publish_directory(staged: Path, target: Place) -> bool:
     if isinstance(target, Path):
         return local.published_directory(staged, target)
     return objects.upload_directory(staged, target)
+
+
+def publish_file(staged: Path, target: Path) -> bool:
+    """Give a staged file on the same disk its name, unless it is taken; tell whether it took it."""
+    return local.published_file(staged, target)
 
 
 def remove(place: Place) -> None:

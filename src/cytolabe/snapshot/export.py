@@ -6,11 +6,10 @@ import anndata
 import numpy as np
 import pandas as pd
 
+from cytolabe.snapshot.selection import EXACT_FLOAT32, provenance_of, shared_genes
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["to_anndata"]
-
-_EXACT_FLOAT32 = 1 << 24
 
 
 def to_anndata(
@@ -33,22 +32,12 @@ def to_anndata(
     """
     chosen = np.arange(len(snapshot.cells)) if rows is None else rows
     cells = snapshot.cells.iloc[chosen]
-    names = _shared_genes(snapshot, sorted(cells["dataset_id"].unique())) if genes is None else list(genes)
+    names = shared_genes(snapshot, sorted(cells["dataset_id"].unique())) if genes is None else list(genes)
     counts = snapshot.counts(chosen, names)
-    is_wide = counts.nnz > 0 and int(counts.data.max()) > _EXACT_FLOAT32
+    is_wide = counts.nnz > 0 and int(counts.data.max()) > EXACT_FLOAT32
     return anndata.AnnData(
         X=counts.astype(np.float64 if is_wide else np.float32),
         obs=cells.set_index("cell_id"),
         var=pd.DataFrame(index=pd.Index(names, name="gene_id")),
-        uns={
-            "snapshot_id": snapshot.snapshot_id,
-            "gene_reference": snapshot.gene_reference,
-            "ontology_release": snapshot.ontology_release,
-            "gene_policy": "intersection" if genes is None else "as given",
-        },
+        uns=provenance_of(snapshot, gene_policy="intersection" if genes is None else "as given"),
     )
-
-
-def _shared_genes(snapshot: SnapshotView, dataset_ids: Sequence[str]) -> list[str]:
-    measured = [set(snapshot.measured_genes(dataset_id)) for dataset_id in dataset_ids]
-    return sorted(set.intersection(*measured)) if measured else []

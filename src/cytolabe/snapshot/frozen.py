@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from anndata import AnnData
 
+    from cytolabe.snapshot.lazy import LazyCells
     from cytolabe.snapshot.relations import Relations
 
 __all__ = ["Snapshot", "snapshot_id_of"]
@@ -196,14 +197,27 @@ class Snapshot:
 
         return matching_positions(self.relations, where)
 
-    def to_anndata(self, rows: np.ndarray | None = None, genes: Sequence[str] | None = None) -> "AnnData":
+    def to_anndata(
+        self, rows: np.ndarray | None = None, genes: Sequence[str] | None = None, *, where: str = ""
+    ) -> "AnnData":
         """Return cells as AnnData: float counts, CELLxGENE column names.
 
-        Without `rows` all cells; without `genes` those that every data set among the rows measures.
+        Without `rows` or a filter (`where`) all cells; without `genes` those that every data set among them measures.
         """
+        if where and rows is not None:
+            msg = "to_anndata: give rows or a filter, not both."
+            raise UsageError(msg)
+        if where:
+            return self.lazy(where=where, genes=genes).to_memory()
         from cytolabe.snapshot.export import to_anndata  # noqa: PLC0415 - anndata takes a second to import
 
         return to_anndata(self, rows, genes)
+
+    def lazy(self, *, where: str = "", genes: Sequence[str] | None = None) -> "LazyCells":
+        """Return a view like AnnData whose counts are read where they are indexed: `view.X[:100, ["ENSG..."]]`."""
+        from cytolabe.snapshot.lazy import lazy_cells  # noqa: PLC0415
+
+        return lazy_cells(self, where=where, genes=genes)
 
     def describe(self) -> dict[str, object]:
         """Return what a person wants to see first: sizes, references, and each data set in one row."""

@@ -1,0 +1,117 @@
+"""Which cells and which genes leave a snapshot, and the table that goes with them.
+
+A selection holds positions and one row of text codes per cell, never counts: these are read in blocks by whoever
+writes them. Genes that were not named are those that every data set among the cells measures.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy.sparse import csr_matrix
+
+from cytolabe.errors import RefusedError
+from cytolabe.snapshot.query import select_cells, unknown_values
+from cytolabe.snapshot.view import CELL_COLUMNS, SnapshotView
+
+if TYPE_CHECKING:
+    from cytolabe.snapshot.frozen import Snapshot
+
+__all__ = ["EXACT_FLOAT32", "Selection", "provenance_of", "select", "shared_genes"]
+
+EXACT_FLOAT32 = 1 << 24
+"""Counts above this are no longer all exact in float32."""
+
+_BLOCK_CELLS = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Cells by ascending position with their table (index: cell id), and genes in the order of the columns."""
+
+    snapshot: "Snapshot"
+    positions: np.ndarray
+    obs: pd.DataFrame
+    genes: tuple[str, ...]
+    provenance: dict[str, str]
+
+    def blocks(self, n_cells: int = _BLOCK_CELLS) -> Iterator[csr_matrix]:
+        """Yield the counts (int64) of the cells in order, so many at a time."""
+        for start in range(0, len(self.positions), n_cells):
+            counts = self.snapshot.counts(self.positions[start : start + n_cells], self.genes)
+            counts.sort_indices()
+            yield counts
+
+
+def select(snapshot: "Snapshot", *, where: str = "", genes: Sequence[str] | None = None) -> Selection:
+    """Choose cells by a filter and genes by name.
+
+    Raises
+    ------
+    UsageError
+        If the filter cannot be read.
+    RefusedError
+        If it matches no cell, or the data sets among the cells have no gene in common.
+    """
+    obs, positions = _table(snapshot, where)
+    if not len(positions):
+        remarks = " ".join(unknown_values(snapshot.relations, where)) if where.strip() else ""
+        msg = f"0 cells match {where!r}, so there is nothing to take out. {remarks}".rstrip()
+        raise RefusedError(msg)
+    dataset_ids = [str(name) for name in obs["dataset_id"].cat.remove_unused_categories().cat.categories]
+    chosen = tuple(shared_genes(snapshot, dataset_ids)) if genes is None else tuple(genes)
+    if not chosen:
+        msg = f"{len(dataset_ids)} data sets have no gene in common. Take out fewer of them, or name genes."
+        raise RefusedError(msg)
+    # One cell tells of a gene that is not measured or named twice before anything is written.
+    for dataset_id in dataset_ids:
+        first = int(np.flatnonzero((obs["dataset_id"] == dataset_id).to_numpy())[0])
+        snapshot.counts(positions[first : first + 1], chosen)
+    policy = "intersection" if genes is None else "as given"
+    provenance = {**provenance_of(snapshot, gene_policy=policy), "where": where}
+    return Selection(snapshot=snapshot, positions=positions, obs=obs, genes=chosen, provenance=provenance)
+
+
+def provenance_of(snapshot: SnapshotView, *, gene_policy: str) -> dict[str, str]:
+    """Return what every file that leaves a snapshot says of its origin."""
+    return {
+        "snapshot_id": snapshot.snapshot_id,
+        "gene_reference": snapshot.gene_reference,
+        "ontology_release": snapshot.ontology_release,
+        "gene_policy": gene_policy,
+    }
+
+
+def shared_genes(snapshot: SnapshotView, dataset_ids: Sequence[str]) -> list[str]:
+    """Return the reference genes that each of some data sets measures, sorted."""
+    measured = [set(snapshot.measured_genes(dataset_id)) for dataset_id in dataset_ids]
+    return sorted(set.intersection(*measured)) if measured else []
+
+
+def _table(snapshot: "Snapshot", where: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the cells of a filter in canonical order, texts as categories."""
+    answer = select_cells(snapshot.relations, [*CELL_COLUMNS, "position"], where)
+    batches = [_coded(batch) for batch in answer.batches()]
+    if not batches:
+        return pd.DataFrame(index=pd.Index([], name="cell_id")), np.zeros(0, dtype=np.int64)
+    table = pa.Table.from_batches(batches).unify_dictionaries()
+    positions = table["position"].to_numpy().astype(np.int64)
+    order = np.argsort(positions, kind="stable")
+    frame = table.drop_columns(["position"]).take(pa.array(order)).to_pandas().set_index("cell_id")
+    for column in frame.columns:
+        if isinstance(frame[column].dtype, pd.CategoricalDtype):
+            words = sorted(frame[column].cat.categories)
+            frame[column] = frame[column].cat.set_categories(words)
+    return frame, positions[order]
+
+
+def _coded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch whose texts are codes: the same words repeat over and over."""
+    columns = [
+        column.dictionary_encode() if pa.types.is_string(column.type) and name != "cell_id" else column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
