@@ -5,7 +5,7 @@ renamed, converted or left out without a finding. Old layouts (`raw.X`, compound
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -65,7 +65,7 @@ class AnnDataSource:
         return len(self._obs.names)
 
     @property
-    def cell_names(self) -> tuple[str, ...]:
+    def cell_names(self) -> Sequence[str]:
         """Index of `obs`, as delivered."""
         return self._obs.names
 

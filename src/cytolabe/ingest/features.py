@@ -63,7 +63,7 @@ def is_counter(name: str) -> bool:
 
 def choose_features(table: ContributedTable, where: str) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
     """Return one name per feature, and what had to be decided for it."""
-    names = table.names
+    names = tuple(table.names)
     findings = list(table.findings)
     if _share(names, is_ensembl) < ENSEMBL_SHARE:
         column = _named_column(table.columns, _ID_COLUMNS, where_ids=True) or _other_id_column(table)

@@ -4,7 +4,7 @@ A format only fills in `Contents`: the tables as delivered, the matrices with a 
 leave out. Choosing the names of features, cutting matrices into blocks and digests are the same for all of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,7 +43,7 @@ class Source(Protocol):
         ...
 
     @property
-    def cell_names(self) -> tuple[str, ...]:
+    def cell_names(self) -> Sequence[str]:
         """Names of the cells, as delivered."""
         ...
 
@@ -153,7 +153,7 @@ class OpenSource:
         return len(self._contents.cells.names)
 
     @property
-    def cell_names(self) -> tuple[str, ...]:
+    def cell_names(self) -> Sequence[str]:
         """Names of the cells, as delivered."""
         return self._contents.cells.names
 
@@ -228,7 +228,7 @@ class OpenSource:
             yield Block(
                 dataset_id=dataset_id,
                 start=start,
-                cell_names=self.cell_names[start:stop],
+                cell_names=tuple(self.cell_names[start:stop]),
                 counts=reader.read(start, stop),
             )
 

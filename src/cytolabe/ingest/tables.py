@@ -12,23 +12,31 @@ from pathlib import PurePosixPath
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from cytolabe.errors import CytolabeError, RefusedError
 from cytolabe.ingest.native import native
 from cytolabe.ingest.nodes import ArrayNode, GroupNode, Node, is_array, is_group
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Finding, Severity
+from cytolabe.store.names import Names
 
 __all__ = ["ContributedTable", "plain_index", "read_table", "text_of"]
 
+_NAMES_AT_A_TIME = 1 << 16
+_MANY_LEVELS = 1 << 16
+"""Texts that differ, above which a column is text rather than categories."""
 _OLD_INDEX_NAMES = ("index", "_index", "obs_names", "var_names")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContributedTable:
-    """A table as delivered: one name per row, the columns, and what could not be read of it."""
+    """A table as delivered: one name per row, the columns, and what could not be read of it.
 
-    names: tuple[str, ...]
+    The table of cells may have millions of rows: its texts are categories or Arrow text, never one object per cell.
+    """
+
+    names: Sequence[str]
     columns: pd.DataFrame
     findings: tuple[Finding, ...] = ()
 
@@ -80,10 +88,7 @@ def _read_group(group: GroupNode, where: str) -> ContributedTable:
     index_name = _index_name(group)
     if not index_name:
         raise _refused(code="E-TABLE-01", where=where, message="The table has no index, so its rows have no names.")
-    index = _decoded(group[index_name], group, f"{where}/{index_name}")
-    if index is None:
-        raise _refused(code="E-TABLE-01", where=where, message="The index of the table cannot be decoded.")
-    names = tuple(text_of(value) for value in index)
+    names = _index_of(group, index_name, where)
     declared = list(dict.fromkeys(text_of(name) for name in np.atleast_1d(group.attrs.get("column-order", []))))
     extra = sorted(
         set(group) - set(declared) - {index_name, "__categories"} - {name.split("/")[0] for name in declared}
@@ -101,7 +106,7 @@ def _read_group(group: GroupNode, where: str) -> ContributedTable:
         if len(values) != len(names):
             message = f"The column has {len(values):,} values for {len(names):,} rows."
             raise _refused(code="E-TABLE-02", where=f"{where}[{name!r}]", message=message)
-        columns[name] = pd.Series(values, index=range(len(names)))
+        columns[name] = pd.Series(_compact(values) if where == "obs" else values, index=range(len(names)))
     table = pd.DataFrame(columns, index=range(len(names)))
     return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
 
@@ -109,6 +114,30 @@ def _read_group(group: GroupNode, where: str) -> ContributedTable:
 def _index_name(group: h5py.Group) -> str:
     name = text_of(group.attrs.get("_index", "_index"))
     return name if name in group else next((name for name in _OLD_INDEX_NAMES if name in group), "")
+
+
+def _index_of(group: Node, index_name: str, where: str) -> Sequence[str]:
+    index = plain_index(group) if where == "obs" else None
+    if index is not None and index.name.rsplit("/", 1)[-1] == index_name:
+        pieces = [index[start : start + _NAMES_AT_A_TIME] for start in range(0, len(index), _NAMES_AT_A_TIME)]
+        chunks = [pa.array([text_of(value) for value in piece], type=pa.string()) for piece in pieces]
+        return Names(pa.chunked_array(chunks, type=pa.string()))
+    values = _decoded(group[index_name], group, f"{where}/{index_name}")
+    if values is None:
+        raise _refused(code="E-TABLE-01", where=where, message="The index of the table cannot be decoded.")
+    return tuple(text_of(value) for value in values)
+
+
+def _compact(
+    values: pd.api.extensions.ExtensionArray | np.ndarray,
+) -> pd.api.extensions.ExtensionArray | np.ndarray:
+    """Hold texts once each where they repeat, and in Arrow buffers where they do not."""
+    if values.dtype != object or not all(value is None or isinstance(value, str) for value in values):
+        return values
+    codes, levels = pd.factorize(values, use_na_sentinel=True)
+    if len(levels) > _MANY_LEVELS:
+        return pd.arrays.ArrowStringArray(pa.array(values, type=pa.string()))
+    return pd.Categorical.from_codes(codes, levels)
 
 
 def _decoded(node: Node, table: Node, where: str) -> pd.api.extensions.ExtensionArray | np.ndarray | None:

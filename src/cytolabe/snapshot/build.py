@@ -19,6 +19,7 @@ from cytolabe.snapshot.entries import DatasetEntry, EntryParts, write_entry
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.view import CELL_COLUMNS
 from cytolabe.store.counts_digest import feature_order
+from cytolabe.store.names import Names
 from cytolabe.store.partitions import PartitionEntry, write_partitions
 from cytolabe.store.tables import TableEntry, write_table
 
@@ -147,6 +148,11 @@ def _typed(values: pd.Series, *, where: str) -> pd.Series:
             msg = f"{where} must hold integers, not {values.dtype}."
             raise UsageError(msg)
         return values.astype(np.int64)
+    if isinstance(values.dtype, pd.CategoricalDtype) and not values.hasnans:
+        if all(isinstance(level, str) for level in values.cat.categories):
+            return values
+    elif isinstance(values.array, pd.arrays.ArrowStringArray) and not values.hasnans:
+        return values
     texts = values.astype(object)
     wrong = [position for position, value in enumerate(texts) if not isinstance(value, str)]
     if wrong:
@@ -162,9 +168,9 @@ def _check_keys(cells: pd.DataFrame, *, where: str, dataset_id: str) -> None:
     if not np.array_equal(cells["row"].to_numpy(), np.arange(len(cells))):
         msg = f"{where}: the column row must be 0, 1, 2 ... in the order of the source."
         raise UsageError(msg)
-    doubled = cells["cell_id"][cells["cell_id"].duplicated()]
-    if len(doubled):
-        examples = ", ".join(doubled.iloc[:5])
+    doubled = Names.of(cells["cell_id"]).repeated()
+    if doubled:
+        examples = ", ".join(doubled[:5])
         msg = (
             f"{where}: {len(doubled)} cell id(s) occur more than once: {examples}. "
             "A prediction could not be matched to its cell. Make the names unique in the source."

@@ -8,7 +8,7 @@ nobody gave stays unknown. Every such change is counted in a finding.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from cytolabe.records import UNKNOWN, Finding, Severity
+from cytolabe.store.names import Names
 
 __all__ = ["POOLED", "STANDARD_COLUMNS", "CellFacts", "standardize_cells"]
 
@@ -79,7 +80,7 @@ class CellFacts:
 
 
 def standardize_cells(
-    cell_table: pd.DataFrame, cell_names: tuple[str, ...], *, facts: CellFacts
+    cell_table: pd.DataFrame, cell_names: Sequence[str], *, facts: CellFacts
 ) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
     """Make the standard table of cells.
 
@@ -93,30 +94,32 @@ def standardize_cells(
     Returns
     -------
     cells
-        One row per cell with `STANDARD_COLUMNS`, index 0..n-1, no missing value.
+        One row per cell with `STANDARD_COLUMNS`, index 0..n-1, no missing value. Texts are categories, `cell_id` is
+        Arrow text: there may be millions of cells.
     findings
         `E-CELL-01` refuses the data set; the others say what was changed.
     """
-    findings = list(_unusable_names(cell_names))
-    n_cells = len(cell_names)
+    names = Names.of(cell_names)
+    findings = list(_unusable_names(names))
+    n_cells = len(names)
     made: dict[str, object] = {
-        "cell_id": np.array([f"{facts.dataset_id}:{name}" for name in cell_names], dtype=object),
-        "dataset_id": facts.dataset_id,
-        "study": facts.study or facts.dataset_id,
+        "cell_id": names.series(f"{facts.dataset_id}:"),
+        "dataset_id": _constant(facts.dataset_id, n_cells),
+        "study": _constant(facts.study or facts.dataset_id, n_cells),
         "row": np.arange(n_cells, dtype=np.int64),
-        "label_origin": facts.label_origin or UNKNOWN,
+        "label_origin": _constant(facts.label_origin or UNKNOWN, n_cells),
         "n_counts": np.asarray(facts.cell_totals, dtype=np.int64),
         "n_genes": np.asarray(facts.cell_genes, dtype=np.int64),
     }
+    repaired = {"donor_id": _pooled, "suspension_type": _suspension}
     for column, role in _ROLE_OF_COLUMN.items():
-        made[column] = _values_of(cell_table, role, facts=facts, findings=findings)
-    made["donor_id"] = _pooled(_array(made["donor_id"]), findings)
-    made["suspension_type"] = _suspension(_array(made["suspension_type"]), findings)
+        values = _values_of(cell_table, role, facts=facts, findings=findings)
+        made[column] = _categories(repaired[column](values, findings) if column in repaired else values)
     if "batch" not in facts.columns and "batch" not in facts.constants:
-        made["batch"] = facts.dataset_id
-    made["contributor_label"] = _labels(cell_table, "label", facts=facts, findings=findings)
-    made["label_parent"] = _labels(cell_table, "label_parent", facts=facts, findings=[])
-    made["claimed_term"] = _claimed(cell_table, facts, findings)
+        made["batch"] = _constant(facts.dataset_id, n_cells)
+    made["contributor_label"] = _categories(_labels(cell_table, "label", facts=facts, findings=findings))
+    made["label_parent"] = _categories(_labels(cell_table, "label_parent", facts=facts, findings=[]))
+    made["claimed_term"] = _categories(_claimed(cell_table, facts, findings))
     cells = pd.DataFrame({name: made[name] for name in STANDARD_COLUMNS}, index=range(n_cells))
     return cells, tuple(findings)
 
@@ -268,16 +271,22 @@ def _suspension(values: np.ndarray, findings: list[Finding]) -> np.ndarray:
     return np.array(known, dtype=object)[codes] if known else values
 
 
-def _array(values: object) -> np.ndarray:
-    return np.asarray(values, dtype=object)
+def _constant(text: str, n_cells: int) -> pd.Categorical:
+    return pd.Categorical.from_codes(np.zeros(n_cells, dtype=np.int8), [text])
+
+
+def _categories(texts: np.ndarray) -> pd.Categorical:
+    """Hold each text once; nothing is missing here."""
+    codes, levels = pd.factorize(texts)
+    return pd.Categorical.from_codes(codes, levels)
 
 
 # --- findings -----------------------------------------------------------------------------------------------------
 
 
-def _unusable_names(cell_names: tuple[str, ...]) -> tuple[Finding, ...]:
+def _unusable_names(names: Names) -> tuple[Finding, ...]:
     """Refuse cells whose name is another cell's, or none."""
-    repeated = sorted(name for name, times in Counter(cell_names).items() if times > 1 or not name.strip())
+    repeated = sorted({*names.repeated(), *names.blank()})
     if not repeated:
         return ()
     shown = ", ".join(name if name.strip() else "an empty name" for name in repeated[:3])
@@ -286,7 +295,7 @@ def _unusable_names(cell_names: tuple[str, ...]) -> tuple[Finding, ...]:
         severity=Severity.ERROR,
         where="obs index",
         n_affected=len(repeated),
-        n_total=len(cell_names),
+        n_total=len(names),
         examples=tuple(repeated[:5]),
         message=f"{len(repeated):,} cell names occur more than once or are empty ({shown}); they name no single cell.",
         remedy="Put the library before the barcode (lib1_AAAC...), so that each cell has its own name.",

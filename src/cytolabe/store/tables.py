@@ -11,6 +11,7 @@ notice every changed byte.
 
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,12 +96,21 @@ def footer_length(tail: bytes) -> int:
 
 
 def table_digest(table: pa.Table) -> str:
-    """Return the digest of a table's columns in their order."""
-    columns = [
-        [name, str(column.type), _column_digest(column)]
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    ]
-    return digest_of({"schema": SCHEMA, "n_rows": table.num_rows, "columns": columns})
+    """Return the digest of a table's columns in their order; one column at a time is spelled out."""
+    columns = zip(table.column_names, map(_plain, table.columns), strict=True)
+    return _digest(table.num_rows, ((name, column) for name, column in columns))
+
+
+def _digest(n_rows: int, columns: Iterable[tuple[str, pa.ChunkedArray]]) -> str:
+    described = [[name, str(column.type), _column_digest(column)] for name, column in columns]
+    return digest_of({"schema": SCHEMA, "n_rows": n_rows, "columns": described})
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Spell categories out as the words that they stand for."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], type=column.type.value_type)
 
 
 def _arrow_table(frame: pd.DataFrame) -> pa.Table:
@@ -113,13 +123,16 @@ def _arrow_table(frame: pd.DataFrame) -> pa.Table:
     return pa.table(columns, schema=pa.schema(list(zip(names, (c.type for c in columns), strict=True)), metadata))
 
 
-def _arrow_column(name: str, series: pd.Series) -> pa.Array:
+def _arrow_column(name: str, series: pd.Series) -> pa.Array | pa.ChunkedArray:
+    """Return a column in its logical type, but for categories of text, which stay so until they are written."""
     if isinstance(series.dtype, pd.CategoricalDtype):
+        levels = pd.Series(series.cat.categories, dtype=object)
+        if all(isinstance(level, str) for level in levels):
+            codes = pa.array(series.cat.codes.to_numpy(), mask=series.isna().to_numpy())
+            return pa.DictionaryArray.from_arrays(codes, pa.array(levels, type=pa.string()))
         series = series.astype(object)
     try:
         column = pa.array(series, from_pandas=True)
-        if isinstance(column, pa.ChunkedArray):
-            column = column.combine_chunks()
         return column.cast(_logical_type(column.type))
     except (pa.ArrowException, TypeError, OverflowError) as error:
         msg = (
@@ -178,7 +191,10 @@ def _kept_table(path: Place, digest: str) -> bytes | None:
     except FileNotFoundError:
         return None
     try:
-        return content if table_digest(pq.read_table(io.BytesIO(content))) == digest else None
+        with pq.ParquetFile(io.BytesIO(content)) as file:
+            names = file.schema_arrow.names
+            columns = ((name, file.read(columns=[name], use_threads=False).column(0)) for name in names)
+            return content if _digest(file.metadata.num_rows, columns) == digest else None
     except (pa.ArrowException, OSError, KeyError):
         return None
 
@@ -192,7 +208,13 @@ def write_parquet(table: pa.Table | pd.DataFrame, path: Place) -> None:
 
 def _parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(
-        table, sink, compression="zstd", compression_level=3, row_group_size=_ROW_GROUP, write_page_checksum=True
-    )
+    fields = [
+        (name, _plain(column.slice(0, 0)).type) for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    schema = pa.schema(fields, metadata=table.schema.metadata)
+    with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, write_page_checksum=True) as writer:
+        # Row group by row group: categories are spelled out for one of them at a time.
+        for start in range(0, max(1, table.num_rows), _ROW_GROUP):
+            part = table.slice(start, _ROW_GROUP)
+            writer.write_table(pa.table([_plain(column) for column in part.columns], schema=schema))
     return sink.getvalue()

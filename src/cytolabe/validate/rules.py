@@ -39,6 +39,8 @@ _CODE = re.compile(
 _COUNTER = re.compile(r"(gene|feature|var|v|g|x)?[ _.-]?\d+", re.IGNORECASE)
 _POOLED = "pooled"
 _MIN_SYMBOLS = 20
+_MANY_NAMES = 100_000
+"""Names of cells that are asked whether they are genes; no reference has more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ def _cause(examined: Examined, is_nothing_mapped: bool, heaviest: str) -> str:  
     if not is_nothing_mapped:
         return f"the heaviest of them are {heaviest}"
     prefix = len(examined.record.dataset_id) + 1
-    cells = [str(name)[prefix:] for name in examined.cells["cell_id"]]
+    cells = [str(name)[prefix:] for name in examined.cells["cell_id"].iloc[:_MANY_NAMES]]
     if any(known_fraction(cells, organism) > 0.5 for organism in shipped_organisms()):
         return f"the cells bear names of genes ({', '.join(cells[:3])}): the matrix is turned over; deliver adata.T"
     return f"no gene of this reference is among names such as {shown}"
@@ -126,7 +128,7 @@ def check_panel(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
 
 def check_organism(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
     """Compare the declared organism with the writing of the gene names: `CD3E` is human, `Cd3e` mouse."""
-    organisms = sorted(set(examined.cells["organism"]) - {UNKNOWN}) or [examined.record.organism]
+    organisms = sorted(set(examined.cells["organism"].unique()) - {UNKNOWN}) or [examined.record.organism]
     if len(organisms) > 1:
         n_cells = len(examined.cells)
         shown = tuple(organisms[:5])
@@ -192,7 +194,7 @@ def check_empty_cells(examined: Examined, _: Thresholds) -> Iterator[Hit]:
     """Count cells without any count."""
     empty = np.flatnonzero(examined.cell_totals == 0)
     if len(empty):
-        names = tuple(str(name) for name in examined.cells["cell_id"].to_numpy()[empty[:5]])
+        names = tuple(str(name) for name in examined.cells["cell_id"].iloc[empty[:5]])
         n_cells = len(examined.cell_totals)
         yield Hit(code="W-CELL-07", where="cells", n_affected=len(empty), n_total=n_cells, examples=names)
 
@@ -201,13 +203,13 @@ def check_donors(examined: Examined, _: Thresholds) -> Iterator[Hit]:
     """Say how well the donors are known."""
     donors = examined.cells["donor_id"].astype(str)
     unclear = donors.isin([UNKNOWN, _POOLED])
-    persons = sorted(set(donors[~unclear]))
+    persons = sorted(set(donors[~unclear].unique()))
     n_cells = len(donors)
     if not persons:
         yield Hit(code="W-DONOR-01", where="donor_id", n_affected=n_cells, n_total=n_cells)
         return
     if unclear.any():
-        words = tuple(sorted(set(donors[unclear])))
+        words = tuple(sorted(set(donors[unclear].unique())))
         yield Hit(code="W-DONOR-02", where="donor_id", n_affected=int(unclear.sum()), n_total=n_cells, examples=words)
     if len(persons) == 1:
         yield Hit(
@@ -234,7 +236,7 @@ def check_labels(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
     """Look at the labels as delivered: absent, all the same, or codes."""
     labels = examined.cells["contributor_label"].astype(str)
     labelled = labels[labels != ""]
-    levels = sorted(set(labelled))
+    levels = sorted(set(labelled.unique()))
     column = examined.record.columns.get("label", "contributor_label")
     n_cells = len(labels)
     if not levels:
@@ -277,7 +279,9 @@ def _label_origin(examined: Examined, *, n_labelled: int) -> Iterator[Hit]:
 
 def check_batch_against_label(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
     """Say when every batch holds one label only, so that the two cannot be told apart."""
-    labelled = examined.cells[examined.cells["contributor_label"] != ""]
+    is_labelled = (examined.cells["contributor_label"] != "").to_numpy()
+    columns = ("batch", "contributor_label")
+    labelled = pd.DataFrame({name: examined.cells[name].astype(object)[is_labelled] for name in columns})
     table = pd.crosstab(labelled["batch"], labelled["contributor_label"]).to_numpy()
     if not len(labelled) or min(table.shape) < 2:
         return

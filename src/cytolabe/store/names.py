@@ -1,0 +1,104 @@
+"""Many names held once: the texts of millions of cells lie in Arrow buffers, and Python strings are made of a few.
+
+A tuple of strings takes about 70 bytes per name, the buffers take its letters and 4 bytes more.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cytolabe.compiled import kernel
+
+__all__ = ["Names"]
+
+
+class Names(Sequence[str]):
+    """An immutable list of names; a slice of it is a tuple of strings."""
+
+    def __init__(self, texts: pa.ChunkedArray) -> None:
+        self._texts = texts
+
+    @classmethod
+    def of(cls, values: "Sequence[str] | pd.Series") -> "Names":
+        """Hold names, whatever they come in."""
+        if isinstance(values, Names):
+            return values
+        if isinstance(values, pd.Series) and isinstance(values.array, pd.arrays.ArrowStringArray):
+            return cls(pa.chunked_array(pa.array(values.array)).cast(pa.string()))
+        return cls(pa.chunked_array([pa.array(list(values), type=pa.string())]))
+
+    def series(self, prefix: str = "") -> pd.Series:
+        """Return the names as a column of text, each with `prefix` in front."""
+        texts = pc.binary_join_element_wise(prefix, self._texts, "") if prefix else self._texts
+        return pd.Series(pd.arrays.ArrowStringArray(texts))
+
+    def repeated(self) -> list[str]:
+        """Return the names that occur more than once, sorted."""
+        hashes = np.concatenate([_hashes_of(chunk) for chunk in self._texts.chunks] or [np.zeros(0, dtype=np.uint64)])
+        ordered = np.sort(hashes)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if not len(twice):
+            return []
+        suspects = np.flatnonzero(np.isin(hashes, twice))
+        times = Counter(self._texts.take(pa.array(suspects)).to_pylist())
+        return sorted(name for name, found in times.items() if found > 1)
+
+    def blank(self) -> list[str]:
+        """Return the names that hold nothing but white space, each once."""
+        is_blank = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(self._texts)), 0)
+        return sorted(set(self._texts.filter(is_blank).to_pylist())) if pc.any(is_blank).as_py() else []
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, place: int | slice) -> str | tuple[str, ...]:
+        """Return one name, or a tuple of those of a slice."""
+        if isinstance(place, slice):
+            start, stop, step = place.indices(len(self))
+            return tuple(self._texts.slice(start, max(0, stop - start)).to_pylist()[::step])
+        return str(self._texts[place if place >= 0 else place + len(self)].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        for chunk in self._texts.chunks:
+            yield from chunk.to_pylist()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    def __hash__(self) -> int:
+        return hash((len(self), self[:3]))
+
+    def __repr__(self) -> str:
+        return f"Names({len(self)}: {', '.join(self[:3])}, ...)"
+
+
+def _hashes_of(chunk: pa.Array) -> np.ndarray:
+    """Return a 64-bit hash of each text of an Arrow array."""
+    if not len(chunk):
+        return np.zeros(0, dtype=np.uint64)
+    _, offsets, text = chunk.buffers()
+    starts = np.frombuffer(offsets, dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+    letters = np.frombuffer(text, dtype=np.uint8) if text is not None else np.zeros(0, dtype=np.uint8)
+    return _fnv(letters, starts)
+
+
+@kernel
+def _fnv(letters: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    hashes = np.empty(len(starts) - 1, dtype=np.uint64)
+    for row in range(len(hashes)):
+        state = np.uint64(0xCBF29CE484222325)
+        for at in range(starts[row], starts[row + 1]):
+            state = (state ^ np.uint64(letters[at])) * np.uint64(0x100000001B3)
+        hashes[row] = state
+    return hashes
