@@ -137,7 +137,7 @@ def _compact(
     codes, levels = pd.factorize(values, use_na_sentinel=True)
     if len(levels) > _MANY_LEVELS:
         return pd.arrays.ArrowStringArray(pa.array(values, type=pa.string()))
-    return pd.Categorical.from_codes(codes, levels)
+    return pd.Categorical.from_codes(codes, pd.Index(levels, dtype=object))
 
 
 def _decoded(node: Node, table: Node, where: str) -> pd.api.extensions.ExtensionArray | np.ndarray | None:

@@ -272,13 +272,13 @@ def _suspension(values: np.ndarray, findings: list[Finding]) -> np.ndarray:
 
 
 def _constant(text: str, n_cells: int) -> pd.Categorical:
-    return pd.Categorical.from_codes(np.zeros(n_cells, dtype=np.int8), [text])
+    return pd.Categorical.from_codes(np.zeros(n_cells, dtype=np.int8), pd.Index([text], dtype=object))
 
 
 def _categories(texts: np.ndarray) -> pd.Categorical:
     """Hold each text once; nothing is missing here."""
     codes, levels = pd.factorize(texts)
-    return pd.Categorical.from_codes(codes, levels)
+    return pd.Categorical.from_codes(codes, pd.Index(levels, dtype=object))
 
 
 # --- findings -----------------------------------------------------------------------------------------------------
