@@ -1,5 +1,30 @@
-"""From counts to what a model reads. Kernels shared by streams and models."""
+"""From counts to what a model reads. Kernels shared by streams and models. Names are loaded on first use."""
 
-from cytolabe.encode.normalize import log1p_cp10k
+from typing import TYPE_CHECKING
 
-__all__ = ["log1p_cp10k"]
+if TYPE_CHECKING:
+    from cytolabe.encode.binning import gene_keys_of, value_bins
+    from cytolabe.encode.dense import dense_panel
+    from cytolabe.encode.normalize import log1p_cp10k
+    from cytolabe.encode.ranks import RankRule, rank_tokens
+
+__all__ = ["RankRule", "dense_panel", "gene_keys_of", "log1p_cp10k", "rank_tokens", "value_bins"]
+
+_MODULE_OF = {
+    "RankRule": "ranks",
+    "dense_panel": "dense",
+    "gene_keys_of": "binning",
+    "log1p_cp10k": "normalize",
+    "rank_tokens": "ranks",
+    "value_bins": "binning",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use: kernels bring the compiler with them."""
+    if name not in _MODULE_OF:
+        msg = f"module 'cytolabe.encode' has no attribute {name!r}"
+        raise AttributeError(msg)
+    import importlib  # noqa: PLC0415
+
+    return getattr(importlib.import_module(f"cytolabe.encode.{_MODULE_OF[name]}"), name)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from cytolabe.snapshot.lazy import LazyCells
     from cytolabe.snapshot.relations import Relations
+    from cytolabe.snapshot.stream import CellStream
 
 __all__ = ["Snapshot", "snapshot_id_of"]
 
@@ -139,7 +140,7 @@ class Snapshot:
             chosen = np.flatnonzero(dataset_of_row == position)
             if not len(chosen):
                 continue
-            columns = self._columns(dataset_id, genes)
+            columns = self.gene_columns(dataset_id, genes)
             own = rows[chosen] - self._offsets[position]
             for start in range(0, len(own), _BLOCK_CELLS):
                 part = self._own_counts(dataset_id, own[start : start + _BLOCK_CELLS])
@@ -155,7 +156,7 @@ class Snapshot:
 
     def iter_blocks(self, dataset_id: str, genes: Sequence[str] | None = None) -> Iterator[Block]:
         """Yield the cells of one data set in source order, over `genes` or over its own features."""
-        columns = None if genes is None else self._columns(dataset_id, genes)
+        columns = None if genes is None else self.gene_columns(dataset_id, genes)
         first_row = 0
         for digest in self._partition_digests(dataset_id):
             partition = self._partition(digest)
@@ -166,6 +167,33 @@ class Snapshot:
                 counts = _summed(block.counts, columns, n_genes=len(genes))
                 yield Block(dataset_id=dataset_id, start=block.start, cell_names=block.cell_names, counts=counts)
             first_row += partition.n_cells
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return int(self._offsets[-1])
+
+    def locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return for positions in `cells` the number of the data set (in `entries`) and the row in its source."""
+        datasets = np.searchsorted(self._offsets, positions, side="right") - 1
+        return datasets, positions - self._offsets[datasets]
+
+    def partitions(self, dataset_id: str) -> list[tuple[Partition, int]]:
+        """Return the partitions of a data set in source order, each with the row of its first cell."""
+        opened = [self._partition(digest) for digest in self._partition_digests(dataset_id)]
+        first_rows = np.cumsum([0, *(partition.n_cells for partition in opened[:-1])])
+        return list(zip(opened, first_rows.tolist(), strict=True))
+
+    def stream(
+        self, cells: np.ndarray | None = None, genes: Sequence[str] | None = None, **options: object
+    ) -> "CellStream":
+        """Return shuffled minibatches of some cells for training; `snapshot.stream.StreamOptions` has the options.
+
+        Without `cells` all are streamed; without `genes` those that every data set among them measures.
+        """
+        from cytolabe.snapshot.stream import CellStream, StreamOptions  # noqa: PLC0415 - kernels load where they run
+
+        return CellStream(self, cells, genes=genes, options=StreamOptions(**options))  # type: ignore[arg-type]
 
     def features(self, dataset_id: str) -> tuple[str, ...]:
         """Return a data set's own features, verbatim, in the order of `iter_blocks`."""
@@ -257,15 +285,21 @@ class Snapshot:
             raise UsageError(msg)
         return rows.astype(np.int64)
 
-    def _columns(self, dataset_id: str, genes: Sequence[str]) -> np.ndarray:
-        """Return for each own feature its column among `genes`, or -1."""
+    def gene_columns(self, dataset_id: str, genes: Sequence[str], *, skip_unmeasured: bool = False) -> np.ndarray:
+        """Return for each own feature of a data set its column among `genes`, or -1.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the data set does not measure one of the genes, unless these are to be skipped.
+        """
         column_of = {gene: column for column, gene in enumerate(genes)}
         if len(column_of) != len(genes):
             msg = f"{len(genes) - len(column_of)} gene(s) are asked for twice; a count would stand in two columns."
             raise UsageError(msg)
         gene_ids = self._gene_ids(dataset_id)
         missing = sorted(set(column_of) - set(gene_ids.tolist()))
-        if missing or "" in column_of:
+        if (missing and not skip_unmeasured) or "" in column_of:
             msg = (
                 f"{dataset_id} does not measure {len(missing)} of the {len(genes)} genes asked for: "
                 f"{', '.join(missing[:5])}. Unmeasured is not zero. Ask for genes that every data set measures, "

@@ -110,13 +110,18 @@ class Partition:
         """The width in which counts are stored: the narrowest one that holds the largest."""
         return self._data.spec.dtype
 
+    @property
+    def chunk_values(self) -> int:
+        """Entries of a chunk."""
+        return self._data.spec.chunk_values
+
     def runs(self, n_chunks: int) -> list[tuple[int, int]]:
         """Cut the cells into runs that start in the same `n_chunks` consecutive chunks, the unit of shuffled reading.
 
         A cell that lies across a border belongs to the chunk where it starts. Every cell is in one run; cells without
         counts are with the cell behind them.
         """
-        unit = n_chunks * self._data.spec.chunk_values
+        unit = n_chunks * self.chunk_values
         borders = np.arange(0, int(self.indptr[-1]) + unit, unit)
         starts = np.unique(np.searchsorted(self.indptr[:-1], borders, side="left"))
         cuts = np.unique(np.concatenate([[0], starts, [self.n_cells]])).tolist()
@@ -143,17 +148,44 @@ class Partition:
             msg = f"cells {first} to {last} are outside of the {self.n_cells} cells of a partition."
             raise UsageError(msg)
         start, stop = int(self.indptr[first]), int(self.indptr[last])
-        if min(len(columns), len(counts)) < stop - start:
-            msg = f"{stop - start} entries do not fit into arrays of {len(columns)} and {len(counts)}."
-            raise UsageError(msg)
-        if self.counts_dtype.itemsize > counts.dtype.itemsize:
-            msg = f"counts of partition {self.directory.name[:12]} need 64 bits; read them with `rows`."
-            raise UsageError(msg)
+        self._require_room(stop - start, columns, counts)
         if stop > start:
             pieces = Pieces(starts=np.array([start]), stops=np.array([stop]), targets=np.array([0]))
             self._indices.gather(pieces, columns)
             self._data.gather(pieces, counts)
         return stop - start
+
+    def decode_cells(self, cells: Int[np.ndarray, " cells"], *, columns: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Fill arrays of the caller with the entries of some cells, and return where each begins (one more than cells).
+
+        Chunks are decoded once, however the cells lie in them.
+
+        Parameters
+        ----------
+        cells
+            Rows of this partition, ascending, each once.
+        columns, counts
+            As in `decode`.
+        """
+        if len(cells) and not (cells[0] >= 0 and cells[-1] < self.n_cells and np.diff(cells).min(initial=1) > 0):
+            msg = f"cells must be rows 0..{self.n_cells - 1} of the partition, ascending, each once."
+            raise UsageError(msg)
+        starts, stops = self.indptr[cells], self.indptr[cells + 1]
+        indptr = np.concatenate([[0], np.cumsum(stops - starts)])
+        self._require_room(int(indptr[-1]), columns, counts)
+        filled = np.flatnonzero(stops > starts)
+        pieces = Pieces(starts=starts[filled], stops=stops[filled], targets=indptr[:-1][filled])
+        self._indices.gather(pieces, columns)
+        self._data.gather(pieces, counts)
+        return indptr
+
+    def _require_room(self, n_entries: int, columns: np.ndarray, counts: np.ndarray) -> None:
+        if min(len(columns), len(counts)) < n_entries:
+            msg = f"{n_entries} entries do not fit into arrays of {len(columns)} and {len(counts)}."
+            raise UsageError(msg)
+        if self.counts_dtype.itemsize > counts.dtype.itemsize:
+            msg = f"counts of partition {self.directory.name[:12]} need 64 bits; read them with `rows`."
+            raise UsageError(msg)
 
     def rows(self, rows: Integer[np.ndarray, " cells"]) -> csr_matrix:
         """Return the counts (len(rows) x features, int64) of rows of this partition, in the order given."""

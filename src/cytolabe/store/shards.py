@@ -305,3 +305,7 @@ def _n_threads() -> int:
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_n_threads(), thread_name_prefix="cytolabe-decode")
+
+
+# A forked child, as a loader's worker is, has the object but none of its threads.
+os.register_at_fork(after_in_child=_threads.cache_clear)

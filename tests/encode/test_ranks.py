@@ -1,0 +1,104 @@
+"""Rank tokens against the rule written in plain numpy: exact for every cell, ties decided by name."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from cytolabe.encode import RankRule, rank_tokens
+
+
+def by_the_rule(dense, rule, totals, *, by_token):
+    """The rule of the reference, one cell at a time; with the original's own call where ties are left to it."""
+    found = []
+    for row, total in zip(dense.astype(np.float64), totals.astype(np.float64), strict=True):
+        genes = np.flatnonzero((row > 0) & (rule.tokens >= 0))
+        values = row[genes] / total * 10_000 / rule.medians[genes]
+        order = np.lexsort([rule.tokens[genes], -values]) if by_token else np.argsort(-values)
+        found.append(rule.tokens[genes][order][: rule.n_tokens])
+    return found
+
+
+def trimmed(tokens, lengths):
+    return [row[:length] for row, length in zip(tokens, lengths, strict=True)]
+
+
+def equal(found, expected):
+    return all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@st.composite
+def cells_and_rules(draw):
+    n_genes, n_cells = draw(st.integers(1, 40)), draw(st.integers(0, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    # Few distinct medians and counts: many ties. Wide counts: many buckets, and more than 16 bits.
+    medians = rng.choice([0.5, 1.0, 2.0, 3.7, 1e-3, 600.0], n_genes) if draw(st.booleans()) else rng.random(n_genes) + 1
+    top = draw(st.sampled_from([2, 10, 300, 200_000]))
+    dense = rng.integers(0, top, (n_cells, n_genes)) * (rng.random((n_cells, n_genes)) < 0.6)
+    tokens = rng.permutation(n_genes) + 3
+    tokens[rng.random(n_genes) < 0.2] = -1
+    rule = RankRule(tokens=tokens, medians=medians, n_tokens=draw(st.integers(1, 45)))
+    return dense, rule, dense.sum(axis=1) + draw(st.integers(0, 50))
+
+
+@settings(deadline=None, max_examples=150)
+@given(given_cells=cells_and_rules())
+def test_tokens_are_those_of_the_rule_with_ties_by_token(given_cells):
+    dense, rule, totals = given_cells
+    tokens, lengths = rank_tokens(csr_matrix(dense), rule, totals=totals)
+    assert equal(trimmed(tokens, lengths), by_the_rule(dense, rule, totals, by_token=True))
+    assert (tokens[np.arange(rule.n_tokens) >= lengths[:, None]] == rule.pad_token).all()
+
+
+@settings(deadline=None, max_examples=100)
+@given(given_cells=cells_and_rules())
+def test_the_original_order_is_that_of_its_own_unstable_sort(given_cells):
+    dense, rule, totals = given_cells
+    tokens, lengths = rank_tokens(csr_matrix(dense), rule, totals=totals, tie_break="original")
+    assert equal(trimmed(tokens, lengths), by_the_rule(dense, rule, totals, by_token=False))
+
+
+@pytest.mark.parametrize("tie_break", ["token", "original"])
+def test_deep_cells_with_many_ties_are_cut_as_the_rule_cuts_them(tie_break):
+    rng = np.random.default_rng(3)
+    dense = rng.poisson(0.9, (20, 6000)) + 0
+    dense[0], dense[1] = 1, 0  # all genes tied, and a cell without counts
+    dense[2] = np.arange(6000) + 70_000  # every value in a few buckets, in ascending order
+    rule = RankRule(tokens=rng.permutation(6000), medians=rng.choice([1.0, 1.5, 2.0], 6000))
+    tokens, lengths = rank_tokens(csr_matrix(dense), rule, tie_break=tie_break)
+    expected = by_the_rule(dense, rule, np.maximum(dense.sum(axis=1), 1), by_token=tie_break == "token")
+    assert equal(trimmed(tokens, lengths), expected)
+    assert lengths[1] == 0
+
+
+def test_the_total_is_over_all_genes_of_the_cell():
+    rule = RankRule(tokens=np.array([5, 6]), medians=np.array([1.0, 1.0]))
+    with pytest.raises(ValueError, match="at least as large"):
+        rank_tokens(csr_matrix(np.array([[3, 4]])), rule, totals=np.array([6]))
+
+
+def test_a_cell_ranks_the_same_alone_and_in_company():
+    rng = np.random.default_rng(0)
+    counts = csr_matrix(rng.poisson(0.5, (30, 200)))
+    rule = RankRule(tokens=np.arange(200), medians=rng.random(200) + 0.5, n_tokens=64)
+    together, _ = rank_tokens(counts, rule)
+    for cell in range(30):
+        np.testing.assert_array_equal(rank_tokens(counts[cell], rule)[0][0], together[cell])
+
+
+@pytest.mark.parametrize("median", [0.0, -1.0, np.inf, np.nan])
+def test_medians_that_cannot_divide_are_refused(median):
+    with pytest.raises(ValueError, match="positive and finite"):
+        RankRule(tokens=np.array([1, 2]), medians=np.array([1.0, median]))
+    RankRule(tokens=np.array([1, -1]), medians=np.array([1.0, median]))
+
+
+def test_a_rule_for_other_genes_is_refused():
+    rule = RankRule(tokens=np.array([1, 2]), medians=np.array([1.0, 2.0]))
+    with pytest.raises(ValueError, match="3 columns, the rule 2 genes"):
+        rank_tokens(csr_matrix(np.array([[1, 0, 3]])), rule)
+    with pytest.raises(ValueError, match="1 medians were given for 2 tokens"):
+        RankRule(tokens=np.array([1, 2]), medians=np.array([1.0]))
+    with pytest.raises(ValueError, match="at least one token"):
+        RankRule(tokens=np.array([1]), medians=np.array([1.0]), n_tokens=0)
