@@ -1,6 +1,6 @@
 """Every byte that Cytolabe keeps goes through here: whole or not at all, on a disk or in an object store."""
 
-from cytolabe.files.local import STAGED_PREFIX
+from cytolabe.files.local import STAGED_PREFIX, GrowingFile, make_directory
 from cytolabe.files.places import ObjectPath, Place, place_below, place_of
 from cytolabe.files.publishing import (
     create_new,
@@ -15,10 +15,12 @@ from cytolabe.files.reading import list_files, read_range, read_verified, sha256
 
 __all__ = [
     "STAGED_PREFIX",
+    "GrowingFile",
     "ObjectPath",
     "Place",
     "create_new",
     "list_files",
+    "make_directory",
     "place_below",
     "place_of",
     "publish_directory",

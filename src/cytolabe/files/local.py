@@ -20,6 +20,7 @@ from cytolabe.errors import ConflictError
 
 __all__ = [
     "STAGED_PREFIX",
+    "GrowingFile",
     "Operations",
     "create_file",
     "make_directory",
@@ -71,6 +72,26 @@ class Operations:
 
 
 operations = Operations()
+
+
+class GrowingFile:
+    """A new file of work in progress: appended to, neither flushed nor published, gone after a crash or later removed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        make_directory(path.parent)
+        self._handle = operations.open(path)
+        self._is_open = True
+
+    def append(self, content: bytes) -> None:
+        """Write behind what is there."""
+        _write_all(self._handle, content)
+
+    def close(self) -> None:
+        """Close the file; a second time does nothing."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._handle)
 
 
 def replace_local_file(path: Path, content: bytes) -> None:
@@ -187,9 +208,7 @@ def _stage(path: Path, content: bytes) -> Path:
     handle = operations.open(staged)
     try:
         try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[operations.write(handle, rest) :]
+            _write_all(handle, content)
             operations.fsync(handle)
         finally:
             os.close(handle)
@@ -197,6 +216,12 @@ def _stage(path: Path, content: bytes) -> Path:
         _clear_away(staged)
         raise
     return staged
+
+
+def _write_all(handle: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[operations.write(handle, rest) :]
 
 
 def _clear_away(staged: Path) -> None:

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cytolabe.errors import ConflictError, UsageError
-from cytolabe.files import Place
+from cytolabe.files import Place, make_directory, remove, remove_directory
 
 __all__ = ["SCRATCH_VARIABLE", "abandoned_scratch", "held_scratch", "remove_scratch", "scratch_root"]
 
@@ -64,16 +63,15 @@ def held_scratch(atlas: Place, key: str) -> Iterator[Path]:
     """
     root = scratch_root(atlas)
     directory, lock = root / key, root / f"{key}.lock"
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     handle = _locked(lock)
     if handle is None:
         msg = f"another ingest of the same source into {atlas.name} is running ({lock.name} is held). Wait for it."
         raise ConflictError(msg)
     try:
-        directory.mkdir(exist_ok=True)
+        make_directory(directory)
         yield directory
-        shutil.rmtree(directory, ignore_errors=True)
-        lock.unlink(missing_ok=True)
+        remove_scratch(directory)
     finally:
         os.close(handle)
 
@@ -91,8 +89,10 @@ def abandoned_scratch(atlas: Place) -> tuple[Path, ...]:
 
 def remove_scratch(directory: Path) -> None:
     """Remove an abandoned scratch and its lock."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.with_name(f"{directory.name}.lock").unlink(missing_ok=True)
+    # What cannot be removed is in nobody's way.
+    with contextlib.suppress(OSError):
+        remove_directory(directory)
+        remove(directory.with_name(f"{directory.name}.lock"))
 
 
 def _locked(lock: Path) -> int | None:

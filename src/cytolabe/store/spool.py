@@ -7,6 +7,7 @@ from types import TracebackType
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from cytolabe.files import GrowingFile, remove_directory
 from cytolabe.records import Block
 from cytolabe.store.plan import PartitionPlan
 
@@ -19,10 +20,9 @@ class Spool:
     """Entries of cells in the order of a partition; a context that removes its files."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
         self._paths = folder / "columns", folder / "counts"
         self._folder = folder
-        self._streams = [path.open("wb") for path in self._paths]
+        self._streams = [GrowingFile(path) for path in self._paths]
         self._lengths: list[np.ndarray] = []
         self.largest = 0
 
@@ -41,7 +41,7 @@ class Spool:
         self._lengths.append(np.diff(indptr))
         self.largest = max(self.largest, int(counts.max(initial=0)))
         for stream, values, kind in zip(self._streams, (columns, counts), ("<u4", "<u8"), strict=True):
-            stream.write(values.astype(kind, copy=False).tobytes())
+            stream.append(values.astype(kind, copy=False).tobytes())
 
     def indptr(self) -> np.ndarray:
         """Return the pointers of all cells that were added."""
@@ -51,8 +51,6 @@ class Spool:
 
     def blocks(self, plan: PartitionPlan, cell_names: Sequence[str]) -> Iterator[Block]:
         """Yield the cells again, in the columns of the source, as `write_shards` takes them."""
-        for stream in self._streams:
-            stream.flush()
         first, stop = plan.cells_of_shards(0, plan.n_shards)
         n_features = len(plan.features)
         while first < stop:
@@ -71,8 +69,6 @@ class Spool:
 
     def remove(self) -> None:
         """Remove the files; a second time does nothing."""
-        for stream, path in zip(self._streams, self._paths, strict=True):
+        for stream in self._streams:
             stream.close()
-            path.unlink(missing_ok=True)
-        if self._folder.exists():
-            self._folder.rmdir()
+        remove_directory(self._folder)

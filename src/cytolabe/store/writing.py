@@ -8,7 +8,6 @@ write goes on where the first one stopped.
 """
 
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import IntegrityError, NotRawCountsError, UsageError
-from cytolabe.files import Place, publish_directory, replace_file, sha256_of_file, staged_directory
+from cytolabe.files import Place, publish_directory, remove_directory, replace_file, sha256_of_file, staged_directory
 from cytolabe.records import Block
 from cytolabe.store.arrays import write_group, write_metadata, write_strings
 from cytolabe.store.canonical_rows import canonical_rows
@@ -169,7 +168,7 @@ def seal_partition(
     if missing:
         msg = f"{plan.dataset_id}: {len(missing)} of {plan.n_shards} shards are not written, first {missing[0]}."
         raise IntegrityError(msg)
-    shutil.rmtree(staged / ".plan", ignore_errors=True)
+    remove_directory(staged / ".plan")
     specs = plan.arrays()
     for name, spec in specs.items():
         write_metadata(staged / name, spec.metadata())
