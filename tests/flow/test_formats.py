@@ -56,3 +56,18 @@ def test_one_organism_of_a_mixture_is_what_the_manifest_says(deliveries, tmp_pat
     (tmp_path / "manifest.toml").write_text('part = "GRCh38"\n')
     (outcome,), _, _ = ingest_sources(tmp_path / "atlas", [tmp_path / "mix.h5"])
     assert (outcome.status, outcome.n_genes) == ("accepted", 780)
+
+
+def test_a_file_that_crashes_its_reader_is_told_and_the_others_go_in(deliveries, tmp_path, monkeypatch):
+    (tmp_path / "made_up_child.py").write_text(
+        "import os, signal\nfrom cytolabe.ingest.child_limits import run_limited\n"
+        "def look(path):\n    if path.name == 'bad.h5ad': os.kill(os.getpid(), signal.SIGSEGV)\n    return ()\n"
+        "run_limited(look)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("cytolabe.ingest.source.HDF5_CHILD", "made_up_child")
+    (tmp_path / "bad.h5ad").write_bytes((deliveries / "one.h5ad").read_bytes())
+    outcomes, _, revision = ingest_sources(tmp_path / "atlas", [tmp_path / "bad.h5ad", deliveries / "one.h5ad"])
+    assert [(outcome.status, outcome.unreadable) for outcome in outcomes] == [("refused", True), ("accepted", False)]
+    assert [finding.code for finding in outcomes[0].findings] == ["E-PARSE-01"]
+    assert revision == 1

@@ -23,7 +23,7 @@ from cytolabe.ingest.refusals import refusal
 from cytolabe.ingest.trios import Trio
 from cytolabe.records import Finding, Severity
 
-__all__ = ["raise_if_unsafe", "scan_h5", "scan_trio"]
+__all__ = ["raise_if_unsafe", "scan_h5", "scan_trio", "sniff"]
 
 MAX_RATIO = 2_000
 """Declared over stored bytes. Deflate cannot do better than 1,032, so a larger ratio means chunks that are absent."""
@@ -64,7 +64,7 @@ def scan_h5(path: Path, *, max_declared_bytes: int = 64 << 30) -> tuple[Finding,
         Empty where the file may be read. `E-FILE-..` = nothing in it could be read, `E-SEC-..` = hostile.
     """
     _forget_plugins()
-    sniffed = _sniff(path)
+    sniffed = sniff(path)
     if sniffed is not None:
         return (sniffed,)
     try:
@@ -117,7 +117,7 @@ def _forget_plugins() -> None:
 # --- the first bytes ----------------------------------------------------------------------------------------------
 
 
-def _sniff(path: Path) -> Finding | None:
+def sniff(path: Path) -> Finding | None:
     """Say in plain words why a file cannot be HDF5, or None."""
     code, message, remedy = "", "", "Download or copy it again."
     if not path.exists():

@@ -11,10 +11,11 @@ import h5py
 
 from cytolabe.ingest.h5ad import open_h5ad
 from cytolabe.ingest.h5mu import open_h5mu
+from cytolabe.ingest.inspection import HDF5_CHILD, inspect
 from cytolabe.ingest.loom import is_loom, open_loom
 from cytolabe.ingest.opened import Source
 from cytolabe.ingest.refusals import readable
-from cytolabe.ingest.safety import scan_h5, scan_trio
+from cytolabe.ingest.safety import scan_trio, sniff
 from cytolabe.ingest.tenx_h5 import is_tenx, open_tenx_h5
 from cytolabe.ingest.tenx_mtx import open_tenx_mtx
 from cytolabe.ingest.trios import trio_of
@@ -24,9 +25,15 @@ __all__ = ["Source", "format_of", "open_source", "scan_source"]
 
 
 def scan_source(path: Path) -> tuple[Finding, ...]:
-    """Look for what makes a source unreadable or hostile; empty where it may be read."""
+    """Look for what makes a source unreadable or hostile; empty where it may be read.
+
+    Files whose libraries are C code are read to their end in a process that may die (`inspection`); text is not.
+    """
     trio = trio_of(path)
-    return scan_trio(trio) if trio is not None else scan_h5(path)
+    if trio is not None:
+        return scan_trio(trio)
+    sniffed = sniff(path)
+    return (sniffed,) if sniffed is not None else inspect(path, HDF5_CHILD)
 
 
 def format_of(path: Path) -> str:
