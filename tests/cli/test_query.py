@@ -1,6 +1,9 @@
 """snapshot query: SQL and filters from the command line, and cells taken out."""
 
 import anndata
+import numpy as np
+import pandas as pd
+import zarr
 
 
 def test_a_select_prints_a_document_or_a_table(call, frozen):
@@ -69,3 +72,26 @@ def test_export_of_no_cell_stops_at_once(call, frozen, tmp_path):
     assert "0 cells match" in called.document["error"]["message"]
     assert not (tmp_path / "x.h5ad").exists()
     assert call("snapshot", "export", frozen, "-o", tmp_path / "x.csv").code == 2
+
+
+def test_an_embedding_is_a_store_or_a_table_of_the_same_values(call, frozen, split_file, tmp_path):
+    words = ("--split", split_file, "--fold", "1", "--json")
+    table = call("embed", "pca", frozen, *words, "-o", tmp_path / "pca.parquet")
+    store = call("embed", "pca", frozen, *words, "-o", tmp_path / "pca.zarr")
+    assert table.code == store.code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pca.parquet", "pca.zarr"]
+    assert {**table.document, "embedding": ""} == {**store.document, "embedding": ""}
+    group = zarr.open_group(tmp_path / "pca.zarr", mode="r")
+    frame = pd.read_parquet(tmp_path / "pca.parquet")
+    n_covered, total = 0, np.zeros(store.document["n_dims"])
+    for name, values in group["values"].arrays():
+        is_covered = group[f"covered/{name}"][:] == 1
+        n_covered += int(is_covered.sum())
+        total += values[:][is_covered].astype(np.float64).sum(axis=0)
+    assert n_covered == len(frame) == store.document["n_cells"]
+    np.testing.assert_allclose(total, frame.drop(columns="cell_id").astype(np.float64).sum(), atol=1e-3)
+    assert group.attrs["split_id"] == store.document["split_id"]
+    again = call("embed", "pca", frozen, *words, "-o", tmp_path / "pca.zarr")
+    assert again.document == store.document
+    other = call("embed", "pca", frozen, *words, "--seed", "5", "-o", tmp_path / "pca.zarr")
+    assert other.code == 5

@@ -7,12 +7,15 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_matrix
 
+from cytolabe.apply.embed import embed_shards, fit_embedder, stored_embedding
 from cytolabe.errors import UsageError
 from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.flow.splits import audit_atlas, embed_fold, make_split
 from cytolabe.genes.reference import load_reference
+from cytolabe.snapshot import embeddings
 from cytolabe.snapshot.atlas import open_atlas
+from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
 from cytolabe.split import write_split
 
 N_SHARED = 30
@@ -106,3 +109,28 @@ def test_a_fold_without_training_cells_fits_nothing(snapshot, tmp_path):
         embed_fold(
             snapshot, model="pca", split_file=tmp_path / "split.json", fold_id="", seed=0, out=tmp_path / "e.parquet"
         )
+
+
+def test_a_killed_embedding_goes_on_and_embeds_no_shard_twice(snapshot, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "SHARD_CELLS", 32)
+    monkeypatch.setattr(embeddings, "_CHUNK_CELLS", 16)
+    rows = np.flatnonzero(snapshot.cells["dataset_id"].isin(["a", "b", "c"]))
+    genes = sorted(set.intersection(*(set(snapshot.measured_genes(name)) for name in "abc")))
+    fitted = fit_embedder(snapshot, "pca", train_rows=rows[:100], rows=rows, genes=genes, seed=0, n_dims=4)
+    spec = EmbeddingSpec(snapshot_id=snapshot.snapshot_id, model="pca", card_digest="sha256:0", n_dims=4, seed=0)
+    whole = EmbeddingStore(tmp_path / "whole.zarr", snapshot, spec)
+    assert embed_shards(fitted, whole, rows) == 180
+
+    def stop(message):
+        raise KeyboardInterrupt
+
+    store = EmbeddingStore(tmp_path / "cut.zarr", snapshot, spec)
+    with pytest.raises(KeyboardInterrupt):
+        embed_shards(fitted, store, rows, on_progress=stop)
+    assert embed_shards(fitted, store, rows) == 180 - 32
+    assert embed_shards(fitted, store, rows) == 0
+    np.testing.assert_array_equal(store.read(rows), whole.read(rows))
+    np.testing.assert_allclose(store.read(rows), fitted.embed(rows), atol=1e-5)
+    kept = stored_embedding(store, snapshot, rows[::-1])
+    assert kept.cell_ids.tolist() == snapshot.cells["cell_id"].iloc[rows[::-1]].tolist()
+    np.testing.assert_array_equal(kept.values, whole.read(rows)[::-1])

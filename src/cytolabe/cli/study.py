@@ -61,7 +61,12 @@ def embed(
     model: Annotated[str, typer.Argument(help="pca, harmony or scvi.")],
     atlas: AtlasPath,
     split: Annotated[Path, typer.Option("--split", help="The split whose training side the model is fitted on.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Parquet file: cell_id, d0, d1, ...")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", help="x.parquet (cell_id, d0, d1, ...), or x.zarr, which a killed run goes on with."
+        ),
+    ],
     fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
     seed: Seed = 0,
     snapshot: SnapshotName = "latest",
@@ -71,7 +76,10 @@ def embed(
     from cytolabe.flow.splits import embed_fold
     from cytolabe.snapshot.atlas import open_atlas
 
-    writable_file(out, "--out")
+    if out.suffix == ".zarr":
+        made_folder(out.parent, "--out")
+    else:
+        writable_file(out, "--out")
     progress()(f"fitting {model} on the training side")
     document = embed_fold(
         open_atlas(atlas).snapshot(snapshot), model=model, split_file=split, fold_id=fold, seed=seed, out=out

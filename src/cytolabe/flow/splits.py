@@ -1,17 +1,17 @@
 """Splits, audits and embeddings of an atlas, outside of a study."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cytolabe.apply.embed import embed_snapshot, write_embedding
+from cytolabe.apply.embed import embed_shards, fit_embedder, stored_embedding, write_embedding
 from cytolabe.audit import audit_confounding, audit_fold, certify, find_duplicates
 from cytolabe.errors import UsageError
-from cytolabe.files import replace_file
-from cytolabe.provenance import canonical_json, digest_of, jsonable
+from cytolabe.files import remove_directory, replace_file
+from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import Certificate, Exposure, Finding, Fold, Split
+from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.split import grouped_folds, hold_out_groups, leave_one_group_out, read_split
 from cytolabe.store.tables import write_parquet
@@ -107,15 +107,36 @@ def embed_fold(
         raise UsageError(msg)
     genes = _shared_genes(frozen, fold)
     rows = np.sort(np.concatenate([fold.train_rows, fold.test_rows]))
-    made = embed_snapshot(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed)
-    embedding = dataclasses.replace(made, split_id=fold.split_id)
-    write_embedding(embedding, out)
+    fitted = fit_embedder(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed)
+    cell_ids = frozen.cells["cell_id"]
+    inputs = {
+        "genes": genes,
+        "fitted_on": cells_digest(cell_ids.iloc[fold.train_rows]),
+        "embedded": cells_digest(cell_ids.iloc[rows]),
+    }
+    spec = EmbeddingSpec(
+        snapshot_id=frozen.snapshot_id,
+        split_id=fold.split_id,
+        model=model,
+        card_digest=digest_of(fitted.card),
+        inputs_digest=digest_of(inputs),
+        n_dims=int(fitted.embed(rows[:1]).shape[1]),
+        seed=seed,
+    )
+    # A store of its own is kept; beside a Parquet file it lives until the file is whole, so that a killed run goes on.
+    is_store = out.suffix == ".zarr"
+    place = out if is_store else out.with_name(f"{out.name}.partial.zarr")
+    store = EmbeddingStore(place, frozen, spec)
+    embed_shards(fitted, store, rows)
+    if not is_store:
+        write_embedding(stored_embedding(store, frozen, rows), out)
+        remove_directory(place)
     return {
         "snapshot_id": frozen.snapshot_id,
         "split_id": fold.split_id,
         "model": model,
-        "n_cells": int(embedding.values.shape[0]),
-        "n_dims": int(embedding.values.shape[1]),
+        "n_cells": len(rows),
+        "n_dims": spec.n_dims,
         "n_genes": len(genes),
         "embedding": str(out),
     }
