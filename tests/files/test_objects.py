@@ -32,6 +32,7 @@ def test_what_is_written_is_read(prefix):
     assert files.read_range(path, 2, 3) == b"234"
     assert files.read_range(path, 8, 5) == b"89"
     assert files.read_range(path, 10, 5) == b""
+    assert files.read_range(path, 3, 0) == b""
     assert files.read_verified(path, files.sha256_of_file(path)) == b"0123456789"
     assert (path.exists(), path.is_file(), path.is_dir()) == (True, True, False)
     assert (prefix.exists(), prefix.is_file(), prefix.is_dir()) == (True, False, True)

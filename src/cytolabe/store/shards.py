@@ -11,6 +11,7 @@ Large reads are cut among a few threads; the result does not depend on how many 
 import itertools
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from cytolabe.files import Place, read_range, size_of
 from cytolabe.store.array_spec import ArraySpec
 from cytolabe.store.gaps import place_gaps, place_values, read_chunks
 from cytolabe.store.native import decoder, is_native
+from cytolabe.store.ranges import fetched
 
 __all__ = ["Pieces", "ShardedArray", "checked", "encode_shard", "is_native_type", "sealed_frame", "shard_name"]
 
@@ -196,23 +198,38 @@ class ShardedArray:
         spec = self.spec
         chunk = np.empty(spec.chunk_values, dtype=spec.dtype)
         place = place_gaps if spec.is_delta and spec.dtype.kind == "u" else place_values
-        for number in chunks.tolist():
-            self._inflate(self._frame(number), chunk, number)
+        for number, frame in zip(chunks.tolist(), self._frames(chunks), strict=True):
+            self._inflate(frame, chunk, number)
             if spec.is_delta and spec.dtype.kind == "i":
                 np.cumsum(chunk, out=chunk)
             origin = number * spec.chunk_values
             valid = chunk[: min(spec.chunk_values, spec.n_values - origin)]
             place(valid, (origin, pieces.starts, pieces.stops, pieces.targets), out)
 
-    def _frame(self, number: int) -> bytes:
-        """Return one compressed chunk, its crc32c checked."""
-        shard, place = divmod(number, self.spec.chunks_per_shard)
-        start, stop = self._index(shard)[place].tolist()
+    def _frames(self, chunks: np.ndarray) -> Iterator[bytes]:
+        """Yield compressed chunks, each with its crc32c checked."""
+        for number, content in zip(chunks.tolist(), self._contents(chunks), strict=True):
+            try:
+                frame = checked(content)
+            except IntegrityError as error:
+                msg = f"chunk {number} cannot be used, {error}"
+                raise self._damaged(msg) from None
+            yield frame
+
+    def _contents(self, chunks: np.ndarray) -> Iterator[bytes]:
+        """Yield the stored bytes of chunks; those of an object store are fetched together."""
+        located = []
+        for number in chunks.tolist():
+            shard, place = divmod(number, self.spec.chunks_per_shard)
+            start, stop = self._index(shard)[place].tolist()
+            located.append((shard, start, stop))
+        if isinstance(self._directory, Path):
+            yield from (self._range(shard, start, stop - start) for shard, start, stop in located)
+            return
         try:
-            return checked(self._range(shard, start, stop - start))
+            yield from fetched([(self._directory / shard_name(shard), start, stop) for shard, start, stop in located])
         except IntegrityError as error:
-            msg = f"chunk {number} cannot be used, {error}"
-            raise self._damaged(msg) from None
+            raise self._damaged(str(error)) from None
 
     def _inflate(self, frame: bytes, chunk: np.ndarray, number: int) -> None:
         try:
