@@ -49,7 +49,7 @@ def choose_genes(table: ContributedTable, *, part: str, path: Path) -> GeneChoic
         [kind == _GENES and own in {"", genome} for kind, own in zip(kinds, genomes, strict=True)], dtype=bool
     )
     positions = np.flatnonzero(is_kept)
-    names = tuple(table.names[place] for place in positions)
+    names = tuple(table.names[int(place)] for place in positions)
     columns = table.columns.iloc[positions].reset_index(drop=True)
     if genome and names and all(name.startswith(f"{genome}_") for name in names):
         names = tuple(name.removeprefix(genome).lstrip("_") for name in names)

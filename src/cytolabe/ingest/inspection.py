@@ -18,9 +18,10 @@ from pathlib import Path
 
 from cytolabe.records import Finding, Severity
 
-__all__ = ["HDF5_CHILD", "inspect"]
+__all__ = ["HDF5_CHILD", "ZARR_CHILD", "inspect"]
 
 HDF5_CHILD = "cytolabe.ingest.inspect_hdf5"
+ZARR_CHILD = "cytolabe.ingest.inspect_zarr"
 _LEAST_MEMORY = 2 << 30
 """Room for the libraries and one chunk of the largest size that is allowed."""
 _CPU_SECONDS = 120
@@ -46,7 +47,7 @@ def inspect(path: Path, child: str, *, memory: int = 0) -> tuple[Finding, ...]:
     findings
         Empty where the file may be read; else what the child found, or how it ended.
     """
-    n_bytes = sum(entry.stat().st_size for entry in path.rglob("*")) if path.is_dir() else path.stat().st_size
+    n_bytes = sum(entry.lstat().st_size for entry in path.rglob("*")) if path.is_dir() else path.stat().st_size
     limits = {
         "memory": max(_LEAST_MEMORY, memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2),
         "seconds": _CPU_SECONDS + n_bytes // _BYTES_PER_CPU_SECOND,

@@ -11,14 +11,15 @@ import h5py
 
 from cytolabe.ingest.h5ad import open_h5ad
 from cytolabe.ingest.h5mu import open_h5mu
-from cytolabe.ingest.inspection import HDF5_CHILD, inspect
+from cytolabe.ingest.inspection import HDF5_CHILD, ZARR_CHILD, inspect
 from cytolabe.ingest.loom import is_loom, open_loom
 from cytolabe.ingest.opened import Source
 from cytolabe.ingest.refusals import readable
 from cytolabe.ingest.safety import scan_trio, sniff
 from cytolabe.ingest.tenx_h5 import is_tenx, open_tenx_h5
 from cytolabe.ingest.tenx_mtx import open_tenx_mtx
-from cytolabe.ingest.trios import trio_of
+from cytolabe.ingest.trios import is_zarr, trio_of
+from cytolabe.ingest.zarr_anndata import open_zarr
 from cytolabe.records import Finding
 
 __all__ = ["Source", "format_of", "open_source", "scan_source"]
@@ -32,6 +33,8 @@ def scan_source(path: Path) -> tuple[Finding, ...]:
     trio = trio_of(path)
     if trio is not None:
         return scan_trio(trio)
+    if is_zarr(path):
+        return inspect(path, ZARR_CHILD)
     sniffed = sniff(path)
     return (sniffed,) if sniffed is not None else inspect(path, HDF5_CHILD)
 
@@ -40,6 +43,8 @@ def format_of(path: Path) -> str:
     """Say what a scanned source is, by its content; what looks like nothing else is left to h5ad to refuse."""
     if trio_of(path) is not None:
         return "10x-mtx"
+    if is_zarr(path):
+        return "zarr"
     with readable(path.name), h5py.File(path, "r", locking=False) as file:
         if isinstance(file.get("mod"), h5py.Group) and "X" not in file:
             return "h5mu"
@@ -82,5 +87,7 @@ def _opening(path: Path, *, part: str, is_known: bool) -> AbstractContextManager
             return open_tenx_mtx(path, part=part)
         case "loom":
             return open_loom(path)
+        case "zarr":
+            return open_zarr(path, is_known=is_known)
         case _:
             return open_h5ad(path, is_known=is_known)

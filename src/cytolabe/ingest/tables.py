@@ -72,12 +72,12 @@ def text_of(value: object) -> str:
     return str(value)
 
 
-def plain_index(node: h5py.Group | h5py.Dataset) -> h5py.Dataset | None:
+def plain_index(node: Node) -> ArrayNode | None:
     """Return the index of a table where it is one array of texts that can be read in part, or None."""
-    if not isinstance(node, h5py.Group):
+    if not is_group(node):
         return None
     index = node.get(_index_name(node) or "_index")
-    is_text = isinstance(index, h5py.Dataset) and index.ndim == 1 and h5py.check_string_dtype(index.dtype) is not None
+    is_text = is_array(index) and len(index.shape or ()) == 1 and h5py.check_string_dtype(index.dtype) is not None
     return index if is_text else None
 
 
@@ -111,7 +111,7 @@ def _read_group(group: GroupNode, where: str) -> ContributedTable:
     return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
 
 
-def _index_name(group: h5py.Group) -> str:
+def _index_name(group: GroupNode) -> str:
     name = text_of(group.attrs.get("_index", "_index"))
     return name if name in group else next((name for name in _OLD_INDEX_NAMES if name in group), "")
 

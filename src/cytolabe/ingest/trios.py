@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MATRIX_NAME", "Trio", "is_zarr_folder", "trio_of"]
+__all__ = ["MATRIX_NAME", "Trio", "is_zarr", "is_zarr_folder", "trio_of"]
 
 MATRIX_NAME = re.compile(r"(.*)matrix\.mtx(\.gz)?", re.IGNORECASE)
 
@@ -44,3 +44,13 @@ def _beside(matrix: Path, prefix: str, names: tuple[str, ...]) -> Path | None:
 def is_zarr_folder(path: Path) -> bool:
     """Tell whether a folder is a hierarchy of zarr, version 2 or 3."""
     return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zmetadata"))
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether a source is a hierarchy of zarr, in a folder or packed as a zip archive."""
+    if is_zarr_folder(path):
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PK\x03\x04"
