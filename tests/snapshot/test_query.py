@@ -7,6 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolabe.errors import IntegrityError, UsageError
+from cytolabe.files import place_of
+from cytolabe.snapshot.atlas import create_atlas
+from cytolabe.snapshot.build import write_dataset
 from cytolabe.snapshot.query import ask, count_cells, unknown_values
 from cytolabe.snapshot.view import CELL_COLUMNS
 
@@ -263,3 +266,15 @@ def test_no_match_is_an_empty_answer_that_says_what_there_is(snapshot):
         "no cell has dataset_id 'kangg'. Did you mean 'kang'?",
     )
     assert count_cells(snapshot.relations, "donor_id = 'd0'") == {"kang": 6, "zheng": 6}
+
+
+def test_an_atlas_in_an_object_store_answers_the_same(make, shared_snapshot, request):
+    pytest.importorskip("obstore")
+    place = place_of(f"memory://query-{request.node.name[-8:]}/atlas")
+    atlas = create_atlas(place)
+    atlas.publish([write_dataset(atlas.path, content=make.content(name)) for name in ("zheng", "kang")])
+    snapshot = atlas.freeze()
+    sql = "SELECT cell_id, n_counts FROM cells WHERE n_counts > 4 ORDER BY position"
+    assert snapshot.query(sql) == shared_snapshot.query(sql)
+    assert snapshot.query("SELECT sum(n) AS n FROM contributed.kang").to_pylist() == [{"n": 66}]
+    assert snapshot.rows("dataset_id = 'zheng' and donor_id = 'd0'").tolist() == [12, 14, 16, 18, 20, 22]
