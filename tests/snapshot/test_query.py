@@ -157,6 +157,14 @@ def test_the_database_behind_it_is_locked_even_if_the_reading_of_questions_faile
             answer.connection.execute(sql).fetchall()
 
 
+def test_overlays_and_not_cells_are_the_side_of_a_join_that_is_held(snapshot):
+    answer = ask(snapshot.relations, "SELECT person_id, cell_type FROM cells")
+    answer.read_all()
+    plan = answer.connection.execute("EXPLAIN SELECT person_id, cell_type FROM cells").fetchall()[0][1]
+    assert plan.count("Join Type: LEFT") == 2
+    assert "RIGHT" not in plan
+
+
 def test_a_wrong_column_says_what_exists(snapshot):
     for sql in ("SELECT tisue FROM cells", "SELECT c.tisue FROM cells AS c", 'SELECT "tisue" FROM cells'):
         with pytest.raises(UsageError, match="Did you mean 'tissue'"):

@@ -71,6 +71,8 @@ def locked_connection(*, memory_limit: str = MEMORY_LIMIT, n_threads: int = 0) -
     except duckdb.Error as error:
         msg = f"the database cannot start with memory_limit {memory_limit!r}: {_first_line(error)}"
         raise UsageError(msg) from None
+    # Arrow tells no number of rows, so that cells would look like the smaller side of a join and be held in memory.
+    connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
     connection.execute("SET lock_configuration = true")
     return connection
 
