@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, vstack
 
 from cytolabe.errors import IntegrityError, UnmeasuredGeneError, UsageError
+from cytolabe.files import Place
 from cytolabe.provenance import digest_of
 from cytolabe.records import Block, DatasetRecord, LabelMapping
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
@@ -191,9 +192,16 @@ class Snapshot:
 
         Without `cells` all are streamed; without `genes` those that every data set among them measures.
         """
-        from cytolabe.snapshot.stream import CellStream, StreamOptions  # noqa: PLC0415 - kernels load where they run
+        from cytolabe.snapshot.stream import StreamOptions, stream_of  # noqa: PLC0415 - kernels load where they run
 
-        return CellStream(self, cells, genes=genes, options=StreamOptions(**options))  # type: ignore[arg-type]
+        return stream_of(self, cells, genes=genes, options=StreamOptions(**options))  # type: ignore[arg-type]
+
+    def cached_stream(self, stream: "CellStream", *, kind: str = "packed", path: Place | None = None) -> "CellStream":
+        """Return the same cells from a training cache, which is written where there is none; see `training_cache`."""
+        from cytolabe.snapshot.training_cache import cached_stream  # noqa: PLC0415
+
+        folder = self._layout.root / "cache" if path is None else path
+        return cached_stream(self, stream, folder=folder, kind=kind)
 
     def features(self, dataset_id: str) -> tuple[str, ...]:
         """Return a data set's own features, verbatim, in the order of `iter_blocks`."""

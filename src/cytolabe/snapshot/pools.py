@@ -3,20 +3,20 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
 from cytolabe.errors import UsageError
 from cytolabe.snapshot.epoch import CellLayout
-from cytolabe.snapshot.stream_kernels import totals_of
+from cytolabe.snapshot.stream_kernels import ASCENDING, IDENTITY, SCATTERED, totals_of
 from cytolabe.store.partitions import Partition
 
 if TYPE_CHECKING:
     from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["Pool", "PoolReader"]
+__all__ = ["Pool", "PoolReader", "Pools", "cell_keys"]
 
 _LARGEST_COUNT = 2**31 - 1
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -27,7 +27,7 @@ class Pool:
     """Decoded cells. `starts` and `stops` bound each cell in `columns` (own features) and `counts`.
 
     `cell_of_draw` and `rows_of_draw` give for each draw its cell in the pool and its position in `snapshot.cells`;
-    `maps` is (columns of features, map of each cell, whether a map ascends); `totals` the counts of each cell.
+    `maps` is (columns of features, map of each cell, how each map is applied); `totals` the counts of each cell.
     """
 
     columns: np.ndarray
@@ -38,6 +38,27 @@ class Pool:
     maps: tuple[np.ndarray, np.ndarray, np.ndarray]
     cell_of_draw: np.ndarray
     rows_of_draw: np.ndarray
+
+
+@runtime_checkable
+class Pools(Protocol):
+    """Where a stream takes its cells from: an atlas, or a cache of it."""
+
+    genes: tuple[str, ...]
+    layout: CellLayout
+    dataset_of_cell: np.ndarray
+
+    def read(self, draws: np.ndarray) -> Pool:
+        """Decode the cells behind draws (places in the layout)."""
+        ...
+
+    def give_back(self, pool: Pool) -> None:
+        """Let the arrays of a pool be filled again."""
+        ...
+
+    def keys_of(self, positions: np.ndarray) -> np.ndarray:
+        """Return a 64-bit key of each cell."""
+        ...
 
 
 class PoolReader:
@@ -67,7 +88,7 @@ class PoolReader:
         self.genes = tuple(_shared_genes(snapshot, present) if genes is None else genes)
         self.dataset_of_cell = datasets
         self._rows = rows
-        self._keys = np.array([_key_of(name) for name in names], dtype=np.uint64)
+        self._snapshot = snapshot
         self._maps, map_of_dataset, self._is_ascending = _gene_maps(
             snapshot, present, self.genes, unmeasured=unmeasured
         )
@@ -117,13 +138,7 @@ class PoolReader:
 
     def keys_of(self, positions: Int[np.ndarray, " cells"]) -> np.ndarray:
         """Return a 64-bit key of each cell that depends on its data set and row in the source alone."""
-        places = np.searchsorted(self.layout.cells, positions)
-        with np.errstate(over="ignore"):
-            state = self._keys[self.dataset_of_cell[places]] + self._rows[places].astype(np.uint64)
-            state = (state ^ (state >> np.uint64(30))) * _MIX[0]
-            state = (state ^ (state >> np.uint64(27))) * _MIX[1]
-            keys: np.ndarray = state ^ (state >> np.uint64(31))
-        return keys
+        return cell_keys(self._snapshot, positions)
 
     def _buffers(self, n_entries: int) -> tuple[np.ndarray, np.ndarray]:
         while self._free:
@@ -156,7 +171,7 @@ def _shared_genes(snapshot: "Snapshot", dataset_ids: Sequence[str]) -> list[str]
 def _gene_maps(
     snapshot: "Snapshot", dataset_ids: Sequence[str], genes: Sequence[str], *, unmeasured: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct maps of own features to genes, the map of each data set, and which maps ascend."""
+    """Return the distinct maps of own features to genes, the map of each data set, and how each map is applied."""
     distinct: dict[bytes, int] = {}
     maps: list[np.ndarray] = []
     numbers = []
@@ -170,8 +185,15 @@ def _gene_maps(
     table = np.full((len(maps), max(len(columns) for columns in maps)), -1, dtype=np.int32)
     for number, columns in enumerate(maps):
         table[number, : len(columns)] = columns
-    ascending = np.array([bool((np.diff(columns[columns >= 0]) >= 0).all()) for columns in maps])
+    ascending = np.array([_kind_of(columns, len(genes)) for columns in maps], dtype=np.int8)
     return table, np.array(numbers, dtype=np.int32), ascending
+
+
+def _kind_of(columns: np.ndarray, n_genes: int) -> int:
+    """Return how a map is applied: a copy, entry by entry, or through a table (`stream_kernels`)."""
+    if len(columns) == n_genes and np.array_equal(columns, np.arange(n_genes)):
+        return IDENTITY
+    return ASCENDING if (np.diff(columns[columns >= 0]) >= 0).all() else SCATTERED
 
 
 def _parts(
@@ -194,5 +216,14 @@ def _parts(
     return parts, part_of_cell, units, entries
 
 
-def _key_of(dataset_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(dataset_id.encode()).digest()[:8], "little")
+def cell_keys(snapshot: "Snapshot", positions: Int[np.ndarray, " cells"]) -> np.ndarray:
+    """Return a 64-bit key of each cell that depends on its data set and row in the source alone (splitmix64)."""
+    names = [hashlib.sha256(name.encode()).digest()[:8] for name in snapshot.entries]
+    keys_of_datasets = np.frombuffer(b"".join(names), dtype="<u8").astype(np.uint64)
+    datasets, rows = snapshot.locate(positions)
+    with np.errstate(over="ignore"):
+        state = keys_of_datasets[datasets] + rows.astype(np.uint64)
+        state = (state ^ (state >> np.uint64(30))) * _MIX[0]
+        state = (state ^ (state >> np.uint64(27))) * _MIX[1]
+        keys: np.ndarray = state ^ (state >> np.uint64(31))
+    return keys

@@ -13,7 +13,6 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -31,13 +30,13 @@ from cytolabe.randomness import rng_for
 from cytolabe.snapshot.buffers import Buffers
 from cytolabe.snapshot.epoch import EpochOrder, Reader
 from cytolabe.snapshot.minibatch import Minibatch
-from cytolabe.snapshot.pools import Pool, PoolReader
+from cytolabe.snapshot.pools import Pool, PoolReader, Pools
 from cytolabe.snapshot.stream_kernels import assemble, room_of
 
 if TYPE_CHECKING:
     from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["CellStream", "StreamOptions"]
+__all__ = ["CellStream", "StreamOptions", "stream_of"]
 
 Layout = Literal["csr", "dense", "ranks", "value_bins"]
 _LAYOUTS = ("csr", "dense", "ranks", "value_bins")
@@ -105,12 +104,7 @@ class CellStream:
     """
 
     def __init__(
-        self,
-        snapshot: "Snapshot",
-        cells: Int[np.ndarray, " cells"] | None = None,
-        *,
-        genes: Sequence[str] | None = None,
-        options: StreamOptions,
+        self, pools: Pools, *, options: StreamOptions, snapshot_id: str, weights: np.ndarray | None = None
     ) -> None:
         if options.layout not in _LAYOUTS:
             msg = f"layout {options.layout!r} is none of {', '.join(_LAYOUTS)}."
@@ -121,15 +115,13 @@ class CellStream:
             )
             raise UsageError(msg)
         self.options = options
-        self._pools = PoolReader(
-            snapshot, cells, genes=genes, unmeasured=options.unmeasured, unit_chunks=options.unit_chunks
-        )
-        self.genes = self._pools.genes
-        self.cells = self._pools.layout.cells
-        self._weights = _checked_weights(options, cells, len(self.cells))
+        self._pools = pools
+        self.genes = pools.genes
+        self.cells = pools.layout.cells
+        self.weights = weights
         self._require_rule()
-        self._snapshot_id = snapshot.snapshot_id
-        self._fingerprint = self._named(snapshot.snapshot_id)
+        self.snapshot_id = snapshot_id
+        self._fingerprint = self._named(snapshot_id)
         self._known_order: tuple[int, EpochOrder] | None = None
         self._epoch = 0
         self._step = 0
@@ -223,13 +215,13 @@ class CellStream:
 
     def for_reader(self, reader: Reader) -> "CellStream":
         """Return the same stream for one of several readers, at the start of the epoch of this one."""
-        other = copy(self)
-        other.options = replace(self.options, reader=reader)
-        other._fingerprint = other._named(self._snapshot_id)
-        other._known_order = None
-        other._buffers = [Buffers() for _ in range(_AHEAD + 1)]
-        other._step = 0
+        other = self.with_options(replace(self.options, reader=reader), weights=self.weights)
+        other._epoch = self._epoch
         return other
+
+    def with_options(self, options: StreamOptions, *, weights: np.ndarray | None = None) -> "CellStream":
+        """Return a stream over the same cells and genes with other options."""
+        return CellStream(self._pools, options=options, snapshot_id=self.snapshot_id, weights=weights)
 
     def shuffle_quality(self, *, n_minibatches: int = 200) -> dict[str, float]:
         """Compare how well data sets are mixed in minibatches with a perfect shuffle of the same cells.
@@ -246,10 +238,10 @@ class CellStream:
         chosen = np.unique(np.linspace(0, n_steps - 1, min(n_steps, n_minibatches)).astype(int))
         dataset_of = self._pools.dataset_of_cell
         found = [np.bincount(dataset_of[self._draws(order, step)]) for step in chosen.tolist()]
-        drawn = np.bincount(dataset_of, weights=self._weights).astype(float)
+        drawn = np.bincount(dataset_of, weights=self.weights).astype(float)
         rng = rng_for(self.options.seed, "stream", "quality")
         sizes = np.diff(order.steps)[chosen]
-        if self._weights is None:
+        if self.weights is None:
             perfect = [rng.multivariate_hypergeometric(drawn.astype(np.int64), int(size)) for size in sizes]
         else:
             perfect = [rng.multinomial(int(size), drawn / drawn.sum()) for size in sizes]
@@ -277,10 +269,10 @@ class CellStream:
         return self._known_order[1]
 
     def _repeats(self, epoch: int) -> np.ndarray | None:
-        if self._weights is None:
+        if self.weights is None:
             return None
         n_draws = len(self.cells) if self.options.n_draws is None else self.options.n_draws
-        edges = np.cumsum(self._weights)
+        edges = np.cumsum(self.weights)
         rng = rng_for(self.options.seed, "stream", str(epoch), "draws")
         drawn = np.searchsorted(edges, rng.random(n_draws) * edges[-1], side="right")
         repeats: np.ndarray = np.bincount(np.minimum(drawn, len(edges) - 1), minlength=len(edges))
@@ -358,7 +350,7 @@ class CellStream:
         """Return the digest of everything that decides on a minibatch."""
         options = self.options
         rule = options.rank_rule
-        arrays = {"cells": self.cells, "weights": self._weights}
+        arrays = {"cells": self.cells, "weights": self.weights}
         if rule is not None:
             arrays |= {"tokens": rule.tokens, "medians": rule.medians}
         names = ("minibatch_size", "seed", "layout", "reader", "n_draws", "tie_break", "n_bins", "ties")
@@ -366,8 +358,29 @@ class CellStream:
         digests = {name: None if values is None else _array_digest(values) for name, values in arrays.items()}
         return digest_of({"snapshot_id": snapshot_id, "genes": list(self.genes), **named, "arrays": digests})
 
+    def content_key(self) -> str:
+        """Return the digest of what is streamed, whatever the minibatches are: snapshot, cells, genes, seed."""
+        cells = _array_digest(np.sort(self.cells))
+        return digest_of([self.snapshot_id, cells, list(self.genes), self.options.seed, self.options.unmeasured])
 
-def _checked_weights(options: StreamOptions, cells: np.ndarray | None, n_cells: int) -> np.ndarray | None:
+
+def stream_of(
+    snapshot: "Snapshot",
+    cells: Int[np.ndarray, " cells"] | None,
+    *,
+    genes: Sequence[str] | None,
+    options: StreamOptions,
+) -> CellStream:
+    """Return a stream over some cells of a snapshot; see `Snapshot.stream`."""
+    pools = PoolReader(snapshot, cells, genes=genes, unmeasured=options.unmeasured, unit_chunks=options.unit_chunks)
+    weights = _checked_weights(options, len(pools.layout.cells))
+    if weights is not None and cells is not None:
+        # Cells are streamed in canonical order; their weights go with them.
+        weights = weights[np.argsort(cells, kind="stable")]
+    return CellStream(pools, options=options, snapshot_id=snapshot.snapshot_id, weights=weights)
+
+
+def _checked_weights(options: StreamOptions, n_cells: int) -> np.ndarray | None:
     weights = options.weights
     if weights is None:
         if options.n_draws is not None:
@@ -377,9 +390,6 @@ def _checked_weights(options: StreamOptions, cells: np.ndarray | None, n_cells: 
     if weights.shape != (n_cells,) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
         msg = f"weights must be one finite number of 0 or more for each of the {n_cells} cells, and not all zero."
         raise UsageError(msg)
-    if cells is not None:
-        # Cells are streamed in canonical order; their weights go with them.
-        weights = weights[np.argsort(cells, kind="stable")]
     return weights.astype(np.float64)
 
 

@@ -9,7 +9,10 @@ import numpy as np
 
 from cytolabe.compiled import kernel
 
-__all__ = ["assemble", "room_of", "totals_of"]
+__all__ = ["ASCENDING", "IDENTITY", "SCATTERED", "assemble", "room_of", "totals_of"]
+
+SCATTERED, ASCENDING, IDENTITY = 0, 1, 2
+"""How own features become genes: through a table, entry by entry, or not at all: they are the genes."""
 
 
 @kernel
@@ -36,8 +39,8 @@ def assemble(
         (columns, counts, starts, stops, picked): entries of the pool, where each cell of it begins and ends, and the
         cells that are wanted.
     genes
-        (maps, map_of_cell, is_ascending, table, marked): column of each own feature, or -1, maps x features; the map
-        of each cell of the pool; whether the columns of a map ascend; scratch as wide as the genes (zeros), and a list
+        (maps, map_of_cell, kinds, table, marked): column of each own feature, or -1, maps x features; the map of each
+        cell of the pool; how each map is applied; scratch as wide as the genes (zeros), and a list
         as long.
     out
         (first, indptr, columns, counts): number of the first cell, and the arrays of the minibatch.
@@ -48,46 +51,82 @@ def assemble(
         Number of entries of the minibatch so far.
     """
     own_columns, own_counts, starts, stops, picked = pool
-    maps, map_of_cell, is_ascending, table, marked = genes
+    maps, map_of_cell, kinds, table, marked = genes
     first, indptr, columns, counts = out
     end = indptr[first]
     for place in range(len(picked)):
         cell = picked[place]
+        source = own_columns[starts[cell] : stops[cell]], own_counts[starts[cell] : stops[cell]]
+        target = columns[end:], counts[end:]
         lookup = maps[map_of_cell[cell]]
-        source = own_columns[starts[cell] : stops[cell]]
-        values = own_counts[starts[cell] : stops[cell]]
-        if is_ascending[map_of_cell[cell]]:
-            last = np.int64(-1)
-            for entry in range(len(source)):
-                column = lookup[source[entry]]
-                if column < 0:
-                    continue
-                if column == last:
-                    counts[end - 1] += np.int32(values[entry])
-                else:
-                    columns[end] = column
-                    counts[end] = np.int32(values[entry])
-                    end += 1
-                    last = np.int64(column)
+        kind = kinds[map_of_cell[cell]]
+        if kind == IDENTITY:
+            end += _copied(source, target)
+        elif kind == ASCENDING:
+            end += _mapped(source, lookup, target)
         else:
-            n_marked = 0
-            for entry in range(len(source)):
-                column = lookup[source[entry]]
-                if column < 0:
-                    continue
-                if table[column] == 0:
-                    marked[n_marked] = column
-                    n_marked += 1
-                table[column] += np.int32(values[entry])
-            marked[:n_marked].sort()
-            for number in range(n_marked):
-                column = marked[number]
-                columns[end] = column
-                counts[end] = table[column]
-                table[column] = 0
-                end += 1
+            end += _collected(source, (lookup, table, marked), target)
         indptr[first + place + 1] = end
     return end
+
+
+@kernel
+def _copied(source: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> int:
+    own, values = source
+    columns, counts = target[0][: len(own)], target[1][: len(own)]
+    for entry in range(len(own)):
+        columns[entry] = own[entry]
+        counts[entry] = values[entry]
+    return len(own)
+
+
+@kernel
+def _mapped(source: tuple[np.ndarray, np.ndarray], lookup: np.ndarray, target: tuple[np.ndarray, np.ndarray]) -> int:
+    """Copy a cell whose genes ascend with its features: those of one gene are neighbors."""
+    own, values = source
+    columns, counts = target
+    end = 0
+    last = np.int64(-1)
+    for entry in range(len(own)):
+        column = lookup[own[entry]]
+        if column < 0:
+            continue
+        if column == last:
+            counts[end - 1] += np.int32(values[entry])
+        else:
+            columns[end] = column
+            counts[end] = np.int32(values[entry])
+            end += 1
+            last = np.int64(column)
+    return end
+
+
+@kernel
+def _collected(
+    source: tuple[np.ndarray, np.ndarray],
+    genes: tuple[np.ndarray, np.ndarray, np.ndarray],
+    target: tuple[np.ndarray, np.ndarray],
+) -> int:
+    """Add up the genes of a cell in a table, and copy them in their order."""
+    own, values = source
+    lookup, table, marked = genes
+    columns, counts = target
+    n_marked = 0
+    for entry in range(len(own)):
+        column = lookup[own[entry]]
+        if column < 0:
+            continue
+        if table[column] == 0:
+            marked[n_marked] = column
+            n_marked += 1
+        table[column] += np.int32(values[entry])
+    marked[:n_marked].sort()
+    for number in range(n_marked):
+        column = marked[number]
+        columns[number] = column
+        counts[number] = table[column]
+        table[column] = 0
+    return n_marked
 
 
 @kernel
