@@ -188,11 +188,12 @@ class Snapshot:
     def stream(
         self, cells: np.ndarray | None = None, genes: Sequence[str] | None = None, **options: object
     ) -> "CellStream":
-        """Return shuffled minibatches of some cells for training; `snapshot.stream.StreamOptions` has the options.
+        """Return shuffled minibatches of some cells for training; `snapshot.stream_options.StreamOptions` has the options.
 
         Without `cells` all are streamed; without `genes` those that every data set among them measures.
         """
-        from cytolabe.snapshot.stream import StreamOptions, stream_of  # noqa: PLC0415 - kernels load where they run
+        from cytolabe.snapshot.stream import stream_of  # noqa: PLC0415 - kernels load where they run
+        from cytolabe.snapshot.stream_options import StreamOptions  # noqa: PLC0415
 
         return stream_of(self, cells, genes=genes, options=StreamOptions(**options))  # type: ignore[arg-type]
 

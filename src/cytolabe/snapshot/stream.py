@@ -13,17 +13,17 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from cytolabe.encode.binning import BinRule, Ties, bin_entries, bin_rule, gene_keys_of
+from cytolabe.encode.binning import BinRule, bin_entries, bin_rule, gene_keys_of
 from cytolabe.encode.dense import fill_dense
 from cytolabe.encode.entries import CellEntries
-from cytolabe.encode.ranks import Ranked, RankRule, TieBreak, rank_entries
+from cytolabe.encode.ranks import Ranked, rank_entries
 from cytolabe.errors import UsageError
 from cytolabe.provenance import digest_of
 from cytolabe.randomness import rng_for
@@ -32,69 +32,17 @@ from cytolabe.snapshot.epoch import EpochOrder, Reader
 from cytolabe.snapshot.minibatch import Minibatch
 from cytolabe.snapshot.pools import Pool, PoolReader, Pools
 from cytolabe.snapshot.stream_kernels import assemble, room_of
+from cytolabe.snapshot.stream_options import LAYOUTS, StreamOptions, checked_weights
 
 if TYPE_CHECKING:
     from cytolabe.snapshot.frozen import Snapshot
 
 __all__ = ["CellStream", "StreamOptions", "stream_of"]
 
-Layout = Literal["csr", "dense", "ranks", "value_bins"]
-_LAYOUTS = ("csr", "dense", "ranks", "value_bins")
 _MAKERS = 2
 """Threads that make minibatches; beside the readers more of them only wait."""
 _AHEAD = 4
 """Minibatches that are made before they are asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamOptions:
-    """How a stream reads; see `Snapshot.stream`.
-
-    Parameters
-    ----------
-    minibatch_size
-        Cells of a minibatch; the last one of an epoch may have fewer.
-    seed
-        Another seed is another order, and another draw of value bins.
-    layout
-        `csr`, `dense`, `ranks` or `value_bins`.
-    reader
-        Which of several readers this one is: rank * workers + worker, of ranks * workers.
-    weights
-        One weight per cell of the stream, 0 or more: cells are then drawn with replacement in proportion to it. For
-        classes or groups: 1 / number of cells of the class.
-    n_draws
-        Draws of an epoch with weights; as many as cells without it.
-    rank_rule, tie_break
-        For `ranks`: tokens and medians, one per gene of the stream.
-    n_bins, ties
-        For `value_bins`.
-    unmeasured
-        `refuse` or `skip` genes that a data set does not measure.
-    label_codes
-        Integer codes by name, one per row of `snapshot.cells`; their values come with each minibatch.
-    reuse_buffers
-        Fill the same arrays again and again: faster, and a minibatch is valid until the next one is drawn.
-    unit_chunks, pool_entries
-        Chunks that are read together, and counts that are shuffled together. Larger pools shuffle better and hold more:
-        8 bytes a count, twice.
-    """
-
-    minibatch_size: int = 256
-    seed: int = 0
-    layout: Layout = "csr"
-    reader: Reader = field(default_factory=Reader)
-    weights: Float[np.ndarray, " cells"] | None = None
-    n_draws: int | None = None
-    rank_rule: RankRule | None = None
-    tie_break: TieBreak = "token"
-    n_bins: int = 51
-    ties: Ties = "random"
-    unmeasured: Literal["refuse", "skip"] = "refuse"
-    label_codes: Mapping[str, np.ndarray] = field(default_factory=dict)
-    reuse_buffers: bool = False
-    unit_chunks: int = 8
-    pool_entries: int = 16_000_000
 
 
 class CellStream:
@@ -106,8 +54,8 @@ class CellStream:
     def __init__(
         self, pools: Pools, *, options: StreamOptions, snapshot_id: str, weights: np.ndarray | None = None
     ) -> None:
-        if options.layout not in _LAYOUTS:
-            msg = f"layout {options.layout!r} is none of {', '.join(_LAYOUTS)}."
+        if options.layout not in LAYOUTS:
+            msg = f"layout {options.layout!r} is none of {', '.join(LAYOUTS)}."
             raise UsageError(msg)
         if options.layout == "dense" and options.unmeasured == "skip":
             msg = (
@@ -373,24 +321,11 @@ def stream_of(
 ) -> CellStream:
     """Return a stream over some cells of a snapshot; see `Snapshot.stream`."""
     pools = PoolReader(snapshot, cells, genes=genes, unmeasured=options.unmeasured, unit_chunks=options.unit_chunks)
-    weights = _checked_weights(options, len(pools.layout.cells))
+    weights = checked_weights(options, len(pools.layout.cells))
     if weights is not None and cells is not None:
         # Cells are streamed in canonical order; their weights go with them.
         weights = weights[np.argsort(cells, kind="stable")]
     return CellStream(pools, options=options, snapshot_id=snapshot.snapshot_id, weights=weights)
-
-
-def _checked_weights(options: StreamOptions, n_cells: int) -> np.ndarray | None:
-    weights = options.weights
-    if weights is None:
-        if options.n_draws is not None:
-            msg = "n_draws says how many cells are drawn by weight; give weights as well."
-            raise UsageError(msg)
-        return None
-    if weights.shape != (n_cells,) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
-        msg = f"weights must be one finite number of 0 or more for each of the {n_cells} cells, and not all zero."
-        raise UsageError(msg)
-    return weights.astype(np.float64)
 
 
 def _array_digest(values: np.ndarray) -> str:
