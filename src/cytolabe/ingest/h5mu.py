@@ -62,7 +62,7 @@ class _Modality(AnnDataSource):
 
     @cached_property
     def _obs(self) -> ContributedTable:
-        own = read_table(self._file["obs"], f"mod/{self._part}/obs", self._uns)
+        own = read_table(self._file["obs"], "obs", self._uns)
         if not is_group(self._whole.get("obs")):
             return own
         return _joined(own, read_table(self._whole["obs"], "obs", None), self._whole["mod"])

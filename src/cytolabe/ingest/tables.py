@@ -117,9 +117,9 @@ def _index_name(group: GroupNode) -> str:
 
 
 def _index_of(group: Node, index_name: str, where: str) -> Sequence[str]:
-    index = plain_index(group) if where == "obs" else None
+    index: Node = plain_index(group) if where == "obs" else None
     if index is not None and index.name.rsplit("/", 1)[-1] == index_name:
-        pieces = [index[start : start + _NAMES_AT_A_TIME] for start in range(0, len(index), _NAMES_AT_A_TIME)]
+        pieces = [index[start : start + _NAMES_AT_A_TIME] for start in range(0, index.shape[0], _NAMES_AT_A_TIME)]
         chunks = [pa.array([text_of(value) for value in piece], type=pa.string()) for piece in pieces]
         return Names(pa.chunked_array(chunks, type=pa.string()))
     values = _decoded(group[index_name], group, f"{where}/{index_name}")
