@@ -11,6 +11,7 @@ CytolabeError
 │   ├── UnresolvedLabelError       1  a contributor label has no term, or a reviewed mapping is malformed
 │   ├── UnmeasuredGeneError        1  a gene was asked of a data set that never measured it
 │   ├── UnseenLevelsError          1  training saw none of the technical levels of the query
+│   ├── WithdrawnError             1  it holds cells of a person who withdrew, or who was purged
 │   ├── LeakageError               1  something of the test side was seen in training
 │   └── ConfoundedError            1  the contrast is not estimable from these data
 ├── ModelFailedError               1  a model stopped; its score is FAILED, never zero
@@ -41,6 +42,7 @@ __all__ = [
     "UnresolvedLabelError",
     "UnseenLevelsError",
     "UsageError",
+    "WithdrawnError",
 ]
 
 
@@ -96,6 +98,10 @@ class UnmeasuredGeneError(RefusedError):
 
 class UnseenLevelsError(RefusedError):
     """Training saw none of the technical levels of the query: a floor of metadata says nothing there."""
+
+
+class WithdrawnError(RefusedError):
+    """It holds cells of a person who withdrew since, or did hold them before they were purged."""
 
 
 class LeakageError(RefusedError):

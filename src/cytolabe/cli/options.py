@@ -7,9 +7,12 @@ import typer
 
 from cytolabe.files import place_of
 
-__all__ = ["AsJson", "AtlasOrRun", "AtlasPath", "OutPath", "Seed", "SnapshotName", "Workers"]
+__all__ = ["AsJson", "AsRecorded", "AtlasOrRun", "AtlasPath", "OutPath", "Seed", "SnapshotName", "Workers"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+AsRecorded = Annotated[
+    bool, typer.Option("--as-recorded", help="Open a snapshot although persons withdrew since: to reproduce a number.")
+]
 AtlasPath = Annotated[
     Any,
     typer.Argument(metavar="ATLAS", parser=place_of, help="Directory of the atlas, or its URL: s3://bucket/prefix."),
@@ -21,5 +24,5 @@ AtlasOrRun = Annotated[
 ]
 OutPath = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Seed = Annotated[int, typer.Option(min=0, help="The one seed of the run.")]
-SnapshotName = Annotated[str, typer.Option("--snapshot", help="Tag or id of a snapshot.")]
+SnapshotName = Annotated[str, typer.Option("--snapshot", help="Tag or id of a snapshot, @revision, or a day.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the work; results do not depend on it.")]
