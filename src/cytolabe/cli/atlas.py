@@ -1,5 +1,6 @@
 """Commands on an atlas: ingest, validate, reconcile, split, audit."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -24,14 +25,21 @@ def ingest(
     dataset_id: Annotated[str, typer.Option("--id", help="Id of the data set, for one source.")] = "",
     aliases: Annotated[Path | None, typer.Option(help="Table of older gene names: alias, gene id.")] = None,
     workers: Workers = 1,
+    engine: Annotated[str, typer.Option(help="Who does the work: local (processes here) or ray.")] = "local",
+    address: Annotated[str, typer.Option(help="A Ray cluster: host:port, or auto; without it one is started.")] = "",
+    memory: Annotated[str, typer.Option(help="Bound on memory, such as 8GB; by default half of what is there.")] = "",
     as_json: AsJson = False,
 ) -> int:
     """Bring contributions into an atlas: prove the counts, align the genes, check every rule, store."""
+    from cytolabe.flow.means import Means
     from cytolabe.flow.sources import ingest_sources
     from cytolabe.provenance import jsonable
 
+    # On a terminal somebody waits for the next line.
+    interval = 2.0 if sys.stderr.isatty() else 60.0
+    means = Means(n_workers=workers, engine=engine, address=address, memory=memory, interval=interval)
     outcomes, findings, revision = ingest_sources(
-        atlas, sources, dataset_id=dataset_id, aliases=aliases, n_workers=workers, on_progress=progress()
+        atlas, sources, dataset_id=dataset_id, aliases=aliases, on_progress=progress(), means=means
     )
     if as_json:
         keys = ("source", "dataset_id", "status", "n_cells", "n_genes", "genes_mapped_fraction_of_counts", "findings")

@@ -8,8 +8,9 @@ from pathlib import Path
 from cytolabe.engine.local import run_tasks
 from cytolabe.errors import UsageError
 from cytolabe.files import Place
-from cytolabe.flow.contribute import SourceOutcome, contribute
+from cytolabe.flow.contribute import SourceOutcome, contribute_with
 from cytolabe.flow.examine import Examination, examine
+from cytolabe.flow.means import Means
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.ingest.sources import SourceFile, find_sources, slug_of
 from cytolabe.records import Finding, Severity
@@ -39,10 +40,12 @@ def ingest_sources(
     *,
     dataset_id: str = "",
     aliases: Path | None = None,
-    n_workers: int = 1,
+    means: Means | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[tuple[SourceOutcome, ...], tuple[Finding, ...], int | None]:
     """Bring files and folders into an atlas, which is created where there is none and there is a file to read.
+
+    `means` says who does the work and within what; without it, this process.
 
     Returns
     -------
@@ -70,7 +73,8 @@ def ingest_sources(
         sources = (_renamed(sources, dataset_id),)
     opened = create_atlas(atlas)
     on_progress(f"reading {len(sources)} file(s)")
-    outcomes = contribute(opened, sources, n_workers=n_workers, aliases=aliases, on_progress=on_progress)
+    with (means or Means()).work(on_progress) as work:
+        outcomes = contribute_with(work, opened, sources, aliases=aliases, on_progress=on_progress)
     return outcomes, findings, open_atlas(atlas).revision
 
 
