@@ -12,13 +12,17 @@ TORCH_PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test bench lint types docs constraints clean
+.PHONY: demo test kill-trials bench lint types docs constraints clean
 
 demo: $(VENV)/.core
 	$(BIN)/cytolabe demo --out demo-out
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Ingests that are killed at seeded times and writes, and taken up again; about 10 seconds each.
+kill-trials: $(VENV)/.test
+	CYTOLABE_KILL_TRIALS=300 $(BIN)/python -m pytest -m slow -k killed_anywhere --timeout 0 tests/flow/test_ingest_tasks.py
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/startup.py
