@@ -34,8 +34,14 @@ _PERSON_JOIN = "LEFT JOIN cytolabe_persons AS p ON f.dataset_id = p.dataset_id A
 _TERM_JOIN = (
     "LEFT JOIN cytolabe_terms AS m ON f.dataset_id = m.dataset_id AND f.contributor_label = m.contributor_label"
 )
-_EXCLUDED = "cytolabe_excluded"
-_EXCLUDED_JOIN = "ASOF LEFT JOIN cytolabe_excluded AS x ON f.dataset_id = x.dataset_id AND f.row >= x.row"
+_EXCLUDED, _HELD = "cytolabe_excluded", "cytolabe_held"
+_WHOLE = "CREATE VIEW cytolabe_held AS SELECT f.*, f.first_position + f.row AS position FROM cytolabe_facts AS f"
+_OTHERS = "WHERE f.dataset_id NOT IN ("
+# The last excluded row up to a row says how many stand before it, or is this row itself.
+_PARTLY = """) UNION ALL SELECT f.*, f.first_position + f.row - coalesce(x.n_before, 0) AS position
+FROM (SELECT * FROM cytolabe_facts WHERE dataset_id IN ("""
+_EXCLUDING = """)) AS f ASOF LEFT JOIN cytolabe_excluded AS x ON f.dataset_id = x.dataset_id AND f.row >= x.row
+WHERE x.row IS NULL OR x.row <> f.row"""
 _FIRST_POSITION = "first_position"
 _PERSON_COLUMNS = ("person_id", "person_state")
 _TERM_COLUMNS = tuple(column for column in OVERLAY_COLUMNS if column not in _PERSON_COLUMNS)
@@ -71,14 +77,9 @@ class Relations:
         """Make `cells` with all facts, and of the overlays those that `columns` ask for."""
         connection.register(_FACTS, self._facts)
         selected = [f"f.{_quoted(name)}" for name in CELL_COLUMNS if name not in OVERLAY_COLUMNS]
+        selected.append("f.position")
+        self._create_held(connection)
         joins = []
-        if self.excluded:
-            # The last excluded row up to this one says how many stand before it, or is this one itself.
-            connection.register(_EXCLUDED, self._excluded_rows)
-            selected.append(f"f.{_FIRST_POSITION} + f.row - coalesce(x.n_before, 0) AS position")
-            joins.append(_EXCLUDED_JOIN)
-        else:
-            selected.append(f"f.{_FIRST_POSITION} + f.row AS position")
         if not set(_PERSON_COLUMNS).isdisjoint(columns):
             connection.register(_PERSONS, self._persons)
             selected += [f"coalesce(p.{name}, '{UNKNOWN}') AS {name}" for name in _PERSON_COLUMNS]
@@ -88,12 +89,22 @@ class Relations:
             selected += [_term_column(name) for name in _TERM_COLUMNS]
             joins.append(_TERM_JOIN)
         known = [name for name in QUERY_COLUMNS if name not in OVERLAY_COLUMNS or name in _added(selected)]
-        inner = " ".join(["SELECT", ", ".join(selected), "FROM", _FACTS, "AS f", *joins])
-        if self.excluded:
-            inner += " WHERE x.row IS NULL OR x.row <> f.row"
+        inner = " ".join(["SELECT", ", ".join(selected), "FROM", _HELD, "AS f", *joins])
         connection.execute(
             " ".join(["CREATE VIEW cells AS SELECT", ", ".join(map(_quoted, known)), "FROM (", inner, ")"])
         )
+
+    def _create_held(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the facts of the cells that the snapshot holds, with their positions.
+
+        An ASOF join sorts, which 170 million cells would not survive; only data sets with excluded cells go through it.
+        """
+        if not self.excluded:
+            connection.execute(_WHOLE)
+            return
+        connection.register(_EXCLUDED, self._excluded_rows)
+        names = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(self.excluded))
+        connection.execute(" ".join([_WHOLE, _OTHERS, names, _PARTLY, names, _EXCLUDING]))
 
     def create_datasets(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make `datasets`: one row per data set, what its record says."""
