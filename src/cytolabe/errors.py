@@ -3,7 +3,8 @@
 CytolabeError
 ├── UsageError                     2  the call itself is wrong (unknown key, unknown model, missing option)
 ├── UnreadableInputError           3  nothing in the file could be read safely
-│   └── HostileInputError          3  the file reaches outside itself or declares more than it holds
+│   ├── HostileInputError          3  the file reaches outside itself or declares more than it holds
+│   └── UnreachableSourceError     3  a remote source did not answer, or its answer cannot be used
 ├── RefusedError                   1  readable, but it must not be used this way
 │   ├── NotRawCountsError          1  no matrix of the file is proven to be raw counts
 │   ├── UnknownGenesError          1  too little of the expression maps onto the gene reference
@@ -37,6 +38,7 @@ __all__ = [
     "RefusedError",
     "UnknownGenesError",
     "UnmeasuredGeneError",
+    "UnreachableSourceError",
     "UnreadableInputError",
     "UnresolvedColumnError",
     "UnresolvedLabelError",
@@ -70,6 +72,12 @@ class UnreadableInputError(CytolabeError):
 
 class HostileInputError(UnreadableInputError):
     """The file reaches outside itself, or declares more than it can hold."""
+
+
+class UnreachableSourceError(UnreadableInputError):
+    """A remote source did not answer, or its answer cannot be used. `status` is the HTTP status, where there was one."""
+
+    status: int | None = None
 
 
 class RefusedError(CytolabeError):
