@@ -6,17 +6,22 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cytolabe.cli.options import AsJson, AtlasPath, Seed, SnapshotName, Workers
+from cytolabe.cli.options import AsJson, AtlasPath, CachePath, Seed, SnapshotName, Workers, source_or_place
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.errors import UsageError
-from cytolabe.files import place_of
 
 __all__ = ["audit", "ingest", "reconcile", "split", "validate"]
 
 Checked = Annotated[
-    list[Any], typer.Argument(metavar="SOURCE...", parser=place_of, help="What ingest takes, or an atlas or its URL.")
+    list[Any],
+    typer.Argument(metavar="SOURCE...", parser=source_or_place, help="What ingest takes, or an atlas or its URL."),
 ]
-Sources = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="h5ad files, folders, or a manifest.toml.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...", help="h5ad files, folders, a manifest.toml, or cellxgene:<id> of CELLxGENE Discover."
+    ),
+]
 
 
 def ingest(
@@ -24,6 +29,7 @@ def ingest(
     sources: Sources,
     dataset_id: Annotated[str, typer.Option("--id", help="Id of the data set, for one source.")] = "",
     aliases: Annotated[Path | None, typer.Option(help="Table of older gene names: alias, gene id.")] = None,
+    cache: CachePath = None,
     workers: Workers = 1,
     engine: Annotated[str, typer.Option(help="Who does the work: local (processes here) or ray.")] = "local",
     address: Annotated[str, typer.Option(help="A Ray cluster: host:port, or auto; without it one is started.")] = "",
@@ -37,7 +43,7 @@ def ingest(
 
     # On a terminal somebody waits for the next line.
     interval = 2.0 if sys.stderr.isatty() else 60.0
-    means = Means(n_workers=workers, engine=engine, address=address, memory=memory, interval=interval)
+    means = Means(n_workers=workers, engine=engine, address=address, memory=memory, interval=interval, cache=cache)
     outcomes, findings, revision = ingest_sources(
         atlas, sources, dataset_id=dataset_id, aliases=aliases, on_progress=progress(), means=means
     )
@@ -63,12 +69,12 @@ def ingest(
     return 1 if refused or any(f.severity == "error" for f in findings) else 0
 
 
-def validate(sources: Checked, workers: Workers = 1, as_json: AsJson = False) -> int:
+def validate(sources: Checked, cache: CachePath = None, workers: Workers = 1, as_json: AsJson = False) -> int:
     """Run every check on files, or list the findings of an atlas; nothing is written."""
     from cytolabe.flow.sources import validate_paths
     from cytolabe.provenance import jsonable
 
-    rows = validate_paths(sources, n_workers=workers, on_progress=progress())
+    rows = validate_paths(sources, cache=cache, n_workers=workers, on_progress=progress())
     if as_json:
         document = [{"source": row.source, "valid": row.valid, "findings": jsonable(row.findings)} for row in rows]
         print_document({"sources": document})

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from cytolabe.engine import LocalEngine, RayEngine
 from cytolabe.errors import UsageError
@@ -17,13 +18,17 @@ ENGINES = ("local", "ray")
 
 @dataclass(frozen=True, kw_only=True)
 class Means:
-    """`engine` is local or ray, `address` that of a Ray cluster, `memory` a size such as 8GB (by default half of all)."""
+    """`engine` is local or ray, `address` that of a Ray cluster, `memory` a size such as 8GB (by default half of all).
+
+    `cache` is the folder for what is fetched (`flow.remote.cache_folder`).
+    """
 
     n_workers: int = 1
     engine: str = "local"
     address: str = ""
     memory: str = ""
     interval: float = 60.0
+    cache: Path | None = None
 
     @contextmanager
     def work(self, tell: Callable[[str], None]) -> Iterator[Work]:

@@ -1,7 +1,7 @@
 """A web server on this machine that answers as CELLxGENE Discover does, and misbehaves on request.
 
 `faults` holds a list of words per path; each request takes the next one, and an empty list means good behavior:
-`truncated:<n>` closes after n bytes, `unavailable` and `busy:<seconds>` (503 and 429), `missing` (404), `loop` (a
+`truncated:<n>` closes after n bytes, `unavailable` and `busy:<seconds>` (503 and 429), `missing` (404), `gone` (410), `loop` (a
 redirect in a circle), `away` (a redirect to plain http elsewhere), `page` (an error page with status 200),
 `slow:<bytes>:<seconds>` (a pause after each piece), `changed` (other bytes), `weak` (a weak entity tag), `no_ranges`,
 `wrong_range`.
@@ -72,6 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         answers: dict[str, tuple[int, bytes, dict[str, str]]] = {
             "unavailable": (503, b"later", {}),
             "busy": (429, b"later", {"Retry-After": detail}),
+            "gone": (410, b"{}", {}),
             "missing": (404, b'{"detail": "not found"}', {}),
             "loop": (302, b"", {"Location": path}),
             "away": (302, b"", {"Location": "http://example.org/file"}),
