@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from cytolabe.cli.lifecycle import record_artifact
 from cytolabe.cli.options import AsJson, AtlasPath, CachePath, Seed, SnapshotName, Workers, source_or_place
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.errors import UsageError
@@ -155,11 +156,13 @@ def split(
         msg = "--test-fraction and --folds are two ways to split; give one."
         raise UsageError(msg)
     writable_file(out, "--out")
-    frozen = open_atlas(atlas).snapshot(snapshot)
+    opened = open_atlas(atlas)
+    frozen = opened.snapshot(snapshot)
     words = tuple(word.strip() for word in by.split(","))
     progress()(f"comparing {len(frozen.cells):,} cells, so that copies stay together")
     made = make_split(frozen, by=words, test_fraction=test_fraction, n_folds=folds, seed=seed)
     write_split(made, out)
+    record_artifact(opened, "split", out, snapshot_id=frozen.snapshot_id)
     document = split_document(made)
     if as_json:
         print_document(document)

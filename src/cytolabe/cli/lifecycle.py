@@ -1,6 +1,7 @@
 """`cytolabe snapshot withdraw|purge|expire|gc|recover`: what changes an atlas and cleans it."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,7 +9,10 @@ from cytolabe.cli.options import AsJson, AtlasPath
 from cytolabe.cli.output import print_document, print_pairs, progress
 from cytolabe.errors import UsageError
 
-__all__ = ["expire", "gc", "purge", "recover", "withdraw"]
+if TYPE_CHECKING:
+    from cytolabe.snapshot.atlas import Atlas
+
+__all__ = ["expire", "gc", "purge", "record_artifact", "recover", "withdraw"]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")]
 
@@ -133,6 +137,16 @@ def recover(
     document["held_by"] = [f"{lease.host}:{lease.pid}" for lease in found.held_by]
     _print(document, as_json=as_json)
     return 0
+
+
+def record_artifact(atlas: "Atlas", kind: str, made: Path, *, snapshot_id: str) -> None:
+    """Record in the atlas what was made of a snapshot; where the atlas cannot be written to, only say so."""
+    try:
+        atlas.register_artifact(kind, made, snapshot_id)
+    except OSError as error:
+        progress()(
+            f"this {kind} is not recorded in the atlas ({error.strerror or error}): a withdrawal will not list it"
+        )
 
 
 def _print(document: dict[str, object], *, as_json: bool) -> None:
