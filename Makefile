@@ -12,7 +12,7 @@ TORCH_PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST_ARGS ?= -n 2
 
-.PHONY: demo test kill-trials bench lint types docs constraints clean
+.PHONY: demo test bench lint types docs constraints clean
 
 demo: $(VENV)/.core
 	$(BIN)/cytolabe demo --out demo-out
@@ -20,13 +20,24 @@ demo: $(VENV)/.core
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# Ingests that are killed at seeded times and writes, and taken up again; about 10 seconds each.
-kill-trials: $(VENV)/.test
-	CYTOLABE_KILL_TRIALS=300 $(BIN)/python -m pytest -m slow -k killed_anywhere --timeout 0 tests/flow/test_ingest_tasks.py
+# Speed and size beside named peers, which get environments of their own. SIZE=full is the atlas of 300,000 cells and
+# tables of 20 M rows; MEMORY=1 ingests 3 M cells as well; REAL names a folder of h5ad files whose sizes are measured.
+SIZE ?= small
+BENCH_CELLS := $(if $(filter full,$(SIZE)),300000,30000)
+BENCH_ROWS := $(if $(filter full,$(SIZE)),20,2)
+BENCH_SECONDS := $(if $(filter full,$(SIZE)),12,6)
+REAL ?= ../shared/data/h5ad
 
 bench: $(VENV)/.test
+	$(BIN)/python bench/install_peers.py
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/ingest.py
+	$(BIN)/python bench/synthetic.py --cells $(BENCH_CELLS)
+	$(BIN)/python bench/ingest_memory.py $(BENCH_CELLS)
+	$(BIN)/python bench/loaders.py $(BENCH_CELLS) $(BENCH_SECONDS)
+	$(BIN)/python bench/table_queries.py $(BENCH_ROWS)
+	test ! -d $(REAL) || $(BIN)/python bench/sizes.py $(REAL)
+	$(BIN)/python bench/write_page.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src tests scripts bench

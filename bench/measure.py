@@ -1,7 +1,10 @@
 """What the benches share: one row of a result, the table, and the file that `make bench` leaves.
 
-A row is `{"what", "unit", "ours", "peer", "peer_value", "ratio", "reach", "met"}`. `ratio` is ours over the peer's;
-`reach` says what it should be, in words; where nothing is reached for, `reach` is empty and `met` is null.
+A row is `{"what", "unit", "ours", "peer", "peer_value", "ratio", "reach", "met", "extra"}`. `ratio` is ours over the
+peer's, null where there is no peer or it could not be measured, and `peer` then says why. `reach` says what should be
+reached, in words: clauses joined by "and", each a comparison of the ratio ('<= 3') or of our own value ('ours >=
+25000'); where nothing is reached for it is empty and `met` is null. `extra` holds what belongs beside the value:
+non-zeros per second, shuffle entropy, cores.
 """
 
 import json
@@ -10,7 +13,7 @@ import resource
 import statistics
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 OUT = Path(__file__).resolve().parent / "out"
@@ -23,23 +26,38 @@ class Row:
 
     what: str
     unit: str
-    ours: float
+    ours: float | None
     peer: str
-    peer_value: float
-    ratio: float
+    peer_value: float | None
+    ratio: float | None
     reach: str
     met: bool | None
+    extra: dict[str, float] = field(default_factory=dict)
 
 
-def compared(what: str, unit: str, *, ours: float, peer: tuple[str, float], reach: str = "") -> Row:
-    """Return a row; `peer` is its name and value, `reach` is empty or like '<= 3'."""
-    ratio = ours / peer[1]
-    word, _, limit = reach.partition(" ")
-    met = _WORDS[word](ratio, float(limit)) if reach else None
+def compared(
+    what: str,
+    unit: str,
+    *,
+    ours: float | None,
+    peer: tuple[str, float | None] = ("", None),
+    reach: str = "",
+    extra: dict[str, float] | None = None,
+) -> Row:
+    """Return a row; `peer` is its name and value (none where it could not be measured)."""
+    ratio = ours / peer[1] if ours is not None and peer[1] else None
+    met = all(_holds(clause.strip(), ours=ours, ratio=ratio) for clause in reach.split(" and ")) if reach else None
     return Row(
         what=what, unit=unit, ours=_short(ours), peer=peer[0], peer_value=_short(peer[1]), ratio=_short(ratio),
-        reach=reach, met=met,
+        reach=reach, met=met, extra={name: float(f"{value:.4g}") for name, value in (extra or {}).items()},
     )  # fmt: skip
+
+
+def _holds(clause: str, *, ours: float | None, ratio: float | None) -> bool:
+    """Say whether one clause of a reach holds; what was not measured does not."""
+    words = clause.removeprefix("ours ").split(" ")
+    value = ours if clause.startswith("ours ") else ratio
+    return value is not None and _WORDS[words[0]](value, float(words[1]))
 
 
 def cpu_seconds(command: Sequence[str], *, repeats: int) -> list[float]:
@@ -74,10 +92,10 @@ def write_rows(name: str, rows: Sequence[Row]) -> None:
         [
             row.what,
             row.unit,
-            f"{row.ours:g}",
+            _text(row.ours),
             row.peer,
-            f"{row.peer_value:g}",
-            f"{row.ratio:g}",
+            _text(row.peer_value),
+            _text(row.ratio),
             row.reach,
             words[row.met],
         ]
@@ -89,5 +107,9 @@ def write_rows(name: str, rows: Sequence[Row]) -> None:
     print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.4g}")
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
