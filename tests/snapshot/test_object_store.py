@@ -136,7 +136,7 @@ def test_an_upload_that_stopped_is_invisible_and_is_continued(make, url, monkeyp
         with pytest.raises(OSError, match="network"):
             write_dataset(url, content=make.content("kang"))
     assert len(put) > 3
-    assert verify_atlas(url)[1] == ()
+    assert [finding for finding in verify_atlas(url)[1] if finding.severity.value != "note"] == []
     atlas = open_atlas(url)
     atlas.publish([write_dataset(url, content=make.content("kang"))])
     assert verify_atlas(url)[1] == ()

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from cytolabe import files
 from cytolabe.errors import IntegrityError
 from cytolabe.records import Block
-from cytolabe.store import array_spec, ranges
+from cytolabe.store import array_spec, ranges, writing
 from cytolabe.store.partitions import Partition, partition_path, write_partitions
 from cytolabe.store.ranges import fetched
 
@@ -67,3 +67,23 @@ def test_a_partition_in_an_object_store_is_read_in_few_requests(tmp_path, monkey
     assert (partition.rows(rows[:50]) != counts[rows[:50]]).nnz == 0
     assert len(asked) <= 2 * n_shards
     assert partition.verify() == ()
+
+
+def test_who_comes_second_with_a_partition_records_the_bytes_of_the_first(monkeypatch, tmp_path):
+    """Two writers of equal counts and other codecs: the entry of the second must not name bytes that are not there."""
+    counts = csr_matrix(np.eye(4, 3, dtype=np.int64))
+    block = Block(dataset_id="a", start=0, cell_names=("a", "b", "c", "d"), counts=counts)
+    place = files.place_of(f"memory://ranges/{tmp_path.name}")
+    publish, first = writing.publish_directory, []
+
+    def overtaken(staged, target):
+        if not first:
+            monkeypatch.setattr(writing, "publish_directory", publish)
+            with monkeypatch.context() as other:
+                other.setattr(array_spec, "CHUNK_VALUES", 64)
+                first.extend(write_partitions(place, [block], dataset_id="a", features=("x", "y", "z")))
+        return publish(staged, target)
+
+    monkeypatch.setattr(writing, "publish_directory", overtaken)
+    (entry,) = write_partitions(place, [block], dataset_id="a", features=("x", "y", "z"))
+    assert entry == first[0]

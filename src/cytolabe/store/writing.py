@@ -181,9 +181,8 @@ def seal_partition(
     described = {"format": PARTITION_FORMAT, "digest": digest, "files": files}
     write_group(staged, {"encoding-type": "anndata", "encoding-version": "0.1.0", "cytolabe": described})
     target = partition_path(directory, digest)
-    was_there = target.exists()
     root_sha256 = sha256_of_file(staged / "zarr.json")
-    publish_directory(staged, target)
+    is_mine = publish_directory(staged, target)
     return PartitionEntry(
         digest=digest,
         dataset_id=plan.dataset_id,
@@ -191,7 +190,7 @@ def seal_partition(
         n_features=len(plan.features),
         n_nonzero=plan.n_nonzero,
         features_digest=plan.features_digest,
-        files=intact_files(target) if was_there else {**files, "zarr.json": root_sha256},
+        files={**files, "zarr.json": root_sha256} if is_mine else intact_files(target),
     )
 
 
