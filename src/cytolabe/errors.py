@@ -3,7 +3,8 @@
 CytolabeError
 ├── UsageError                     2  the call itself is wrong (unknown key, unknown model, missing option)
 ├── UnreadableInputError           3  nothing in the file could be read safely
-│   └── HostileInputError          3  the file reaches outside itself or declares more than it holds
+│   ├── HostileInputError          3  the file reaches outside itself or declares more than it holds
+│   └── UnreachableSourceError     3  a remote source did not answer, or its answer cannot be used
 ├── RefusedError                   1  readable, but it must not be used this way
 │   ├── NotRawCountsError          1  no matrix of the file is proven to be raw counts
 │   ├── UnknownGenesError          1  too little of the expression maps onto the gene reference
@@ -11,6 +12,7 @@ CytolabeError
 │   ├── UnresolvedLabelError       1  a contributor label has no term, or a reviewed mapping is malformed
 │   ├── UnmeasuredGeneError        1  a gene was asked of a data set that never measured it
 │   ├── UnseenLevelsError          1  training saw none of the technical levels of the query
+│   ├── WithdrawnError             1  it holds cells of a person who withdrew, or who was purged
 │   ├── LeakageError               1  something of the test side was seen in training
 │   └── ConfoundedError            1  the contrast is not estimable from these data
 ├── ModelFailedError               1  a model stopped; its score is FAILED, never zero
@@ -36,11 +38,13 @@ __all__ = [
     "RefusedError",
     "UnknownGenesError",
     "UnmeasuredGeneError",
+    "UnreachableSourceError",
     "UnreadableInputError",
     "UnresolvedColumnError",
     "UnresolvedLabelError",
     "UnseenLevelsError",
     "UsageError",
+    "WithdrawnError",
 ]
 
 
@@ -70,6 +74,12 @@ class HostileInputError(UnreadableInputError):
     """The file reaches outside itself, or declares more than it can hold."""
 
 
+class UnreachableSourceError(UnreadableInputError):
+    """A remote source did not answer, or its answer cannot be used. `status` is the HTTP status, where there was one."""
+
+    status: int | None = None
+
+
 class RefusedError(CytolabeError):
     """Readable, but it must not be used this way."""
 
@@ -96,6 +106,10 @@ class UnmeasuredGeneError(RefusedError):
 
 class UnseenLevelsError(RefusedError):
     """Training saw none of the technical levels of the query: a floor of metadata says nothing there."""
+
+
+class WithdrawnError(RefusedError):
+    """It holds cells of a person who withdrew since, or did hold them before they were purged."""
 
 
 class LeakageError(RefusedError):

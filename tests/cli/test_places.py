@@ -22,6 +22,8 @@ def test_a_file_is_ingested_and_frozen_at_a_url_with_the_id_of_a_disk(call, labs
         documents.append(call("snapshot", atlas, "--tag", "v1", "--json").document)
         assert call("verify", atlas).code == 0
     assert documents[0] == documents[1]
+    query = call("snapshot", "query", f"{bucket}/atlas", "SELECT count(*) AS n FROM cells", "--json")
+    assert query.document["rows"] == [[170]]
     assert call("validate", f"{bucket}/atlas", "--json").document["sources"][0]["source"] == "elm"
 
 

@@ -36,7 +36,12 @@ def test_without_models_every_model_of_the_registry_that_a_study_needs_is_run(tm
         pytest.param('[study]\nname="s"\nseed = "one"', "whole number", id="a seed that is no number"),
         pytest.param('[study]\nname="s"\nseed = true', "whole number", id="a seed that is a truth value"),
         pytest.param('[study]\nname="s"\ngene_policies = ["unoin"]', "unoin", id="a gene policy nobody knows"),
-        pytest.param('[study]\nname="s"\n[[dataset]]\ndonor="d"', "no path", id="a data set without a file"),
+        pytest.param('[study]\nname="s"\n[[dataset]]\ndonor="d"', "either path", id="a data set without a file"),
+        pytest.param(
+            '[study]\nname="s"\n[[dataset]]\npath="x"\nsource="cellxgene:y"',
+            "either path",
+            id="a file and a remote source",
+        ),
         pytest.param('[study]\nname="s"\n[[level]]\nname="mid"', "terms must be given", id="a level without terms"),
         pytest.param(
             '[study]\nname="s"\n[[model]]\nname="x"\nkind="precomputed"', "go together", id="precomputed without a file"
@@ -56,3 +61,9 @@ def test_the_shipped_study_reads():
     assert study.decision_level in {level.name for level in study.levels}
     named = {context.dataset for context in study.context} | {name for join in study.joined for name in join.datasets}
     assert named <= {dataset.path.stem.lower() for dataset in study.datasets}
+
+
+def test_a_data_set_may_lie_elsewhere(tmp_path):
+    (tmp_path / "study.toml").write_text('[study]\nname="s"\n[[dataset]]\nsource="cellxgene:abc"\nid="lung"')
+    (dataset,) = read_study(tmp_path / "study.toml").datasets
+    assert (dataset.source, dataset.path, dataset.manifest.id) == ("cellxgene:abc", None, "lung")

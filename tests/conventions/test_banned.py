@@ -135,8 +135,11 @@ BANS = {
     draws_from_global_state: ("np.random.shuffle(x)", "np.random.default_rng(s).shuffle(x)"),
     prints: ("print(x)", "typer.echo(x)"),
 }
-ALLOWED: dict[str, set[str]] = {}
-"""Ban -> modules that may break it, with the reason beside the entry. Empty: nobody needs to."""
+ALLOWED: dict[str, set[str]] = {
+    # The one place that opens tar: it lists entries and reads streams, and has no call that unpacks.
+    "unpacks_an_archive": {"cytolabe/ingest/tar_listing.py"},
+}
+"""Ban -> modules that may break it, with the reason beside the entry."""
 
 
 @pytest.mark.parametrize("ban", BANS, ids=lambda ban: ban.__name__)

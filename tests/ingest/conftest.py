@@ -1,6 +1,6 @@
 """Small AnnData files, written by AnnData itself or by hand where a fault is planted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anndata
@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
+
+from cytolabe.testing.web_server import WebServer
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
@@ -72,3 +74,12 @@ def real():
     if not (REAL / "h5ad").is_dir():
         pytest.skip("the real files (../shared/data) are not here")
     return REAL / "h5ad"
+
+
+@pytest.fixture
+def web(monkeypatch) -> Iterator[WebServer]:
+    """A server on this machine that misbehaves on request; no proxy stands before it."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = WebServer()
+    yield server
+    server.close()

@@ -10,6 +10,7 @@ from cytolabe.errors import ConflictError, IntegrityError, RefusedError, UsageEr
 from cytolabe.files import local
 from cytolabe.snapshot import embeddings
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
+from cytolabe.snapshot.withdraw import withdraw_person
 
 N_DIMS = 3
 
@@ -144,3 +145,31 @@ def test_a_changed_or_missing_shard_is_an_error(shared_snapshot, spec, tmp_path)
     path.unlink()
     with pytest.raises(IntegrityError, match="missing although"):
         store.read(np.arange(8))
+
+
+def test_after_a_withdrawal_positions_still_find_their_cells(atlas, spec, tmp_path):
+    before = atlas.freeze()
+    old = fill(EmbeddingStore(tmp_path / "old.zarr", before, dataclasses.replace(spec, snapshot_id=before.snapshot_id)))
+    withdraw_person(atlas, donor=("kang", "d1"))
+    after = atlas.freeze()
+    store = EmbeddingStore(tmp_path / "new.zarr", after, dataclasses.replace(spec, snapshot_id=after.snapshot_id))
+    n_cells = len(after.cells)
+    assert n_cells == 18
+    for shard in store.shards():
+        # The value of a cell stays with the cell, whatever its position became.
+        rows = before.cells.index[before.cells["cell_id"].isin(after.cells["cell_id"].iloc[shard.positions])]
+        store.write(shard, shard.positions, values_of(rows.to_numpy()))
+    np.testing.assert_array_equal(store.covered_positions(), np.arange(n_cells))
+    kept = before.cells.index[before.cells["cell_id"].isin(after.cells["cell_id"])].to_numpy()
+    np.testing.assert_array_equal(store.read(np.arange(n_cells)), old.read(kept))
+
+
+def test_after_a_withdrawal_filters_and_exports_speak_of_who_is_left(atlas):
+    withdraw_person(atlas, donor=("kang", "d1"))
+    after = atlas.freeze()
+    for where in ("dataset_id = 'kang'", "n_counts > 4", "donor_id = 'd1'"):
+        view = after.lazy(where=where)
+        assert view.obs_names.tolist() == after.cells["cell_id"].iloc[after.rows(where)].tolist()
+        np.testing.assert_array_equal(
+            view.to_memory().X.toarray(), after.to_anndata(after.rows(where), list(view.var_names)).X.toarray()
+        )

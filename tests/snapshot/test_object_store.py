@@ -58,7 +58,7 @@ def test_an_open_atlas_costs_few_requests(fill, url, monkeypatch):
     store = files.objects._store
     monkeypatch.setattr(files.objects, "_store", lambda path: asked.append(path) or store(path))
     open_atlas(url)
-    assert len(asked) == 4, "marker: is it there, what is in it; log: one list, its last revision"
+    assert len(asked) == 5, "marker: is it there, what is in it; log: its witness, one list, its last revision"
 
 
 def test_writers_of_different_data_sets_that_race_for_one_number_both_land(make, url):

@@ -16,7 +16,6 @@ from cytolabe.errors import IntegrityError, UnmeasuredGeneError, UsageError
 from cytolabe.snapshot.atlas import create_atlas, open_atlas
 from cytolabe.snapshot.build import write_dataset
 from cytolabe.snapshot.epoch import CellLayout, EpochOrder, Reader
-from cytolabe.snapshot.torch_stream import torch_dataset
 from cytolabe.store import array_spec, shards
 
 GENES = ("G-CD3D", "G-MS4A1", "G-NKG7")
@@ -251,18 +250,6 @@ def test_label_codes_come_with_their_cells(snapshot):
         assert np.array_equal(minibatch.codes["dataset"], codes[minibatch.rows])
 
 
-@pytest.mark.models
-@pytest.mark.parametrize("n_workers", [0, 2])
-def test_torch_loaders_read_every_cell_once(snapshot, n_workers):
-    torch = pytest.importorskip("torch")
-    dataset = torch_dataset(snapshot.stream(minibatch_size=25, layout="dense", **SMALL))
-    loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=n_workers)
-    steps = list(loader)
-    rows = torch.cat([step["rows"] for step in steps]).numpy()
-    assert sorted(rows.tolist()) == list(range(240))
-    assert np.array_equal(torch.cat([step["dense"] for step in steps]).numpy(), snapshot.counts(rows, GENES).toarray())
-
-
 # --- layouts ------------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +303,19 @@ def test_unmeasured_genes_are_refused_or_skipped_but_never_dense_zeros(snapshot)
 def test_unknown_layouts_and_sizes_are_refused(snapshot):
     with pytest.raises(UsageError, match="minibatch_size is 0"):
         drawn(snapshot.stream(minibatch_size=0))
+
+
+def test_a_number_that_would_not_fit_is_refused_and_never_wrapped_or_rounded(tmp_path, make):
+    atlas = create_atlas(tmp_path / "atlas")
+    large = np.array([[2**30, 0, 0, 2**30, 0], [2**24 + 1, 0, 0, 0, 0]])
+    atlas.publish([write_dataset(atlas.path, content=make.content("kang", csr_matrix(large)))])
+    snapshot = atlas.freeze()
+    with pytest.raises(UsageError, match=r"a cell has over 2,147,483,647 counts.*snapshot\.counts"):
+        drawn(snapshot.stream())
+    (minibatch,) = drawn(snapshot.stream(np.array([1])))
+    assert minibatch.counts.tolist() == [2**24 + 1]
+    with pytest.raises(UsageError, match="a count is 16,777,217; dense blocks hold float32"):
+        drawn(snapshot.stream(np.array([1]), layout="dense"))
 
 
 # --- quality and damage -------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def test_an_intact_atlas_has_no_findings(path):
     n_checked, findings = verify_atlas(path)
     assert findings == ()
     documents = [file for file in path.rglob("*.json") if "partitions" not in file.parts]
-    assert len(documents) == 1 + 5 + 1 + 2  # marker, revisions, snapshot, entries
+    assert len(documents) == 1 + 1 + 5 + 1 + 2  # marker, witness, revisions, snapshot, entries
     tables = list(path.rglob("*.parquet"))
     assert n_checked == len(documents) + len(tables) + len(list((path / "partitions").iterdir()))
 
@@ -58,7 +58,7 @@ def test_every_missing_file_is_found_and_attributed(path):
     rolled_back = path / "revisions" / f"{last}.json"
     victims = sorted(file for file in path.rglob("*") if file.is_file())
     for victim in victims:
-        if victim in (rolled_back, path / "cytolabe.json"):
+        if victim in (rolled_back, path / "cytolabe.json", path / "head.json"):
             continue
         whole = victim.read_bytes()
         victim.unlink()
@@ -69,11 +69,23 @@ def test_every_missing_file_is_found_and_attributed(path):
     assert verify_atlas(path)[1] == ()
 
 
-def test_a_log_that_was_rolled_back_shows_by_its_snapshot(path):
+def test_a_log_that_was_rolled_back_shows_by_its_witness_and_its_snapshot(path):
     last = max((path / "revisions").iterdir(), key=lambda file: int(file.stem))
     last.unlink()
     (snapshot,) = (path / "snapshots").iterdir()
-    assert codes(path) == [("W-INTEGRITY-01", f"snapshots/{snapshot.name}")]
+    assert codes(path) == [
+        ("E-INTEGRITY-07", f"revisions/{last.name}"),
+        ("W-INTEGRITY-01", f"snapshots/{snapshot.name}"),
+    ]
+    with pytest.raises(IntegrityError, match="rolled back"):
+        open_atlas(path)
+
+
+def test_a_log_without_its_witness_is_told_and_still_read(path):
+    (path / "head.json").unlink()
+    assert codes(path) == [("N-INTEGRITY-01", "head.json")]
+    open_atlas(path).freeze("v2")
+    assert codes(path) == []
 
 
 def test_an_edited_mapping_table_is_attributed_and_never_used(path, make):

@@ -10,8 +10,8 @@ from cytolabe.store.manifest import Change, first_revision, head_revision, publi
 
 @pytest.fixture
 def log(tmp_path):
-    first_revision(tmp_path)
-    return tmp_path
+    first_revision(tmp_path / "revisions")
+    return tmp_path / "revisions"
 
 
 def test_a_change_is_the_next_revision_and_names_its_parent(log):

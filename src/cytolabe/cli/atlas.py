@@ -1,21 +1,28 @@
 """Commands on an atlas: ingest, validate, reconcile, split, audit."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
-from cytolabe.cli.options import AsJson, AtlasPath, Seed, SnapshotName, Workers
+from cytolabe.cli.lifecycle import record_artifact
+from cytolabe.cli.options import AsJson, AtlasPath, CachePath, Seed, SnapshotName, Workers, source_or_place
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.errors import UsageError
-from cytolabe.files import place_of
 
 __all__ = ["audit", "ingest", "reconcile", "split", "validate"]
 
 Checked = Annotated[
-    list[Any], typer.Argument(metavar="SOURCE...", parser=place_of, help="What ingest takes, or an atlas or its URL.")
+    list[Any],
+    typer.Argument(metavar="SOURCE...", parser=source_or_place, help="What ingest takes, or an atlas or its URL."),
 ]
-Sources = Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="h5ad files, folders, or a manifest.toml.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...", help="h5ad files, folders, a manifest.toml, or cellxgene:<id> of CELLxGENE Discover."
+    ),
+]
 
 
 def ingest(
@@ -23,15 +30,23 @@ def ingest(
     sources: Sources,
     dataset_id: Annotated[str, typer.Option("--id", help="Id of the data set, for one source.")] = "",
     aliases: Annotated[Path | None, typer.Option(help="Table of older gene names: alias, gene id.")] = None,
+    cache: CachePath = None,
     workers: Workers = 1,
+    engine: Annotated[str, typer.Option(help="Who does the work: local (processes here) or ray.")] = "local",
+    address: Annotated[str, typer.Option(help="A Ray cluster: host:port, or auto; without it one is started.")] = "",
+    memory: Annotated[str, typer.Option(help="Bound on memory, such as 8GB; by default half of what is there.")] = "",
     as_json: AsJson = False,
 ) -> int:
     """Bring contributions into an atlas: prove the counts, align the genes, check every rule, store."""
+    from cytolabe.flow.means import Means
     from cytolabe.flow.sources import ingest_sources
     from cytolabe.provenance import jsonable
 
+    # On a terminal somebody waits for the next line.
+    interval = 2.0 if sys.stderr.isatty() else 60.0
+    means = Means(n_workers=workers, engine=engine, address=address, memory=memory, interval=interval, cache=cache)
     outcomes, findings, revision = ingest_sources(
-        atlas, sources, dataset_id=dataset_id, aliases=aliases, n_workers=workers, on_progress=progress()
+        atlas, sources, dataset_id=dataset_id, aliases=aliases, on_progress=progress(), means=means
     )
     if as_json:
         keys = ("source", "dataset_id", "status", "n_cells", "n_genes", "genes_mapped_fraction_of_counts", "findings")
@@ -55,12 +70,12 @@ def ingest(
     return 1 if refused or any(f.severity == "error" for f in findings) else 0
 
 
-def validate(sources: Checked, workers: Workers = 1, as_json: AsJson = False) -> int:
+def validate(sources: Checked, cache: CachePath = None, workers: Workers = 1, as_json: AsJson = False) -> int:
     """Run every check on files, or list the findings of an atlas; nothing is written."""
     from cytolabe.flow.sources import validate_paths
     from cytolabe.provenance import jsonable
 
-    rows = validate_paths(sources, n_workers=workers, on_progress=progress())
+    rows = validate_paths(sources, cache=cache, n_workers=workers, on_progress=progress())
     if as_json:
         document = [{"source": row.source, "valid": row.valid, "findings": jsonable(row.findings)} for row in rows]
         print_document({"sources": document})
@@ -141,11 +156,13 @@ def split(
         msg = "--test-fraction and --folds are two ways to split; give one."
         raise UsageError(msg)
     writable_file(out, "--out")
-    frozen = open_atlas(atlas).snapshot(snapshot)
+    opened = open_atlas(atlas)
+    frozen = opened.snapshot(snapshot)
     words = tuple(word.strip() for word in by.split(","))
     progress()(f"comparing {len(frozen.cells):,} cells, so that copies stay together")
     made = make_split(frozen, by=words, test_fraction=test_fraction, n_folds=folds, seed=seed)
     write_split(made, out)
+    record_artifact(opened, "split", out, snapshot_id=frozen.snapshot_id)
     document = split_document(made)
     if as_json:
         print_document(document)

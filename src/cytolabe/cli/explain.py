@@ -53,12 +53,13 @@ def verify(
 
     progress()(f"hashing {path} again")
     n_checked, findings = verify_path(path)
+    damaged = any(str(finding.severity) != "note" for finding in findings)
     if as_json:
-        print_document({"ok": not findings, "checked": n_checked, "findings": jsonable(findings)})
+        print_document({"ok": not damaged, "checked": n_checked, "findings": jsonable(findings)})
     else:
         print_findings(findings)
         typer.echo(f"{n_checked} object(s) checked, {len(findings)} finding(s).")
-    return 4 if findings else 0
+    return 4 if damaged else 0
 
 
 def doctor(as_json: AsJson = False) -> int:

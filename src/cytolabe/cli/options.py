@@ -5,11 +5,25 @@ from typing import Annotated, Any
 
 import typer
 
-from cytolabe.files import place_of
+from cytolabe.files import Place, place_of
 
-__all__ = ["AsJson", "AtlasOrRun", "AtlasPath", "OutPath", "Seed", "SnapshotName", "Workers"]
+__all__ = [
+    "AsJson",
+    "AsRecorded",
+    "AtlasOrRun",
+    "AtlasPath",
+    "CachePath",
+    "OutPath",
+    "Seed",
+    "SnapshotName",
+    "Workers",
+    "source_or_place",
+]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+AsRecorded = Annotated[
+    bool, typer.Option("--as-recorded", help="Open a snapshot although persons withdrew since: to reproduce a number.")
+]
 AtlasPath = Annotated[
     Any,
     typer.Argument(metavar="ATLAS", parser=place_of, help="Directory of the atlas, or its URL: s3://bucket/prefix."),
@@ -19,7 +33,16 @@ AtlasPath = Annotated[
 AtlasOrRun = Annotated[
     Any, typer.Argument(metavar="PATH", parser=place_of, help="An atlas or its URL, or the output folder of a run.")
 ]
+CachePath = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder for what is fetched; CYTOLABE_CACHE or the user's cache by default."),
+]
 OutPath = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Seed = Annotated[int, typer.Option(min=0, help="The one seed of the run.")]
-SnapshotName = Annotated[str, typer.Option("--snapshot", help="Tag or id of a snapshot.")]
+SnapshotName = Annotated[str, typer.Option("--snapshot", help="Tag or id of a snapshot, @revision, or a day.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the work; results do not depend on it.")]
+
+
+def source_or_place(text: str) -> "str | Place":
+    """Return the name of a remote source as it is, and everything else as a place."""
+    return text if text.startswith(("cellxgene:", "census")) else place_of(text)

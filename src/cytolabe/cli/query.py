@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cytolabe.cli.options import AsJson, AtlasPath, SnapshotName
+from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, SnapshotName
 from cytolabe.cli.output import made_folder, print_document, print_pairs, print_table, progress
 from cytolabe.errors import UsageError
 
@@ -35,6 +35,7 @@ def query(
     limit: Annotated[int, typer.Option(min=0, help="Print at most so many rows; 0 = all.")] = 1000,
     memory: Annotated[str, typer.Option(help="What the database may use, for example 4GiB.")] = "2GiB",
     snapshot: SnapshotName = "latest",
+    as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
     """Answer one SELECT, or count the cells that a filter matches (--where)."""
@@ -44,7 +45,7 @@ def query(
     if bool(sql) == bool(where):
         msg = "give one SELECT, or a filter with --where."
         raise UsageError(msg)
-    frozen = open_atlas(atlas).snapshot(snapshot)
+    frozen = open_atlas(atlas).snapshot(snapshot, as_recorded=as_recorded)
     if where:
         return _count(frozen.relations, where, snapshot_id=frozen.snapshot_id, as_json=as_json)
     bound = dict(_parameter(text) for text in parameters or ())

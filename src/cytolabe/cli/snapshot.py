@@ -5,8 +5,9 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from cytolabe.cli import lifecycle as lifecycle_commands
 from cytolabe.cli import query as query_commands
-from cytolabe.cli.options import AsJson, AtlasPath
+from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath
 from cytolabe.cli.output import print_document, print_pairs, print_table, progress
 
 __all__ = ["snapshot_app"]
@@ -59,32 +60,40 @@ def freeze(
 
 @snapshot_app.command("list")
 def list_snapshots(atlas: AtlasPath, as_json: AsJson = False) -> int:
-    """List the snapshots of an atlas with their tags."""
+    """List the snapshots of an atlas with their tags, and the revision and time at which each was frozen first."""
     from cytolabe.snapshot.atlas import open_atlas
 
     opened = open_atlas(atlas)
-    tags = {
-        snapshot_id: [tag for tag, named in opened.tags.items() if named == snapshot_id]
-        for snapshot_id in opened.snapshots()
-    }
+    rows: list[dict[str, object]] = []
+    for snapshot_id, revision in opened.freezes().items():
+        tags = [tag for tag, named in opened.tags.items() if named == snapshot_id]
+        rows.append(
+            {"snapshot_id": snapshot_id, "tags": tags, "revision": revision.number, "time": revision.time or None}
+        )
     if as_json:
-        print_document({"snapshots": [{"snapshot_id": name, "tags": found} for name, found in tags.items()]})
+        print_document({"snapshots": rows, "revision": opened.revision})
     else:
-        print_table(["snapshot", "tags"], [[name, ", ".join(found)] for name, found in tags.items()])
+        header = ["snapshot", "tags", "revision", "time"]
+        shown = [
+            [row["snapshot_id"], ", ".join(cast("list[str]", row["tags"])), row["revision"], row["time"]]
+            for row in rows
+        ]
+        print_table(header, shown)
     return 0
 
 
 @snapshot_app.command("diff")
 def diff(
     atlas: AtlasPath,
-    first: Annotated[str, typer.Argument(help="Tag, id, or the first 12 digits of an id.")],
-    second: Annotated[str, typer.Argument(help="Tag, id, or the first 12 digits of an id.")],
+    first: Annotated[str, typer.Argument(help="Tag, id or its first 12 digits, @revision, or a day.")],
+    second: Annotated[str, typer.Argument(help="Tag, id or its first 12 digits, @revision, or a day.")],
+    as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
     """Tell what changed from one snapshot to another."""
     from cytolabe.flow.interpret import diff_document
 
-    document = diff_document(atlas, first, second)
+    document = diff_document(atlas, first, second, as_recorded=as_recorded)
     if as_json:
         print_document(document)
         return 0
@@ -98,3 +107,8 @@ def diff(
 
 snapshot_app.command("query")(query_commands.query)
 snapshot_app.command("export")(query_commands.export)
+snapshot_app.command("withdraw")(lifecycle_commands.withdraw)
+snapshot_app.command("purge")(lifecycle_commands.purge)
+snapshot_app.command("expire")(lifecycle_commands.expire)
+snapshot_app.command("gc")(lifecycle_commands.gc)
+snapshot_app.command("recover")(lifecycle_commands.recover)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cytolabe.cli.options import AsJson, AtlasPath, OutPath, Seed, SnapshotName, Workers
+from cytolabe.cli.options import AsJson, AtlasPath, CachePath, OutPath, Seed, SnapshotName, Workers
 from cytolabe.cli.output import made_folder, print_document, progress, writable_file
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def benchmark(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
     out: OutPath,
     data: Annotated[Path | None, typer.Option(help="Folder of the contributions, in place of the study's own.")] = None,
+    cache: CachePath = None,
     workers: Workers = 2,
     as_json: AsJson = False,
 ) -> int:
@@ -52,7 +53,7 @@ def benchmark(
     from cytolabe.flow.runs import run_study_file
 
     made_folder(out, "--out")
-    finished = run_study_file(study, out, data=data, n_workers=workers, on_progress=progress())
+    finished = run_study_file(study, out, data=data, cache=cache, n_workers=workers, on_progress=progress())
     _print_run(finished, out, as_json=as_json)
     return finished.exit_code
 

@@ -2,7 +2,7 @@
 
     [study]      name, title, data, decision_level, seed, n_seeds, by, gene_policies, ceilings,
                  override, claims
-    [[dataset]]  path (relative to `data`), and every key of a manifest
+    [[dataset]]  path (relative to `data`) or source (a remote one), and every key of a manifest
     [[level]]    name, terms, [level.merged]          resolutions, coarse to fine; absent = chosen from the data
     [[context]]  dataset, label, term, evidence       what the study knows of a label (its sort gates)
     [[person]]   id, dataset, donor, evidence         a declared identity; without `donor`, every cell of the data set
@@ -41,10 +41,11 @@ _DEFAULT_MODELS = ("majority", "metadata_only", "pca", "harmony", "scvi")
 
 @dataclass(frozen=True, kw_only=True)
 class StudyDataset:
-    """One contribution of a study: a file and what the study says about it."""
+    """One contribution of a study: a file or the name of a remote source, and what the study says about it."""
 
-    path: Path
+    path: Path | None
     manifest: Manifest
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,11 +176,15 @@ def _load(path: Path) -> dict[str, object]:
 
 def _dataset(table: Mapping[str, object], root: Path, where: str) -> StudyDataset:
     said = dict(table)
-    path = said.pop("path", None)
-    if not isinstance(path, str):
-        msg = f"{where}: a data set has no path = '...'."
+    named = {key: said.pop(key) for key in ("path", "source") if key in said}
+    name = next(iter(named.values()), None)
+    if len(named) != 1 or not isinstance(name, str) or not name:
+        msg = f"{where}: a data set has either path = '...' (a file) or source = 'cellxgene:...' (a remote one)."
         raise UsageError(msg)
-    return StudyDataset(path=root / path, manifest=manifest_of(said, f"{where} {path}"))
+    manifest = manifest_of(said, f"{where} {name}")
+    return StudyDataset(
+        path=root / name if "path" in named else None, manifest=manifest, source=str(named.get("source", ""))
+    )
 
 
 def _model(table: Mapping[str, object], study_path: Path) -> ModelSpec:

@@ -11,7 +11,7 @@ from cytolabe.files.publishing import (
     replace_file,
     staged_directory,
 )
-from cytolabe.files.reading import list_files, read_range, read_verified, sha256_of_file, size_of
+from cytolabe.files.reading import list_files, modified_at, read_range, read_verified, sha256_of_file, size_of
 
 __all__ = [
     "STAGED_PREFIX",
@@ -21,6 +21,7 @@ __all__ = [
     "create_new",
     "list_files",
     "make_directory",
+    "modified_at",
     "place_below",
     "place_of",
     "publish_directory",

@@ -27,7 +27,16 @@ from typing import Any
 
 from cytolabe.errors import ConflictError, MissingExtraError, UsageError
 
-__all__ = ["SCHEMES", "ObjectPath", "create_object", "object_sha256", "put_object", "remove_object", "upload_directory"]
+__all__ = [
+    "SCHEMES",
+    "ObjectPath",
+    "create_object",
+    "object_modified_at",
+    "object_sha256",
+    "put_object",
+    "remove_object",
+    "upload_directory",
+]
 
 SCHEMES = ("s3", "gs", "az", "memory")
 RETRY = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}
@@ -226,6 +235,17 @@ def remove_object(path: ObjectPath) -> None:
             _obstore().delete(_store(path), path.key)
     except FileNotFoundError:
         return
+
+
+def object_modified_at(path: ObjectPath) -> float:
+    """Return when an object, or the youngest one below a name, was written, in seconds since 1970."""
+    with _told(path):
+        pages = _obstore().list(_store(path), prefix=path.key or None)
+        below = f"{path.key}/"
+        times = [meta["last_modified"].timestamp() for page in pages for meta in page if meta["path"].startswith(below)]
+        if not times:
+            times = [_obstore().head(_store(path), path.key)["last_modified"].timestamp()]
+    return float(max(times))
 
 
 def object_sha256(path: ObjectPath) -> str:

@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from cytolabe.errors import IntegrityError
-from cytolabe.files.objects import object_sha256
+from cytolabe.files.objects import object_modified_at, object_sha256
 from cytolabe.files.places import Place
 
-__all__ = ["list_files", "read_range", "read_verified", "sha256_of_file", "size_of"]
+__all__ = ["list_files", "modified_at", "read_range", "read_verified", "sha256_of_file", "size_of"]
 
 _READ_BYTES = 1 << 20
 
@@ -74,6 +74,19 @@ def size_of(place: Place) -> int:
         If there is no such file.
     """
     return place.stat().st_size if isinstance(place, Path) else place.size()
+
+
+def modified_at(place: Place) -> float:
+    """Return when a file, or what is directly in a directory, was written last, in seconds since 1970.
+
+    On an object store a directory is as old as the youngest object below it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    return place.stat().st_mtime if isinstance(place, Path) else object_modified_at(place)
 
 
 def list_files(place: Place) -> dict[str, int]:

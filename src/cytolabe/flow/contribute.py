@@ -8,26 +8,29 @@ one task each. The result depends on none of this.
 """
 
 import dataclasses
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cytolabe.engine import LocalEngine
 from cytolabe.errors import IntegrityError
-from cytolabe.files import Place
+from cytolabe.files import Place, replace_file
 from cytolabe.flow.examine import Examination, examine
+from cytolabe.flow.preflight import estimate, require_room
 from cytolabe.flow.work import CountsToWrite, Work, write_counts
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.ingest.identity import digest_of, n_bytes_of
 from cytolabe.ingest.sources import SourceFile
+from cytolabe.provenance import canonical_json
 from cytolabe.provenance.ledger import ledger_key, source_state
 from cytolabe.records import UNKNOWN, Finding, Severity
 from cytolabe.snapshot.atlas import Atlas
 from cytolabe.snapshot.build import DatasetContent, write_dataset
-from cytolabe.snapshot.entries import DatasetEntry
+from cytolabe.snapshot.entries import DatasetEntry, read_entry
 from cytolabe.snapshot.layout import Layout
-from cytolabe.store.scratch import held_scratch
+from cytolabe.store.scratch import held_scratch, scratch_root
 
 __all__ = ["Contribution", "SourceOutcome", "contribute", "contribute_alone", "contribute_with"]
 
@@ -37,12 +40,17 @@ _LARGE_BYTES = 64 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Contribution:
-    """The task of ingesting one file; small, so that it travels to a worker process."""
+    """The task of ingesting one file; small, so that it travels to a worker process.
+
+    `in_force` is the digest of the entry that its data set has now, if any.
+    """
 
     atlas: Place
     source: SourceFile
     aliases: Path | None = None
     max_nonzero: int = 2_000_000
+    task_memory: int = 0
+    in_force: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +97,17 @@ def contribute_with(
     """
     ordered = sorted(sources, key=lambda source: source.dataset_id)
     tasks = [
-        Contribution(atlas=atlas.path, source=source, aliases=aliases, max_nonzero=work.max_nonzero)
+        Contribution(
+            atlas=atlas.path,
+            source=source,
+            aliases=aliases,
+            max_nonzero=work.max_nonzero,
+            task_memory=work.task_memory,
+            in_force=_in_force(atlas, source.dataset_id),
+        )
         for source in ordered
     ]
+    on_progress(estimate(atlas.path, sum(n_bytes_of(source.path) for source in ordered if source.path.exists())))
     outcomes = _of_one_organism(atlas, _run_all(tasks, work, on_progress))
     entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
     if not entries:
@@ -131,7 +147,7 @@ def _run_all(
 
 def contribute_alone(task: Contribution) -> SourceOutcome:
     """Ingest one file in this process; nothing is published."""
-    return _contribute_one(task, Work(max_nonzero=task.max_nonzero))
+    return _contribute_one(task, Work(max_nonzero=task.max_nonzero, task_memory=task.task_memory))
 
 
 def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
@@ -141,13 +157,18 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
     state = source_state(source.path)
     aliases = read_alias_table(task.aliases)[1] if task.aliases is not None else ""
     declared = dataclasses.asdict(source.manifest)
-    key = ledger_key(source=state, dataset_id=source.dataset_id, manifest=declared, aliases=aliases)
+    said = {"dataset_id": source.dataset_id, "manifest": declared, "aliases": aliases}
+    before = _unchanged(task, said)
+    if before is not None:
+        return before
+    key = ledger_key(source=state, **said)
     with held_scratch(task.atlas, key) as scratch:
         work = dataclasses.replace(work, ledger=scratch)
         found = examine(source, aliases=task.aliases, work=work)
         if not found.accepted or found.content is None:
             return _outcome(found, "refused", None)
         made = found.content
+        require_room(task.atlas, made.record.n_nonzero)
         partitions = write_counts(
             Layout(task.atlas).partitions,
             CountsToWrite(
@@ -175,7 +196,49 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
             partitions=partitions,
         )
         entry = write_dataset(task.atlas, content=content)
-        return _outcome(found, "accepted", entry)
+        outcome = _outcome(found, "accepted", entry)
+    remembered = {"key": ledger_key(source=outcome.source_sha256, **said), "entry": entry.digest}
+    replace_file(_memory_of(task), canonical_json({**remembered, "n_genes": outcome.n_genes}))
+    return outcome
+
+
+# --- the same file again ------------------------------------------------------------------------------------------
+
+
+def _in_force(atlas: Atlas, dataset_id: str) -> str:
+    return atlas.entry(dataset_id).digest if dataset_id in atlas.dataset_ids else ""
+
+
+def _memory_of(task: Contribution) -> Path:
+    """Return the file that remembers what the entry of a data set was made of; without it, it is made again."""
+    return scratch_root(task.atlas) / f"{task.source.dataset_id}.known.json"
+
+
+def _unchanged(task: Contribution, said: Mapping[str, object]) -> SourceOutcome | None:
+    """Return what became of the same bytes under the same declarations and code, where that is still in force."""
+    try:
+        known = json.loads(_memory_of(task).read_bytes())
+    except (OSError, ValueError):
+        return None
+    path = task.source.path
+    if not task.in_force or not isinstance(known, dict) or known.get("entry") != task.in_force:
+        return None
+    sha256 = digest_of(path)
+    if known.get("key") != ledger_key(source=sha256, **said):
+        return None
+    entry = read_entry(Layout(task.atlas), task.in_force)
+    return SourceOutcome(
+        source=path.name,
+        dataset_id=task.source.dataset_id,
+        status="unchanged",
+        findings=entry.findings,
+        n_cells=entry.n_cells,
+        n_genes=int(known["n_genes"]),
+        genes_mapped_fraction_of_counts=entry.record.genes_mapped_fraction_of_counts,
+        source_sha256=sha256,
+        n_bytes=n_bytes_of(path),
+        entry=entry,
+    )
 
 
 def _outcome(found: Examination, status: str, entry: DatasetEntry | None) -> SourceOutcome:

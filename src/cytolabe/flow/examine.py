@@ -30,6 +30,9 @@ from cytolabe.validate.validator import validate_dataset
 
 __all__ = ["Accepted", "Examination", "examine"]
 
+_PUBLISHED = ("licence", "citation", "doi", "collection", "version", "schema_version", "source_url", "date")
+"""What is declared of the publication of a file; it goes into the record as it is said."""
+
 _DEFAULT_ORGANISM = "Homo sapiens"
 """The reference that a file without a known organism is held against; validation then says what does not fit."""
 
@@ -163,7 +166,8 @@ def _record(
     manifest = source.manifest
     said = {hop: getattr(manifest, hop) for hop in ("alignment", "reference", "kit", "reads")}
     states = {hop: HopState.DECLARED if text else HopState.UNKNOWN for hop, text in said.items()}
-    facts = {**said, "licence": manifest.licence, "date": manifest.date, "gene_aliases": alias_digest}
+    published = {key: getattr(manifest, key) for key in _PUBLISHED}
+    facts = {**said, **published, "gene_aliases": alias_digest}
     return DatasetRecord(
         dataset_id=source.dataset_id,
         title=manifest.title or opened.title or source.dataset_id,

@@ -171,10 +171,12 @@ def reconcile_atlas(atlas: Place, *, export: Path | None = None, reviewed: Path 
     )
 
 
-def diff_document(atlas: Place, first: str, second: str) -> dict[str, object]:
+def diff_document(atlas: Place, first: str, second: str, *, as_recorded: bool = False) -> dict[str, object]:
     """Return what changed from one snapshot of an atlas to another."""
     opened = open_atlas(atlas)
-    found = diff_snapshots(opened.snapshot(first), opened.snapshot(second))
+    found = diff_snapshots(
+        opened.snapshot(first, as_recorded=as_recorded), opened.snapshot(second, as_recorded=as_recorded)
+    )
     return {
         "before": found.before,
         "after": found.after,

@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 
 from cytolabe.errors import CytolabeError, IntegrityError
+from cytolabe.flow.budget import require_within
 from cytolabe.ingest.identity import digest_of
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.native import exact_below
@@ -39,7 +40,8 @@ _COLUMNS: dict[tuple[str, int, int, str], np.ndarray] = {}
 class ProofTask:
     """Prove cells `first` to `last` of a matrix; without a matrix, hash the bytes of the file.
 
-    `ledger` is where the result is kept, if anywhere; `max_nonzero` bounds what is held at a time.
+    `ledger` is where the result is kept, if anywhere; `max_nonzero` bounds the entries held at a time, `task_memory` the
+    bytes of the process.
     """
 
     source: Path
@@ -48,6 +50,7 @@ class ProofTask:
     last: int = 0
     ledger: Path | None = None
     max_nonzero: int = 2_000_000
+    task_memory: int = 0
 
     @property
     def name(self) -> str:
@@ -87,6 +90,7 @@ class ShardTask:
     ledger: Path
     fingerprints: np.ndarray = field(repr=False)
     max_nonzero: int = 2_000_000
+    task_memory: int = 0
 
     @property
     def name(self) -> str:
@@ -140,6 +144,7 @@ def _prove_range(task: ProofTask, matrix: MatrixHandle) -> tuple[MatrixTally, tu
         columns_of = _columns_of(opened, matrix)
         blocks = opened.iter_blocks(matrix, dataset_id="", cells=(task.first, task.last), max_nonzero=task.max_nonzero)
         for block in blocks:
+            require_within(task.task_memory)
             tally.add(block)
             if not tally.broken:
                 indptr, columns, counts = canonical_rows(block.counts, columns_of, n_columns=n_features)
@@ -194,18 +199,19 @@ def write_part(task: ShardTask) -> dict[str, str]:
             cells=(plan.first_row + start, plan.first_row + stop),
             max_nonzero=task.max_nonzero,
         )
-        same = _unchanged(blocks, task.fingerprints, first=plan.first_row + start)
+        same = _unchanged(blocks, task, first=plan.first_row + start)
         written = write_shards(task.staged, plan, shards=(task.first, task.last), blocks=same)
     ledger.put(task.name, {"written": written}, {})
     return written
 
 
-def _unchanged(blocks: Iterable[Block], fingerprints: np.ndarray, *, first: int) -> Iterator[Block]:
+def _unchanged(blocks: Iterable[Block], task: ShardTask, *, first: int) -> Iterator[Block]:
     """Pass the blocks on after each cell was found to be the one of the first pass."""
     for block in blocks:
+        require_within(task.task_memory)
         low = block.start - first
         found = block_fingerprints(block.counts)
-        wrong = np.flatnonzero(found != fingerprints[low : low + len(found)])
+        wrong = np.flatnonzero(found != task.fingerprints[low : low + len(found)])
         if len(wrong):
             msg = (
                 f"{block.dataset_id}, row {block.start + wrong[0]}: {len(wrong)} of {len(found)} cells have other counts "

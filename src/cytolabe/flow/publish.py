@@ -200,7 +200,7 @@ def _parameters(evidence: StudyEvidence) -> dict[str, object]:
     study = evidence.study
     values = cast("dict[str, Any]", jsonable(study))
     for table, dataset in zip(values["datasets"], study.datasets, strict=True):
-        table["path"] = dataset.path.name
+        table["path"] = dataset.path.name if dataset.path is not None else None
     for table, model in zip(values["models"], study.models, strict=True):
         table["path"] = model.path.name if model.path is not None else None
     return {**values, "levels_digest": evidence.resolutions.digest}

@@ -32,11 +32,17 @@ class FinishedRun:
 
 
 def run_study_file(
-    path: Path, out: Path, *, data: Path | None = None, n_workers: int = 1, on_progress: Progress = lambda _: None
+    path: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    cache: Path | None = None,
+    n_workers: int = 1,
+    on_progress: Progress = lambda _: None,
 ) -> FinishedRun:
-    """Run a study file and write everything into `out`."""
+    """Run a study file and write everything into `out`; remote contributions are fetched into `cache` first."""
     study = read_study(path, data=data)
-    sources = study_sources(study)
+    sources = study_sources(study, cache=cache, on_progress=on_progress)
     evidence = run_study(study, out, sources=sources, n_workers=n_workers, on_progress=on_progress)
     return finished_run(evidence, publish_run(evidence, out))
 

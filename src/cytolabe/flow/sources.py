@@ -7,11 +7,13 @@ from pathlib import Path
 
 from cytolabe.engine.local import run_tasks
 from cytolabe.errors import UsageError
-from cytolabe.files import Place
-from cytolabe.flow.contribute import SourceOutcome, contribute
+from cytolabe.files import Place, place_of
+from cytolabe.flow.contribute import SourceOutcome, contribute_with
 from cytolabe.flow.examine import Examination, examine
+from cytolabe.flow.means import Means
+from cytolabe.flow.remote import gather_sources, is_remote
 from cytolabe.genes.aliases import read_alias_table
-from cytolabe.ingest.sources import SourceFile, find_sources, slug_of
+from cytolabe.ingest.sources import SourceFile, slug_of
 from cytolabe.records import Finding, Severity
 from cytolabe.snapshot.atlas import create_atlas, open_atlas
 from cytolabe.snapshot.layout import Layout
@@ -35,14 +37,16 @@ class Validated:
 
 def ingest_sources(
     atlas: Place,
-    paths: Sequence[Path],
+    arguments: Sequence[str | Path],
     *,
     dataset_id: str = "",
     aliases: Path | None = None,
-    n_workers: int = 1,
+    means: Means | None = None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[tuple[SourceOutcome, ...], tuple[Finding, ...], int | None]:
-    """Bring files and folders into an atlas, which is created where there is none and there is a file to read.
+    """Bring files, folders and remote sources into an atlas, which is created where there is none and there is a file to read.
+
+    `means` says who does the work and within what; without it, this process.
 
     Returns
     -------
@@ -56,41 +60,49 @@ def ingest_sources(
     Raises
     ------
     UsageError
-        If the atlas is no directory, `dataset_id` is no id or stands for several files, or the aliases are no table.
+        If the atlas is no directory, the id is none or stands for several files, or the aliases are no table.
     """
     if atlas.exists() and not atlas.is_dir():
         msg = f"{atlas} is a file; the atlas comes first and is a directory: cytolabe ingest ATLAS SOURCE..."
         raise UsageError(msg)
     if aliases is not None:
         read_alias_table(aliases)  # a table that cannot be read is told before hours of reading counts
-    sources, findings = find_sources(paths)
+    sources, findings = gather_sources(
+        arguments, cache=means.cache if means is not None else None, on_progress=on_progress
+    )
     if not sources and not Layout(atlas).marker.exists():
         return (), findings, None
     if dataset_id and sources:
         sources = (_renamed(sources, dataset_id),)
     opened = create_atlas(atlas)
     on_progress(f"reading {len(sources)} file(s)")
-    outcomes = contribute(opened, sources, n_workers=n_workers, aliases=aliases, on_progress=on_progress)
+    with (means or Means()).work(on_progress) as work:
+        outcomes = contribute_with(work, opened, sources, aliases=aliases, on_progress=on_progress)
     return outcomes, findings, open_atlas(atlas).revision
 
 
 def validate_paths(
-    paths: Sequence[Place], *, n_workers: int = 1, on_progress: Callable[[str], None] = lambda _: None
+    arguments: Sequence[str | Place],
+    *,
+    cache: Path | None = None,
+    n_workers: int = 1,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Validated, ...]:
     """Run every check on files and folders; for an atlas, return what was found when its data sets came in.
 
     What is wrong with an argument itself (a path that is not there, an id that two files claim) is a row of its own.
     """
     rows: list[Validated] = []
-    files: list[Path] = []
-    for path in paths:
-        # What is not on this machine can only be an atlas.
-        if not isinstance(path, Path) or Layout(path).marker.exists():
-            atlas = open_atlas(path)
+    given: list[str | Path] = []
+    for argument in arguments:
+        # What is not on this machine and no remote source can only be an atlas.
+        place = None if is_remote(argument) else place_of(argument) if isinstance(argument, str) else argument
+        if place is not None and (not isinstance(place, Path) or Layout(place).marker.exists()):
+            atlas = open_atlas(place)
             rows += [Validated(source=name, findings=atlas.findings(name)) for name in atlas.dataset_ids]
         else:
-            files.append(path)
-    sources, findings = find_sources(files)
+            given.append(str(argument) if place is None else place)
+    sources, findings = gather_sources(given, cache=cache, on_progress=on_progress)
     rows += [
         Validated(source=where, findings=tuple(finding for finding in findings if finding.where == where))
         for where in dict.fromkeys(finding.where for finding in findings)

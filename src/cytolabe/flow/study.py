@@ -17,6 +17,7 @@ from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, evaluate_study
 from cytolabe.flow.contribute import SourceOutcome, contribute
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, resolutions_of
+from cytolabe.flow.remote import fetch_sources
 from cytolabe.ingest.sources import SourceFile, slug_of
 from cytolabe.ontology.resolutions import Resolutions
 from cytolabe.records import Finding, Severity, Split
@@ -47,26 +48,30 @@ class StudyEvidence:
         return any(outcome.status == "refused" for outcome in self.outcomes)
 
 
-def study_sources(study: Study) -> tuple[SourceFile, ...]:
-    """Return the files of a study with what the study says of them.
+def study_sources(
+    study: Study, *, cache: Path | None = None, on_progress: Callable[[str], None] = lambda _: None
+) -> tuple[SourceFile, ...]:
+    """Return the files of a study with what the study says of them, after fetching those that lie elsewhere.
 
     Raises
     ------
     UsageError
         If a file is not there, or two have one id.
+    UnreachableSourceError, IntegrityError
+        If a remote contribution cannot be fetched: a study without it would be another study.
     """
-    missing = [str(dataset.path) for dataset in study.datasets if not dataset.path.exists()]
+    here = [(dataset.path, dataset.manifest) for dataset in study.datasets if dataset.path is not None]
+    missing = [str(path) for path, _ in here if not path.exists()]
     if missing:
         msg = f"{len(missing)} file(s) of study {study.name} are not there: {', '.join(missing[:3])}. Name their folder with --data."
         raise UsageError(msg)
     sources = [
-        SourceFile(
-            path=dataset.path,
-            manifest=dataset.manifest,
-            dataset_id=dataset.manifest.id or slug_of(dataset.path.stem),
-        )
-        for dataset in study.datasets
+        SourceFile(path=path, manifest=manifest, dataset_id=manifest.id or slug_of(path.stem))
+        for path, manifest in here
     ]
+    for dataset in study.datasets:
+        if dataset.source:
+            sources += fetch_sources(dataset.source, declared=dataset.manifest, cache=cache, on_progress=on_progress)
     ids = [source.dataset_id for source in sources]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:

@@ -67,7 +67,12 @@ class FirstPass:
             What damaged bytes or structure raised, for the first range that has any.
         """
         n_cells, step = matrix.shape[0], cells_per_task(matrix)
-        template = ProofTask(source=self._source, ledger=self._work.ledger, max_nonzero=self._work.max_nonzero)
+        template = ProofTask(
+            source=self._source,
+            ledger=self._work.ledger,
+            max_nonzero=self._work.max_nonzero,
+            task_memory=self._work.task_memory,
+        )
         tasks = [
             dataclasses.replace(template, matrix=matrix, first=first, last=min(n_cells, first + step))
             for first in range(0, n_cells, step)
@@ -165,6 +170,7 @@ def _write_partition(partitions: Place, counts: CountsToWrite, cells: tuple[int,
         ledger=work.ledger,
         fingerprints=counts.proof.fingerprints[:0],
         max_nonzero=work.max_nonzero,
+        task_memory=work.task_memory,
     )
     tasks = shard_tasks(plan, template, counts.proof.fingerprints[start:stop])
     written = work.engine.map(

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from cytolabe.records import Finding, Severity
 
-__all__ = ["HDF5_CHILD", "ZARR_CHILD", "inspect"]
+__all__ = ["HDF5_CHILD", "TAR_CHILD", "ZARR_CHILD", "inspect"]
 
 HDF5_CHILD = "cytolabe.ingest.inspect_hdf5"
+TAR_CHILD = "cytolabe.ingest.inspect_tar"
 ZARR_CHILD = "cytolabe.ingest.inspect_zarr"
 _LEAST_MEMORY = 2 << 30
 """Room for the libraries and one chunk of the largest size that is allowed."""

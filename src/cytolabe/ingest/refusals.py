@@ -4,6 +4,7 @@ Reading a matrix can fail in the middle of a stream, where nothing can be collec
 its findings along, and `findings_of` gives every caller the same records that a check would have returned.
 """
 
+import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ def readable(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError, EOFError, zlib.error) as error:
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError, EOFError, zlib.error, tarfile.TarError) as error:
         finding = Finding(
             code="E-FILE-10",
             severity=Severity.ERROR,

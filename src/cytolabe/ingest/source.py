@@ -11,13 +11,15 @@ import h5py
 
 from cytolabe.ingest.h5ad import open_h5ad
 from cytolabe.ingest.h5mu import open_h5mu
-from cytolabe.ingest.inspection import HDF5_CHILD, ZARR_CHILD, inspect
+from cytolabe.ingest.inspection import HDF5_CHILD, TAR_CHILD, ZARR_CHILD, inspect
 from cytolabe.ingest.loom import is_loom, open_loom
 from cytolabe.ingest.opened import Source
 from cytolabe.ingest.refusals import readable
 from cytolabe.ingest.safety import scan_trio, sniff
+from cytolabe.ingest.tar_listing import is_tar
 from cytolabe.ingest.tenx_h5 import is_tenx, open_tenx_h5
 from cytolabe.ingest.tenx_mtx import open_tenx_mtx
+from cytolabe.ingest.tenx_tar import open_tenx_tar
 from cytolabe.ingest.trios import is_zarr, trio_of
 from cytolabe.ingest.zarr_anndata import open_zarr
 from cytolabe.records import Finding
@@ -35,6 +37,8 @@ def scan_source(path: Path) -> tuple[Finding, ...]:
         return scan_trio(trio)
     if is_zarr(path):
         return inspect(path, ZARR_CHILD)
+    if is_tar(path):
+        return inspect(path, TAR_CHILD)
     sniffed = sniff(path)
     return (sniffed,) if sniffed is not None else inspect(path, HDF5_CHILD)
 
@@ -45,6 +49,8 @@ def format_of(path: Path) -> str:
         return "10x-mtx"
     if is_zarr(path):
         return "zarr"
+    if is_tar(path):
+        return "10x-tar"
     with readable(path.name), h5py.File(path, "r", locking=False) as file:
         if isinstance(file.get("mod"), h5py.Group) and "X" not in file:
             return "h5mu"
@@ -81,13 +87,14 @@ def _opening(path: Path, *, part: str, is_known: bool) -> AbstractContextManager
     match format_of(path):
         case "h5mu":
             return open_h5mu(path, part=part, is_known=is_known)
-        case "10x-h5":
-            return open_tenx_h5(path, part=part)
-        case "10x-mtx":
-            return open_tenx_mtx(path, part=part)
         case "loom":
             return open_loom(path)
         case "zarr":
             return open_zarr(path, is_known=is_known)
+        case "10x-h5" | "10x-mtx" | "10x-tar" as name:
+            return _OF_10X[name](path, part=part)
         case _:
             return open_h5ad(path, is_known=is_known)
+
+
+_OF_10X = {"10x-h5": open_tenx_h5, "10x-mtx": open_tenx_mtx, "10x-tar": open_tenx_tar}

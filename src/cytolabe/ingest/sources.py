@@ -18,7 +18,7 @@ from cytolabe.errors import UsageError
 from cytolabe.ingest.trios import MATRIX_NAME, is_zarr_folder, trio_of
 from cytolabe.records import Finding, Severity
 
-__all__ = ["SourceFile", "find_sources", "slug_of"]
+__all__ = ["SourceFile", "find_sources", "slug_of", "without_clashes"]
 
 _SUFFIXES = (".h5ad", ".h5", ".hdf5", ".loom", ".h5mu", ".zarr.zip", ".tar", ".tar.gz", ".tgz")
 """Longer ones first where one ends like another; `_stem` takes them off."""
@@ -85,7 +85,7 @@ def find_sources(paths: Sequence[Path]) -> tuple[tuple[SourceFile, ...], tuple[F
         source = _with_id(file, manifest, findings)
         if source is not None:
             sources.append(source)
-    kept = _without_clashes(sorted(sources, key=lambda s: (s.dataset_id, s.path.as_posix())), findings)
+    kept = without_clashes(sorted(sources, key=lambda s: (s.dataset_id, s.path.as_posix())), findings)
     return kept, tuple(sorted(findings, key=lambda f: (f.code, f.where, f.message)))
 
 
@@ -237,7 +237,8 @@ def _stem(source: Path) -> str:
     return name[: -max(map(len, ends))] if ends else source.stem if source.is_file() else name
 
 
-def _without_clashes(sources: Sequence[SourceFile], findings: list[Finding]) -> tuple[SourceFile, ...]:
+def without_clashes(sources: Sequence[SourceFile], findings: list[Finding]) -> tuple[SourceFile, ...]:
+    """Return the sources whose id is their own; an id that several claim is added to `findings`."""
     by_id: dict[str, list[SourceFile]] = {}
     for source in sources:
         by_id.setdefault(source.dataset_id, []).append(source)

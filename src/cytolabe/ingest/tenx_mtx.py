@@ -24,7 +24,7 @@ from cytolabe.ingest.rows import SelectedFeatures
 from cytolabe.ingest.tables import ContributedTable, text_of
 from cytolabe.ingest.trios import Trio, trio_of
 
-__all__ = ["open_tenx_mtx", "opened_text"]
+__all__ = ["contents_of", "open_tenx_mtx"]
 
 _MAX_TABLE_BYTES = 1 << 30
 _GZIP = b"\x1f\x8b"
@@ -45,20 +45,21 @@ def open_tenx_mtx(path: Path, *, part: str = "") -> Iterator[OpenSource]:
     if trio is None:
         raise mtx_problem(path.name, "Barcodes, features and one matrix do not lie together here.")
     with ExitStack() as cleanup:
-        yield OpenSource(path, _contents(path, trio, part), cleanup)
+        yield OpenSource(path, contents_of(path, trio, part), cleanup)
 
 
-def opened_text(path: Path) -> BufferedIOBase:
+def _opened_text(path: Path) -> BufferedIOBase:
     """Open a file of text, decompressed where its content says that it is compressed."""
     with path.open("rb") as stream:
         packed = stream.read(2) == _GZIP
     return gzip.GzipFile(path, "rb") if packed else path.open("rb")
 
 
-def _contents(path: Path, trio: Trio, part: str) -> Contents:
+def contents_of(path: Path, trio: Trio, part: str) -> Contents:
+    """Read the tables of a matrix and say how it is opened; `path` is what findings name."""
     barcodes = tuple(row[0] for row in _rows(trio.barcodes))
     table = _feature_table(trio.features)
-    with readable(trio.matrix.name), opened_text(trio.matrix) as stream:
+    with readable(trio.matrix.name), _opened_text(trio.matrix) as stream:
         header = read_header(stream, trio.matrix.name)
     named = (len(table.names), len(barcodes))
     if (header.n_rows, header.n_columns) != named:
@@ -90,7 +91,7 @@ def _contents(path: Path, trio: Trio, part: str) -> Contents:
 
 def _rows(path: Path) -> list[list[str]]:
     """Read a table without a header; its lines are bounded, and so is all of it."""
-    with readable(path.name), opened_text(path) as stream:
+    with readable(path.name), _opened_text(path) as stream:
         content = stream.read(_MAX_TABLE_BYTES + 1)
     if len(content) > _MAX_TABLE_BYTES:
         raise mtx_problem(path.name, f"The table has over {_MAX_TABLE_BYTES:,} bytes.")
@@ -117,7 +118,7 @@ def _feature_table(path: Path) -> ContributedTable:
 def _open_rows(path: Path, genes: GeneChoice, cleanup: ExitStack) -> RowReader:
     """Turn the text into rows of numbers on disk, and keep the genes of them."""
     folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="cytolabe-")))
-    with readable(path.name), opened_text(path) as stream:
+    with readable(path.name), _opened_text(path) as stream:
         header = read_header(stream, path.name)
         per_cell, is_by_cell = _spill(stream, header, path.name, folder=folder)
     indptr = np.concatenate([[0], np.cumsum(per_cell)]).astype(np.int64)

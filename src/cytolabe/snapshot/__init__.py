@@ -6,8 +6,11 @@ if TYPE_CHECKING:
     from cytolabe.snapshot.atlas import Atlas, create_atlas, open_atlas
     from cytolabe.snapshot.build import DatasetContent, write_dataset
     from cytolabe.snapshot.diff import SnapshotDiff, diff_snapshots
+    from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
     from cytolabe.snapshot.entries import DatasetEntry
     from cytolabe.snapshot.frozen import Snapshot
+    from cytolabe.snapshot.lazy import LazyCells
+    from cytolabe.snapshot.takeout import export_cells
     from cytolabe.snapshot.verify import verify_atlas
     from cytolabe.snapshot.view import CELL_COLUMNS, SnapshotView
 
@@ -16,11 +19,15 @@ __all__ = [
     "Atlas",
     "DatasetContent",
     "DatasetEntry",
+    "EmbeddingSpec",
+    "EmbeddingStore",
+    "LazyCells",
     "Snapshot",
     "SnapshotDiff",
     "SnapshotView",
     "create_atlas",
     "diff_snapshots",
+    "export_cells",
     "open_atlas",
     "verify_atlas",
     "write_dataset",
@@ -31,11 +38,15 @@ _MODULE_OF = {
     "Atlas": "atlas",
     "DatasetContent": "build",
     "DatasetEntry": "entries",
+    "EmbeddingSpec": "embeddings",
+    "EmbeddingStore": "embeddings",
+    "LazyCells": "lazy",
     "Snapshot": "frozen",
     "SnapshotDiff": "diff",
     "SnapshotView": "view",
     "create_atlas": "atlas",
     "diff_snapshots": "diff",
+    "export_cells": "takeout",
     "open_atlas": "atlas",
     "verify_atlas": "verify",
     "write_dataset": "build",

@@ -7,24 +7,31 @@ things both succeed; of two who change the same thing, the second is told.
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
-from cytolabe.errors import ConflictError, RefusedError, UsageError
+from cytolabe.errors import ConflictError, UsageError
 from cytolabe.files import Place, create_new, place_of
-from cytolabe.records import UNKNOWN, Finding, LabelMapping
+from cytolabe.records import Finding, LabelMapping
+from cytolabe.snapshot.artifacts import ArtifactRecord, write_artifact
 from cytolabe.snapshot.build import FACT_COLUMNS
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
+from cytolabe.snapshot.exclusion import looked_through, remaining_cells, require_no_withdrawn
+from cytolabe.snapshot.freezing import require_one_organism, snapshot_document
 from cytolabe.snapshot.frozen import Snapshot, snapshot_id_of
 from cytolabe.snapshot.layout import FORMAT, Layout
+from cytolabe.snapshot.moments import LATEST, revision_at, snapshot_called
 from cytolabe.snapshot.overlays import (
-    PERSON_COLUMNS,
-    ontology_release_of,
+    persons_of,
     read_mappings,
     write_mappings,
     write_persons,
 )
+from cytolabe.snapshot.reach import require_objects
+from cytolabe.snapshot.withdrawals import WITHDRAWALS, Withdrawals, read_withdrawals
 from cytolabe.store.documents import read_sealed, sealed_bytes
+from cytolabe.store.leases import held_lease
 from cytolabe.store.manifest import (
     Change,
     Revision,
@@ -36,9 +43,6 @@ from cytolabe.store.manifest import (
 from cytolabe.store.tables import read_table
 
 __all__ = ["LATEST", "Atlas", "Snapshot", "create_atlas", "open_atlas"]
-
-LATEST = "latest"
-"""The word for the snapshot that was frozen last; no tag may be called so."""
 
 
 def create_atlas(path: str | Place) -> "Atlas":
@@ -94,6 +98,16 @@ class Atlas:
         return self._layout.root
 
     @property
+    def layout(self) -> Layout:
+        """Where things lie."""
+        return self._layout
+
+    @property
+    def state(self) -> Revision:
+        """The revision that this object looks at."""
+        return self._revision
+
+    @property
     def revision(self) -> int:
         """Number of the revision that this object looks at."""
         return self._revision.number
@@ -117,6 +131,16 @@ class Atlas:
         """Return all revisions, the first one first."""
         return read_revisions(self._layout.revisions)
 
+    def at(self, when: str) -> "Atlas":
+        """Return this atlas as it was: at revision `@7`, or at the end of a day or second (`2026-11-25`, UTC).
+
+        Raises
+        ------
+        UsageError
+            If that revision never was or was expired, or the atlas is younger.
+        """
+        return Atlas(self._layout, revision_at(self._layout, when))
+
     def entry(self, dataset_id: str) -> DatasetEntry:
         """Return the entry of a data set.
 
@@ -135,8 +159,11 @@ class Atlas:
         return self.entry(dataset_id).findings
 
     def cells(self) -> pd.DataFrame:
-        """Return the facts of all cells (`build.FACT_COLUMNS`) by data set id and row, without interpretations."""
-        parts = [read_table(self._layout.tables, self.entry(name).tables["cells"]) for name in self.dataset_ids]
+        """Return the facts of all cells (`build.FACT_COLUMNS`) by data set id and row, without interpretations.
+
+        Cells of persons who withdrew are left out.
+        """
+        parts = [remaining_cells(self._layout, self._revision, self.entry(name)) for name in self.dataset_ids]
         if not parts:
             return pd.DataFrame({column: pd.Series([], dtype=object) for column in FACT_COLUMNS})
         return pd.concat(parts, ignore_index=True)
@@ -153,9 +180,7 @@ class Atlas:
 
     def persons(self) -> pd.DataFrame:
         """Return the persons in force, by data set and donor."""
-        if "persons" not in self._revision.overlays:
-            return pd.DataFrame({column: pd.Series([], dtype=object) for column in PERSON_COLUMNS})
-        return read_table(self._layout.overlay("persons"), self._revision.overlays["persons"])
+        return persons_of(self._layout, self._revision)
 
     def publish(self, entries: Sequence[DatasetEntry], *, author: str = "", message: str = "") -> Revision:
         """Put data sets in force and return the revision; its `changes` say what became of each.
@@ -177,11 +202,30 @@ class Atlas:
         if doubled:
             msg = f"{len(doubled)} data set id(s) name two sources: {', '.join(doubled[:5])}. Rename one with --id."
             raise UsageError(msg)
-        self._require_one_organism(entries)
+        kept = [self.entry(name) for name in self.dataset_ids if name not in ids]
+        require_one_organism([*kept, *entries])
         now = self._revision.datasets
         new = {entry.dataset_id: entry.digest for entry in entries if now.get(entry.dataset_id) != entry.digest}
         unchanged = tuple(f"datasets/{name}" for name in ids if name not in new)
-        return self._publish(Change(datasets=new, unchanged=unchanged), author=author, message=message)
+        with held_lease(self._layout.leases, "write"):
+            # Objects that were there already may have been freed since they were found: under the lease they stay.
+            require_objects(self._layout, [entry for entry in entries if entry.dataset_id in new])
+            return self.publish_change(Change(datasets=new, unchanged=unchanged), author=author, message=message)
+
+    def remove_dataset(self, dataset_id: str, *, author: str = "", message: str = "") -> Revision:
+        """Take a data set out of force; snapshots that were frozen before keep it.
+
+        Raises
+        ------
+        UsageError
+            If the atlas has no such data set.
+        ConflictError
+            If somebody else changed it in the meantime.
+        """
+        self.entry(dataset_id)
+        return self.publish_change(
+            Change(removed=(dataset_id,)), author=author, message=message or f"remove {dataset_id}"
+        )
 
     def put_mappings(self, mappings: Sequence[LabelMapping], *, author: str = "", message: str = "") -> Revision:
         """Put label mappings in force in place of those before.
@@ -193,8 +237,9 @@ class Atlas:
         ConflictError
             If somebody else changed the mappings in the meantime.
         """
-        table = write_mappings(mappings, self._layout.overlay("mappings"))
-        return self._publish(Change(overlays={"mappings": table}), author=author, message=message)
+        with held_lease(self._layout.leases, "write"):
+            table = write_mappings(mappings, self._layout.overlay("mappings"))
+            return self.publish_change(Change(overlays={"mappings": table}), author=author, message=message)
 
     def put_persons(self, persons: pd.DataFrame, *, author: str = "", message: str = "") -> Revision:
         """Put resolved persons in force in place of those before.
@@ -206,8 +251,9 @@ class Atlas:
         ConflictError
             If somebody else changed the persons in the meantime.
         """
-        table = write_persons(persons, self._layout.overlay("persons"))
-        return self._publish(Change(overlays={"persons": table}), author=author, message=message)
+        with held_lease(self._layout.leases, "write"):
+            table = write_persons(persons, self._layout.overlay("persons"))
+            return self.publish_change(Change(overlays={"persons": table}), author=author, message=message)
 
     def freeze(self, tag: str = "", *, author: str = "", message: str = "") -> Snapshot:
         """Freeze the state of this atlas into a snapshot; a tag may name it. Freezing an equal state changes nothing.
@@ -224,82 +270,104 @@ class Atlas:
         if tag == LATEST or tag.startswith("sha256:"):
             msg = f"{tag!r} cannot be a tag: it already means something. Choose another word."
             raise UsageError(msg)
-        document = self._snapshot_document()
-        snapshot_id = snapshot_id_of(document["body"])  # type: ignore[arg-type]
-        if self._revision.tags.get(tag, snapshot_id) != snapshot_id:
-            msg = f"tag {tag!r} names snapshot {self._revision.tags[tag][:19]}. A tag is never moved; choose another."
-            raise ConflictError(msg)
-        # The same snapshot may be there over other physical files: what its id covers is equal.
-        with contextlib.suppress(ConflictError):
-            create_new(self._layout.document(self._layout.snapshots, snapshot_id), sealed_bytes(document))
-        tags = {tag: snapshot_id} if tag else {}
-        self._publish(Change(tags=tags, frozen=snapshot_id), author=author, message=message or "frozen")
+        with held_lease(self._layout.leases, "write"):
+            # Data sets that arrived after a withdrawal are looked through before anything is frozen.
+            facts = self.look_through()
+            entries = [self.entry(name) for name in self.dataset_ids]
+            document = snapshot_document(self._layout, self._revision, entries=entries, facts=facts)
+            snapshot_id = snapshot_id_of(document["body"])  # type: ignore[arg-type]
+            if self._revision.tags.get(tag, snapshot_id) != snapshot_id:
+                msg = (
+                    f"tag {tag!r} names snapshot {self._revision.tags[tag][:19]}. A tag is never moved; choose another."
+                )
+                raise ConflictError(msg)
+            # The same snapshot may be there over other physical files: what its id covers is equal.
+            with contextlib.suppress(ConflictError):
+                create_new(self._layout.document(self._layout.snapshots, snapshot_id), sealed_bytes(document))
+            tags = {tag: snapshot_id} if tag else {}
+            # A withdrawal that was published in between must not be left out.
+            change = Change(tags=tags, frozen=snapshot_id, expected=(WITHDRAWALS,))
+            self.publish_change(change, author=author, message=message or "frozen")
         return Snapshot(self._layout, snapshot_id)
 
     def snapshots(self) -> tuple[str, ...]:
         """Return the ids of all frozen snapshots in the order in which they were frozen first."""
-        return tuple(dict.fromkeys(revision.frozen for revision in self.history() if revision.frozen))
+        return tuple(self.freezes())
 
-    def snapshot(self, tag_or_id: str = LATEST) -> Snapshot:
+    def freezes(self) -> Mapping[str, Revision]:
+        """Return the first revision that is kept of each frozen snapshot, in that order."""
+        found: dict[str, Revision] = {}
+        for revision in self.history():
+            if revision.frozen:
+                found.setdefault(revision.frozen, revision)
+        return found
+
+    def snapshot(self, tag_or_id: str = LATEST, *, as_recorded: bool = False) -> Snapshot:
         """Open a snapshot by tag, by id (12 or more digits of it are enough), or the one that was frozen last.
+
+        `@7` is the one that was in force at revision 7, `2026-11-25` at the end of that day (UTC).
+
+        Parameters
+        ----------
+        tag_or_id
+            Which one.
+        as_recorded
+            Open it although persons withdrew since: to reproduce a number, never to publish a new one.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that name.
+        WithdrawnError
+            If it holds cells of a person who withdrew since, or cells of it were purged.
+        """
+        snapshot_id = self.resolve(tag_or_id)
+        require_no_withdrawn(self._layout, snapshot_id, as_recorded=as_recorded)
+        return Snapshot(self._layout, snapshot_id)
+
+    def resolve(self, tag_or_id: str = LATEST) -> str:
+        """Return the id of a snapshot without opening it; the words are those of `snapshot`.
 
         Raises
         ------
         UsageError
             If there is none of that name.
         """
-        if tag_or_id == LATEST and self._revision.frozen:
-            return Snapshot(self._layout, self._revision.frozen)
-        if tag_or_id in self._revision.tags:
-            return Snapshot(self._layout, self._revision.tags[tag_or_id])
-        digits = tag_or_id.removeprefix("sha256:")
-        known = [name for name in self.snapshots() if len(digits) >= 12 and name.startswith(f"sha256:{digits}")]
-        if len(known) != 1:
-            tags = ", ".join(self.tags) or "none"
-            msg = f"{tag_or_id!r} is no snapshot of {self.path.name}. Tags: {tags}. `cytolabe snapshot` freezes one."
-            raise UsageError(msg)
-        return Snapshot(self._layout, known[0])
+        return snapshot_called(self._layout, self._revision, tag_or_id, known=self.snapshots)
 
-    def _publish(self, change: Change, *, author: str, message: str) -> Revision:
+    def register_artifact(self, kind: str, made: str | Path, snapshot_id: str) -> ArtifactRecord:
+        """Record what was made of a snapshot (a file, which is hashed, or a digest), so that it can be found again."""
+        return write_artifact(self._layout, kind, made, snapshot_id=snapshot_id)
+
+    def publish_change(self, change: Change, *, author: str, message: str) -> Revision:
+        """Publish a change that was made for the revision at hand, and look at the revision that it became.
+
+        Raises
+        ------
+        ConflictError
+            If somebody else changed one of its targets in the meantime.
+        """
         current = self._revision
         is_news = any(
             getattr(current, kind).get(target) != value
             for kind in ("datasets", "overlays", "tags")
             for target, value in getattr(change, kind).items()
         ) or (change.frozen and change.frozen != current.frozen)
+        is_news = is_news or bool(set(change.removed) & set(current.datasets))
         if not is_news:
             # Nothing to write: the words are about this call, the revision is the one in force.
             return current.with_changes(dict.fromkeys(change.unchanged, "unchanged"))
         self._revision = publish_change(self._layout.revisions, change, base=current, author=author, message=message)
         return self._revision
 
-    def _require_one_organism(self, entries: Sequence[DatasetEntry]) -> None:
-        replaced = {entry.dataset_id for entry in entries}
-        kept = [self.entry(name) for name in self.dataset_ids if name not in replaced]
-        organisms = sorted({entry.record.organism for entry in (*kept, *entries)} - {UNKNOWN, ""})
-        if len(organisms) > 1:
-            msg = (
-                f"the atlas would hold {len(organisms)} organisms: {', '.join(organisms)}. "
-                "Their genes are not the same genes (rule R3). Make one atlas for each."
-            )
-            raise RefusedError(msg)
-
-    def _snapshot_document(self) -> dict[str, object]:
+    def look_through(self) -> Withdrawals:
+        """Look for persons who withdrew in data sets that arrived since, and publish what is found."""
+        before = read_withdrawals(self._layout, self._revision)
+        if not before.ids:
+            return before
         entries = [self.entry(name) for name in self.dataset_ids]
-        references = sorted({entry.gene_reference for entry in entries})
-        if len(references) > 1:
-            msg = (
-                f"the data sets are aligned to {len(references)} gene references: {', '.join(references)}. "
-                "One gene would have two names. Ingest them again with one reference."
-            )
-            raise RefusedError(msg)
-        overlays = dict(sorted(self._revision.overlays.items()))
-        body = {
-            "kind": "cytolabe/snapshot/1",
-            "datasets": {entry.dataset_id: entry.logical() for entry in entries},
-            "overlays": {name: table.digest for name, table in overlays.items()},
-            "gene_reference": references[0] if references else UNKNOWN,
-            "ontology_release": ontology_release_of(self.mappings()),
-        }
-        datasets = {entry.dataset_id: entry.digest for entry in entries}
-        return {"body": body, "datasets": datasets, "overlays": overlays}
+        found = looked_through(self._layout, before, entries=entries, persons=self.persons())
+        if len(found.table) != len(before.table):
+            change = Change(overlays={WITHDRAWALS: found.write(self._layout)})
+            self.publish_change(change, author="", message="look for persons who withdrew in new data sets")
+        return found

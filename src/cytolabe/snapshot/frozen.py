@@ -6,6 +6,7 @@ time or host enters it. Opening a snapshot checks the document against its id; r
 against what the document names.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
@@ -19,8 +20,11 @@ from cytolabe.files import Place
 from cytolabe.provenance import digest_of
 from cytolabe.records import Block, DatasetRecord, LabelMapping
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
+from cytolabe.snapshot.freezing import tables_of
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.overlays import PERSON_COLUMNS, join_overlays, read_mappings
+from cytolabe.snapshot.rows import kept_of, summed
+from cytolabe.snapshot.withdrawals import read_excluded
 from cytolabe.store.documents import read_sealed
 from cytolabe.store.partitions import Partition, partition_path
 from cytolabe.store.tables import TableEntry, read_table
@@ -61,12 +65,13 @@ class Snapshot:
         if snapshot_id_of(self._body) != snapshot_id:
             msg = f"snapshots/{path.name} holds another snapshot than its name says."
             raise IntegrityError(msg)
-        self._overlays = _tables_of(document["overlays"])
+        self._overlays = tables_of(document["overlays"])
         digests = cast("dict[str, str]", document["datasets"])
         self._entries = {dataset_id: read_entry(layout, digests[dataset_id]) for dataset_id in sorted(digests)}
         self._require_named()
         self._partitions: dict[str, Partition] = {}
         self._genes: dict[str, np.ndarray] = {}
+        self._rows: dict[str, np.ndarray] = {}
 
     @property
     def snapshot_id(self) -> str:
@@ -79,13 +84,28 @@ class Snapshot:
         if not self._entries:
             msg = f"{self._snapshot_id[:19]} is of an atlas without data sets; ingest some and freeze again."
             raise UsageError(msg)
-        facts = [read_table(self._layout.tables, entry.tables["cells"]) for entry in self._entries.values()]
+        facts = [self._kept(dataset_id, entry.tables["cells"]) for dataset_id, entry in self._entries.items()]
         return join_overlays(pd.concat(facts, ignore_index=True), persons=self.persons, mappings=self.mappings)
 
     @property
     def datasets(self) -> Mapping[str, DatasetRecord]:
-        """What each lab delivered, by data set id, sorted."""
-        return {dataset_id: entry.record for dataset_id, entry in self._entries.items()}
+        """What each lab delivered, by data set id, sorted; `n_cells` without the cells of persons who withdrew."""
+        return {
+            dataset_id: dataclasses.replace(entry.record, n_cells=len(self.kept_rows(dataset_id)))
+            for dataset_id, entry in self._entries.items()
+        }
+
+    def kept_rows(self, dataset_id: str) -> np.ndarray:
+        """Return the rows of a data set, in its partitions and tables, that this snapshot holds, ascending.
+
+        All of them, unless a person withdrew. The position of a cell in `cells` is its place here behind the cells of
+        the data sets before: who reads partitions directly goes through this.
+        """
+        if dataset_id not in self._rows:
+            every = np.arange(self._entry(dataset_id).n_cells, dtype=np.int64)
+            excluded = self._excluded.get(dataset_id)
+            self._rows[dataset_id] = every if excluded is None else np.setdiff1d(every, excluded)
+        return self._rows[dataset_id]
 
     @property
     def entries(self) -> Mapping[str, DatasetEntry]:
@@ -142,10 +162,10 @@ class Snapshot:
             if not len(chosen):
                 continue
             columns = self.gene_columns(dataset_id, genes)
-            own = rows[chosen] - self._offsets[position]
+            own = self.kept_rows(dataset_id)[rows[chosen] - self._offsets[position]]
             for start in range(0, len(own), _BLOCK_CELLS):
                 part = self._own_counts(dataset_id, own[start : start + _BLOCK_CELLS])
-                pieces.append(_summed(part, columns, n_genes=len(genes)))
+                pieces.append(summed(part, columns, n_genes=len(genes)))
             places.append(chosen)
         if not pieces:
             return csr_matrix(np.zeros((0, len(genes)), dtype=np.int64))
@@ -156,16 +176,20 @@ class Snapshot:
         return csr_matrix(together[np.argsort(order, kind="stable")])
 
     def iter_blocks(self, dataset_id: str, genes: Sequence[str] | None = None) -> Iterator[Block]:
-        """Yield the cells of one data set in source order, over `genes` or over its own features."""
+        """Yield the cells of one data set in source order, over `genes` or over its own features.
+
+        `Block.start` counts the cells of this snapshot, so that blocks follow each other.
+        """
         columns = None if genes is None else self.gene_columns(dataset_id, genes)
         first_row = 0
         for digest in self._partition_digests(dataset_id):
             partition = self._partition(digest)
-            for block in partition.iter_blocks(_BLOCK_CELLS, dataset_id=dataset_id, first_row=first_row):
+            for whole in partition.iter_blocks(_BLOCK_CELLS, dataset_id=dataset_id, first_row=first_row):
+                block = kept_of(whole, self.kept_rows(dataset_id))
                 if columns is None or genes is None:
                     yield block
                     continue
-                counts = _summed(block.counts, columns, n_genes=len(genes))
+                counts = summed(block.counts, columns, n_genes=len(genes))
                 yield Block(dataset_id=dataset_id, start=block.start, cell_names=block.cell_names, counts=counts)
             first_row += partition.n_cells
 
@@ -177,7 +201,12 @@ class Snapshot:
     def locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return for positions in `cells` the number of the data set (in `entries`) and the row in its source."""
         datasets = np.searchsorted(self._offsets, positions, side="right") - 1
-        return datasets, positions - self._offsets[datasets]
+        rows = positions - self._offsets[datasets]
+        for number, dataset_id in enumerate(self._entries):
+            if dataset_id in self._excluded:
+                mine = datasets == number
+                rows[mine] = self.kept_rows(dataset_id)[rows[mine]]
+        return datasets, rows
 
     def partitions(self, dataset_id: str) -> list[tuple[Partition, int]]:
         """Return the partitions of a data set in source order, each with the row of its first cell."""
@@ -210,14 +239,14 @@ class Snapshot:
 
     def contributed(self, dataset_id: str) -> pd.DataFrame:
         """Return the contributor's own columns of a data set, verbatim, one row per cell."""
-        return read_table(self._layout.tables, self._entry(dataset_id).tables["contributed"])
+        return self._kept(dataset_id, self._entry(dataset_id).tables["contributed"])
 
     @cached_property
     def relations(self) -> "Relations":
         """The tables of this snapshot as SQL and filters see them (`snapshot.query`, `snapshot.export`)."""
         from cytolabe.snapshot.relations import Relations  # noqa: PLC0415 - the database loads where it is asked
 
-        return Relations(self._layout, self._entries, lambda: self.persons, lambda: self.mappings)
+        return Relations(self._layout, self._entries, lambda: self.persons, lambda: self.mappings, self._excluded)
 
     def query(self, sql: str, parameters: Mapping[str, object] | Sequence[object] | None = None) -> "pa.Table":
         """Return the answer to one SELECT over `cells`, `datasets` and `contributed.<dataset_id>` as an Arrow table.
@@ -258,32 +287,27 @@ class Snapshot:
 
     def describe(self) -> dict[str, object]:
         """Return what a person wants to see first: sizes, references, and each data set in one row."""
-        resolved = self.cells[self.cells["person_state"] == "resolved"] if self._entries else pd.DataFrame()
-        return {
-            "snapshot_id": self.snapshot_id,
-            "n_cells": int(self._offsets[-1]),
-            "n_datasets": len(self._entries),
-            "n_persons": int(resolved["person_id"].nunique()) if len(resolved) else 0,
-            "n_mappings": len(self.mappings),
-            "gene_reference": self.gene_reference,
-            "ontology_release": self.ontology_release,
-            "datasets": [
-                {
-                    "dataset_id": dataset_id,
-                    "title": entry.record.title,
-                    "n_cells": entry.n_cells,
-                    "n_genes": len(self.measured_genes(dataset_id)),
-                    "matrix_kind": entry.record.matrix_kind.value,
-                }
-                for dataset_id, entry in self._entries.items()
-            ],
-        }
+        from cytolabe.snapshot.description import describe  # noqa: PLC0415 - it reads the whole table of cells
+
+        return describe(self)
 
     @cached_property
     def _offsets(self) -> np.ndarray:
         """First position of each data set in `cells`, and the number of cells."""
-        sizes = [entry.n_cells for entry in self._entries.values()]
+        sizes = [len(self.kept_rows(dataset_id)) for dataset_id in self._entries]
         return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+    @cached_property
+    def _excluded(self) -> Mapping[str, np.ndarray]:
+        """Rows of each data set that belong to persons who withdrew."""
+        return read_excluded(self._layout, self._overlays)
+
+    def _kept(self, dataset_id: str, table: TableEntry) -> pd.DataFrame:
+        """Return the rows of a table of one row per cell that this snapshot holds."""
+        found = read_table(self._layout.tables, table)
+        if dataset_id not in self._excluded:
+            return found
+        return found.iloc[self.kept_rows(dataset_id)].reset_index(drop=True)
 
     def _positions(self, rows: np.ndarray) -> np.ndarray:
         n_cells = int(self._offsets[-1])
@@ -366,19 +390,3 @@ class Snapshot:
         if listed != named:
             msg = f"snapshot {self._snapshot_id[:19]} lists other objects than its id names."
             raise IntegrityError(msg)
-
-
-def _tables_of(document: object) -> dict[str, TableEntry]:
-    tables = cast("dict[str, dict[str, object]]", document)
-    return {name: TableEntry(**table) for name, table in sorted(tables.items())}  # type: ignore[arg-type]
-
-
-def _summed(counts: csr_matrix, columns: np.ndarray, *, n_genes: int) -> csr_matrix:
-    """Move features to gene columns and add up those of one gene; features without a column are left behind."""
-    target = columns[counts.indices]
-    is_kept = target >= 0
-    kept_before = np.concatenate([[0], np.cumsum(is_kept)])
-    indptr = kept_before[counts.indptr]
-    summed = csr_matrix((counts.data[is_kept], target[is_kept], indptr), shape=(counts.shape[0], n_genes))
-    summed.sum_duplicates()
-    return summed

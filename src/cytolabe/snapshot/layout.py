@@ -6,7 +6,14 @@ tables/<digest>.parquet         cells and contributor columns of each data set
 overlays/genes|persons|mappings/<digest>.parquet
 datasets/<digest>.json          one entry per data set and state
 revisions/<number>.json         the log
+head.json                       witness of the last revision
 snapshots/<digest>.json         what a snapshot is made of
+artifacts/<digest>.json         what was made of a snapshot: splits, embeddings, runs
+overlays/withdrawals|excluded/  who withdrew, and which rows a snapshot leaves out for it
+withdrawals.key.json            the key of the pseudonyms of who withdrew; private
+purged/<digest>.json            stubs of objects that were removed for good
+expired/<digest>.json           which revisions were dropped
+leases/<token>.json             who reads or writes just now
 """
 
 from dataclasses import dataclass
@@ -58,8 +65,33 @@ class Layout:
         """Return the path of something inside the atlas, as findings call it."""
         return place_below(place, self.root)
 
+    @property
+    def artifacts(self) -> Place:
+        """Records of what was made of a snapshot."""
+        return self.root / "artifacts"
+
+    @property
+    def purged(self) -> Place:
+        """Stubs of objects that were removed for good."""
+        return self.root / "purged"
+
+    @property
+    def expired(self) -> Place:
+        """Records of revisions that were dropped."""
+        return self.root / "expired"
+
+    @property
+    def leases(self) -> Place:
+        """Who reads or writes just now."""
+        return self.root / "leases"
+
+    @property
+    def pseudonym_key(self) -> Place:
+        """The key of the pseudonyms of who withdrew."""
+        return self.root / "withdrawals.key.json"
+
     def overlay(self, name: str) -> Place:
-        """Tables of one overlay: genes, persons or mappings."""
+        """Tables of one overlay: genes, persons, mappings, withdrawals or excluded."""
         return self.root / "overlays" / name
 
     def document(self, directory: Place, digest: str) -> Place:

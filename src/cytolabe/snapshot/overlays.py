@@ -14,7 +14,9 @@ import pandas as pd
 from cytolabe.errors import UnresolvedLabelError, UsageError
 from cytolabe.files import Place
 from cytolabe.records import UNKNOWN, LabelMapping, Predicate
+from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.view import CELL_COLUMNS
+from cytolabe.store.manifest import Revision
 from cytolabe.store.tables import TableEntry, read_table, write_table
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "decided_terms",
     "join_overlays",
     "ontology_release_of",
+    "persons_of",
     "read_mappings",
     "write_mappings",
     "write_persons",
@@ -99,6 +102,13 @@ def write_persons(persons: pd.DataFrame, directory: Place) -> TableEntry:
         msg = f"persons: {int(is_keyless.sum())} donor(s) are resolved to nobody; give them a person_id."
         raise UsageError(msg)
     return write_table(_typed(frame), directory)
+
+
+def persons_of(layout: Layout, revision: Revision) -> pd.DataFrame:
+    """Return the persons that a revision puts in force, by data set and donor."""
+    if "persons" not in revision.overlays:
+        return pd.DataFrame({column: pd.Series([], dtype=object) for column in PERSON_COLUMNS})
+    return read_table(layout.overlay("persons"), revision.overlays["persons"])
 
 
 def join_overlays(facts: pd.DataFrame, *, persons: pd.DataFrame, mappings: Sequence[LabelMapping]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "PoolReader", "Pools", "cell_keys"]
 
-_LARGEST_COUNT = 2**31 - 1
+_LARGEST_TOTAL = 2**31 - 1
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
@@ -118,8 +118,12 @@ class PoolReader:
             own = partition.decode_cells(rows, columns=columns[begin:], counts=counts[begin:])
             starts[low : high + 1] = begin + own
         totals = np.empty(len(places), dtype=np.int64)
-        if totals_of((starts[:-1], starts[1:]), counts, totals) > _LARGEST_COUNT:
-            msg = f"a count is over {_LARGEST_COUNT:,}; streams hold 32 bits. Read such cells with `snapshot.counts`."
+        # Of the whole cell, because several features of one gene are added up: no sum can be larger.
+        if totals_of((starts[:-1], starts[1:]), counts, totals) > _LARGEST_TOTAL:
+            msg = (
+                f"a cell has over {_LARGEST_TOTAL:,} counts; streams hold 32 bits. "
+                "Read such cells with `snapshot.counts`."
+            )
             raise UsageError(msg)
         return Pool(
             columns=columns,

@@ -7,7 +7,7 @@ that would mean the same.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import duckdb
@@ -22,6 +22,7 @@ from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.overlays import decided_terms
 from cytolabe.snapshot.view import CELL_COLUMNS
 from cytolabe.store.scans import TablePart, scan_tables
+from cytolabe.store.tables import read_table
 
 __all__ = ["HIDDEN", "QUERY_COLUMNS", "Relations", "type_of"]
 
@@ -33,6 +34,14 @@ _PERSON_JOIN = "LEFT JOIN cytolabe_persons AS p ON f.dataset_id = p.dataset_id A
 _TERM_JOIN = (
     "LEFT JOIN cytolabe_terms AS m ON f.dataset_id = m.dataset_id AND f.contributor_label = m.contributor_label"
 )
+_EXCLUDED, _HELD = "cytolabe_excluded", "cytolabe_held"
+_WHOLE = "CREATE VIEW cytolabe_held AS SELECT f.*, f.first_position + f.row AS position FROM cytolabe_facts AS f"
+_OTHERS = "WHERE f.dataset_id NOT IN ("
+# The last excluded row up to a row says how many stand before it, or is this row itself.
+_PARTLY = """) UNION ALL SELECT f.*, f.first_position + f.row - coalesce(x.n_before, 0) AS position
+FROM (SELECT * FROM cytolabe_facts WHERE dataset_id IN ("""
+_EXCLUDING = """)) AS f ASOF LEFT JOIN cytolabe_excluded AS x ON f.dataset_id = x.dataset_id AND f.row >= x.row
+WHERE x.row IS NULL OR x.row <> f.row"""
 _FIRST_POSITION = "first_position"
 _PERSON_COLUMNS = ("person_id", "person_state")
 _TERM_COLUMNS = tuple(column for column in OVERLAY_COLUMNS if column not in _PERSON_COLUMNS)
@@ -48,23 +57,28 @@ def type_of(column: str) -> str:
 
 @dataclass(frozen=True)
 class Relations:
-    """The tables of one snapshot. `persons` and `mappings` are called when a question needs them."""
+    """The tables of one snapshot. `persons` and `mappings` are called when a question needs them.
+
+    `excluded` are the rows of each data set that belong to persons who withdrew, ascending.
+    """
 
     layout: Layout
     entries: Mapping[str, DatasetEntry]
     persons: Callable[[], pd.DataFrame]
     mappings: Callable[[], Sequence[LabelMapping]]
+    excluded: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def n_cells(self) -> int:
         """Number of cells."""
-        return sum(entry.n_cells for entry in self.entries.values())
+        return sum(self._size(dataset_id) for dataset_id in self.entries)
 
     def create_cells(self, connection: duckdb.DuckDBPyConnection, columns: Collection[str]) -> None:
         """Make `cells` with all facts, and of the overlays those that `columns` ask for."""
         connection.register(_FACTS, self._facts)
         selected = [f"f.{_quoted(name)}" for name in CELL_COLUMNS if name not in OVERLAY_COLUMNS]
-        selected.append(f"f.{_FIRST_POSITION} + f.row AS position")
+        selected.append("f.position")
+        self._create_held(connection)
         joins = []
         if not set(_PERSON_COLUMNS).isdisjoint(columns):
             connection.register(_PERSONS, self._persons)
@@ -75,10 +89,22 @@ class Relations:
             selected += [_term_column(name) for name in _TERM_COLUMNS]
             joins.append(_TERM_JOIN)
         known = [name for name in QUERY_COLUMNS if name not in OVERLAY_COLUMNS or name in _added(selected)]
-        inner = " ".join(["SELECT", ", ".join(selected), "FROM", _FACTS, "AS f", *joins])
+        inner = " ".join(["SELECT", ", ".join(selected), "FROM", _HELD, "AS f", *joins])
         connection.execute(
             " ".join(["CREATE VIEW cells AS SELECT", ", ".join(map(_quoted, known)), "FROM (", inner, ")"])
         )
+
+    def _create_held(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the facts of the cells that the snapshot holds, with their positions.
+
+        An ASOF join sorts, which 170 million cells would not survive; only data sets with excluded cells go through it.
+        """
+        if not self.excluded:
+            connection.execute(_WHOLE)
+            return
+        connection.register(_EXCLUDED, self._excluded_rows)
+        names = ", ".join("'" + name.replace("'", "''") + "'" for name in sorted(self.excluded))
+        connection.execute(" ".join([_WHOLE, _OTHERS, names, _PARTLY, names, _EXCLUDING]))
 
     def create_datasets(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make `datasets`: one row per data set, what its record says."""
@@ -91,7 +117,13 @@ class Relations:
         for number, dataset_id in enumerate(sorted(dataset_ids)):
             entry = self.entries[dataset_id].tables["contributed"]
             place = self.layout.tables / entry.file
-            scanned = scan_tables([TablePart(place=place, entry=entry)])
+            if dataset_id in self.excluded:
+                table = read_table(self.layout.tables, entry)
+                kept = np.setdiff1d(np.arange(len(table)), self.excluded[dataset_id])
+                table = table.iloc[kept]
+                scanned: object = pa.Table.from_pandas(table, preserve_index=False)
+            else:
+                scanned = scan_tables([TablePart(place=place, entry=entry)])
             hidden = f"cytolabe_contributed_{number}"
             connection.register(hidden, scanned)
             connection.execute(" ".join(["CREATE VIEW", f"contributed.{_quoted(dataset_id)}", "AS FROM", hidden]))
@@ -105,6 +137,7 @@ class Relations:
         )  # fmt: skip
         records = [entry.record for entry in self.entries.values()]
         columns: dict[str, list[object]] = {name: [getattr(record, name) for record in records] for name in names}
+        columns["n_cells"] = [self._size(dataset_id) for dataset_id in self.entries]
         columns["matrix_kind"] = [str(record.matrix_kind.value) for record in records]
         columns["gene_reference"] = [entry.gene_reference for entry in self.entries.values()]
         columns["n_partitions"] = [len(entry.partitions) for entry in self.entries.values()]
@@ -123,7 +156,7 @@ class Relations:
                 (_FIRST_POSITION, pa.int64()),
             ]
         )
-        sizes = [entry.n_cells for entry in self.entries.values()]
+        sizes = [self._size(dataset_id) for dataset_id in self.entries]
         firsts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).tolist()
         parts = [
             TablePart(
@@ -134,6 +167,17 @@ class Relations:
             for first, (dataset_id, entry) in zip(firsts, self.entries.items(), strict=False)
         ]
         return scan_tables(parts, schema)
+
+    @cached_property
+    def _excluded_rows(self) -> pa.Table:
+        """One row per excluded cell: data set, row, and how many are excluded up to it."""
+        names = [name for name, rows in self.excluded.items() for _ in rows]
+        rows = np.concatenate(list(self.excluded.values()))
+        n_before = np.concatenate([np.arange(1, len(rows) + 1) for rows in self.excluded.values()])
+        return pa.table({"dataset_id": pa.array(names, type=pa.string()), "row": rows, "n_before": n_before})
+
+    def _size(self, dataset_id: str) -> int:
+        return self.entries[dataset_id].n_cells - len(self.excluded.get(dataset_id, ()))
 
     @cached_property
     def _persons(self) -> pa.Table:

@@ -25,7 +25,7 @@ __all__ = ["EXACT_FLOAT32", "Selection", "provenance_of", "select", "shared_gene
 EXACT_FLOAT32 = 1 << 24
 """Counts above this are no longer all exact in float32."""
 
-_BLOCK_CELLS = 8192
+_BLOCK_CELLS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,7 @@ __all__ = ["CellStream", "StreamOptions", "stream_of"]
 
 _MAKERS = 2
 """Threads that make minibatches; beside the readers more of them only wait."""
+_EXACT_FLOAT32 = 1 << 24
 _AHEAD = 4
 """Minibatches that are made before they are asked for."""
 
@@ -260,6 +261,11 @@ class CellStream:
         )
         known = vars(minibatch)
         if self.options.layout == "dense":
+            if minibatch.counts.max(initial=0) > _EXACT_FLOAT32:
+                msg = (
+                    f"a count is {minibatch.counts.max():,}; dense blocks hold float32, exact up to 2^24. Read as csr."
+                )
+                raise UsageError(msg)
             dense = buffers.array("dense", (minibatch.n_cells, len(self.genes)), np.float32)
             fill_dense(cells, self._places, dense)
             return Minibatch(**{**known, "dense": dense})

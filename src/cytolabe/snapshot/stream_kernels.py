@@ -131,13 +131,13 @@ def _collected(
 
 @kernel
 def totals_of(bounds: tuple[np.ndarray, np.ndarray], counts: np.ndarray, totals: np.ndarray) -> int:
-    """Write the sum of the counts of each cell, and return the largest count of all."""
+    """Write the sum of the counts of each cell, and return the largest of these sums."""
     starts, stops = bounds
-    largest = np.uint32(0)
+    largest = np.int64(0)
     for cell in range(len(starts)):
         total = np.int64(0)
         for count in counts[starts[cell] : stops[cell]]:
             total += np.int64(count)
-            largest = max(largest, count)
         totals[cell] = total
-    return np.int64(largest)
+        largest = max(largest, total)
+    return largest

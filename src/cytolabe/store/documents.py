@@ -11,7 +11,7 @@ from cytolabe.errors import IntegrityError
 from cytolabe.files import Place
 from cytolabe.provenance import canonical_json, digest_of
 
-__all__ = ["read_sealed", "sealed_bytes"]
+__all__ = ["documents_in", "read_sealed", "sealed_bytes", "unsealed"]
 
 _SEAL = "seal"
 
@@ -32,11 +32,29 @@ def read_sealed(path: Place) -> dict[str, object]:
     where = f"{path.parent.name}/{path.name}"
     try:
         raw = path.read_bytes()
-        document = json.loads(raw)
-        seal = document.pop(_SEAL)
     except FileNotFoundError:
         msg = f"{where} is missing."
         raise IntegrityError(msg) from None
+    return unsealed(raw, where=where)
+
+
+def documents_in(directory: Place) -> list[Place]:
+    """Return the documents of a directory by name; none where there is no such directory."""
+    found: list[Place] = list(directory.glob("*.json"))
+    return sorted(found, key=str)
+
+
+def unsealed(raw: bytes, *, where: str) -> dict[str, object]:
+    """Return the content of a sealed document, with its seal.
+
+    Raises
+    ------
+    IntegrityError
+        If the bytes are not canonical, or their content has another digest than the seal.
+    """
+    try:
+        document = json.loads(raw)
+        seal = document.pop(_SEAL)
     except (ValueError, KeyError, TypeError, AttributeError):
         msg = f"{where} is no document of an atlas: its bytes were changed."
         raise IntegrityError(msg) from None

@@ -5,6 +5,7 @@ ranges that lie within half a megabyte of each other are one request, and sixtee
 What is held is bounded: sixteen requests of up to eight megabytes.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -67,3 +68,7 @@ def _fetch(request: tuple[Place, int, int, list[tuple[int, int]]]) -> bytes:
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="cytolabe-fetch")
+
+
+# Threads do not survive a fork: a loader's worker would wait forever for those of its parent.
+os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -1,0 +1,62 @@
+"""Who does the work of an ingest, and within what: the words of the command line turned into `Work`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytolabe.engine import LocalEngine, RayEngine
+from cytolabe.errors import UsageError
+from cytolabe.flow.budget import bytes_of, default_memory, plan_within
+from cytolabe.flow.meter import Meter
+from cytolabe.flow.work import Work
+
+__all__ = ["ENGINES", "Means"]
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """`engine` is local or ray, `address` that of a Ray cluster, `memory` a size such as 8GB (by default half of all).
+
+    `cache` is the folder for what is fetched (`flow.remote.cache_folder`).
+    """
+
+    n_workers: int = 1
+    engine: str = "local"
+    address: str = ""
+    memory: str = ""
+    interval: float = 60.0
+    cache: Path | None = None
+
+    @contextmanager
+    def work(self, tell: Callable[[str], None]) -> Iterator[Work]:
+        """Start the engine, and end it afterwards.
+
+        Raises
+        ------
+        UsageError
+            If the engine is not known, an address is given to another one than Ray, or the memory is too little.
+        """
+        if self.engine not in ENGINES:
+            msg = f"--engine {self.engine!r} is none of {', '.join(ENGINES)}."
+            raise UsageError(msg)
+        if self.address and self.engine != "ray":
+            msg = "--address names a Ray cluster; it needs --engine ray."
+            raise UsageError(msg)
+        budget = plan_within(bytes_of(self.memory) if self.memory else default_memory(), self.n_workers)
+        if budget.n_workers < self.n_workers:
+            tell(f"{budget.n_workers} of {self.n_workers} workers fit into {budget.memory / 1e9:.1f} GB")
+        engine = (
+            LocalEngine(budget.n_workers)
+            if self.engine == "local"
+            else RayEngine(budget.n_workers, address=self.address)
+        )
+        with engine:
+            yield Work(
+                engine=engine,
+                max_nonzero=budget.max_nonzero,
+                task_memory=budget.task_memory,
+                on_cells=Meter(tell, interval=self.interval),
+            )
