@@ -102,6 +102,9 @@ class _Walk:
         """Return the witness of the last revision. Atlases of older versions have none until they are changed."""
         path = self.layout.root / WITNESS
         if not path.is_file():
+            if revision_numbers(self.layout.revisions)[-1:] in ([], [0]):
+                # An atlas that was only created has nothing to witness yet.
+                return None
             message = "is missing: nothing would tell that the last revisions were removed"
             self._note("N-INTEGRITY-01", WITNESS, message, remedy="none: the next change of the atlas writes it")
             return None
