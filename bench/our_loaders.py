@@ -38,10 +38,10 @@ def stream(snapshot: Snapshot, name: str) -> dict[str, object]:
     options: dict[str, object] = {"minibatch_size": MINIBATCH, "seed": 1, "reuse_buffers": True}
     if name in {"ranks", "value_bins"}:
         options["layout"] = name
-    made = snapshot.stream(**options)
     if name == "ranks":
-        tokens, medians = rank_rule(len(made.genes))
-        made = snapshot.stream(rank_rule=RankRule(tokens=tokens, medians=medians), **options)
+        tokens, medians = rank_rule(len(snapshot.stream().genes))
+        options["rank_rule"] = RankRule(tokens=tokens, medians=medians)
+    made = snapshot.stream(**options)
     if name in {"packed", "raw"}:
         made = snapshot.cached_stream(made, kind=name)
     return {"minibatches": made, "entropy": made.shuffle_quality()["ratio"]}
