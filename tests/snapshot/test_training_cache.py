@@ -10,6 +10,9 @@ from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.snapshot.atlas import create_atlas
 from cytolabe.snapshot.build import write_dataset
 from cytolabe.snapshot.epoch import Reader
+from cytolabe.snapshot.purge import purge_withdrawn
+from cytolabe.snapshot.upkeep import expire_revisions, free_unreachable
+from cytolabe.snapshot.withdraw import withdraw_person
 
 GENES = ("G-CD3D", "G-MS4A1", "G-NKG7")
 
@@ -113,3 +116,24 @@ def test_raw_caches_refuse_what_16_bits_do_not_hold(make, tmp_path):
     assert np.concatenate([minibatch.counts for minibatch in drawn(stream)]).max() == 70_000
     with pytest.raises(UsageError, match="packed or raw"):
         snapshot.cached_stream(snapshot.stream(), kind="fast")
+
+
+def test_a_cache_goes_when_its_cells_are_purged_and_when_nobody_names_its_snapshot(make, tmp_path):
+    atlas = create_atlas(tmp_path / "atlas")
+    for name in ("kang", "zheng"):
+        atlas.publish([write_dataset(atlas.path, content=make.content(name))])
+    first = atlas.freeze()
+    first.cached_stream(first.stream(), kind="raw")
+    caches = tmp_path / "atlas" / "cache"
+    assert free_unreachable(atlas, grace_seconds=0.0).objects == ()
+    expire_revisions(atlas, keep=1)
+    atlas.publish([write_dataset(atlas.path, content=make.content("zheng", make.matrix("zheng", 5)))])
+    second = atlas.freeze()
+    second.cached_stream(second.stream(), kind="packed")
+    expire_revisions(atlas, keep=1)
+    freed = free_unreachable(atlas, grace_seconds=0.0).objects
+    assert sum(name.startswith("cache/") for name in freed) == 1
+    assert len(list(caches.iterdir())) == 1
+    withdraw_person(atlas, donor=("kang", "d1"))
+    purge_withdrawn(atlas)
+    assert not caches.exists(), "a cache would keep the counts of a person who is purged"

@@ -230,7 +230,7 @@ class Snapshot:
         """Return the same cells from a training cache, which is written where there is none; see `training_cache`."""
         from cytolabe.snapshot.training_cache import cached_stream  # noqa: PLC0415
 
-        folder = self._layout.root / "cache" if path is None else path
+        folder = self._layout.caches if path is None else path
         return cached_stream(self, stream, folder=folder, kind=kind)
 
     def features(self, dataset_id: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ datasets/<digest>.json          one entry per data set and state
 revisions/<number>.json         the log
 head.json                       witness of the last revision
 snapshots/<digest>.json         what a snapshot is made of
+cache/<digest>/                 training caches (snapshot.training_cache); derived
 artifacts/<digest>.json         what was made of a snapshot: splits, embeddings, runs
 overlays/withdrawals|excluded/  who withdrew, and which rows a snapshot leaves out for it
 withdrawals.key.json            the key of the pseudonyms of who withdrew; private
@@ -50,6 +51,11 @@ class Layout:
     def datasets(self) -> Place:
         """Entries of data sets."""
         return self.root / "datasets"
+
+    @property
+    def caches(self) -> Place:
+        """Training caches: derived, and never needed."""
+        return self.root / "cache"
 
     @property
     def revisions(self) -> Place:

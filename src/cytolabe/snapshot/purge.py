@@ -132,6 +132,9 @@ def finish_purge(layout: Layout) -> list[str]:
     removed = [name for name in left if layout.root / name not in live]
     for name in removed:
         _remove(layout.root / name)
+    if (there or removed) and layout.caches.exists():
+        # A training cache holds counts of cells that are gone; it is written again where it is needed.
+        remove_directory(layout.caches)
     return removed
 
 

@@ -3,6 +3,7 @@
 Objects are paths inside the atlas. What was purged is gone on purpose: it reaches nothing and is no damage.
 """
 
+import json
 from collections.abc import Sequence
 from typing import cast
 
@@ -86,6 +87,19 @@ def reachable(layout: Layout) -> set[Place]:
         found |= {layout.overlay(name) / str(table["file"]) for name, table in overlays.items()}
     for digest in sorted(entries):
         found |= entry_objects(layout, digest)
+    return found | _caches_of(layout, snapshots_of(layout, revisions))
+
+
+def _caches_of(layout: Layout, snapshot_ids: Sequence[str]) -> set[Place]:
+    """Return the training caches of snapshots; one that nobody can read is nobody's."""
+    found: set[Place] = set()
+    for path in layout.caches.iterdir() if layout.caches.is_dir() else ():
+        try:
+            snapshot_id = json.loads((path / "cache.json").read_bytes())["snapshot_id"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if snapshot_id in snapshot_ids:
+            found.add(path)
     return found
 
 
@@ -138,7 +152,7 @@ def stub_path(layout: Layout, path: Place) -> Place:
 
 def all_objects(layout: Layout) -> set[Place]:
     """Return every object that is named by its content; what is only staged is none."""
-    directories = [layout.partitions, layout.tables, layout.datasets, layout.snapshots]
+    directories = [layout.partitions, layout.tables, layout.datasets, layout.snapshots, layout.caches]
     overlays = layout.overlay("genes").parent
     if overlays.is_dir():
         directories += [path for path in overlays.iterdir() if path.is_dir()]
