@@ -7,6 +7,7 @@ import pytest
 
 from cytolabe.errors import UsageError, WithdrawnError
 from cytolabe.files import local
+from cytolabe.snapshot import purge
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.build import write_dataset
 from cytolabe.snapshot.purge import purge_withdrawn
@@ -48,6 +49,23 @@ def test_nothing_of_them_is_left_on_the_disk(withdrawn):
     left = {path for path in withdrawn.path.rglob("*") if path.is_file()}
     assert before - left
     assert not [path for path in left if b"Mrs-Secret" in path.read_bytes()]
+
+
+def test_training_caches_go_before_the_objects_by_which_an_interrupted_purge_knows_itself(withdrawn, monkeypatch):
+    before = withdrawn.snapshot("v1", as_recorded=True)
+    before.cached_stream(before.stream(), kind="raw")
+    assert list((withdrawn.path / "cache").iterdir())
+
+    def interrupted(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(purge, "_remove", interrupted)
+        with pytest.raises(OSError, match="Input/output"):
+            purge_withdrawn(withdrawn)
+    assert not (withdrawn.path / "cache").exists()
+    recover_atlas(open_atlas(withdrawn.path), grace_seconds=0.0)
+    assert found(withdrawn.path, "error") == []
 
 
 def test_counts_of_the_others_stay_as_they_were(withdrawn):
