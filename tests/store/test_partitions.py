@@ -472,6 +472,25 @@ def test_counts_that_were_exchanged_for_other_valid_counts_are_found(tmp_path, c
     assert finding.code == "E-INTEGRITY-04"
 
 
+@pytest.mark.parametrize("version", ["cytolabe/partition/1", "cytolabe/partition/3"])
+def test_another_version_of_the_format_is_told_and_not_taken_for_damage(tmp_path, counts, version):
+    directory = partition_path(tmp_path, write(tmp_path, counts).digest)
+    root = directory / "zarr.json"
+    root.write_text(root.read_text().replace("cytolabe/partition/2", version))
+    with pytest.raises(IntegrityError, match=f"has format {version}; this version of Cytolabe reads"):
+        Partition(directory)
+
+
+def test_two_chunks_that_were_swapped_are_found(tmp_path, small_chunks):
+    counts = np.random.default_rng(7).integers(0, 9, size=(60, 4))
+    directory = partition_path(tmp_path, write(tmp_path, counts).digest)
+    first, second = (directory / "X" / "data" / "c" / number for number in "01")
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    assert [finding.code for finding in Partition(directory).verify()] == ["E-INTEGRITY-02", "E-INTEGRITY-02"]
+
+
 def test_a_file_that_does_not_belong_there_is_found(tmp_path, counts):
     directory = partition_path(tmp_path, write(tmp_path, counts).digest)
     (directory / "X" / "notes.txt").write_text("hello")

@@ -68,14 +68,17 @@ def recorded_files(directory: Place) -> dict[str, str]:
     Raises
     ------
     IntegrityError
-        If the root is missing, is no root of a partition, or names another digest than its directory.
+        If the root is missing, is no root of a partition, names another digest than its directory, or is of another
+        version of the format.
     """
     where = f"{ROOT_NAME} of partition {directory.name[:12]}"
     recorded: dict[str, str] = {}
+    found = PARTITION_FORMAT
     try:
         cytolabe = json.loads((directory / ROOT_NAME).read_bytes())["attributes"]["cytolabe"]
         recorded = {str(name): str(sha256) for name, sha256 in cytolabe["files"].items()}
-        known = cytolabe["format"] == PARTITION_FORMAT and cytolabe["digest"] == f"sha256:{directory.name}"
+        known = cytolabe["digest"] == f"sha256:{directory.name}"
+        found = str(cytolabe["format"])
     except FileNotFoundError:
         msg = f"{where} is missing; without it nothing says what belongs to the partition."
         raise IntegrityError(msg) from None
@@ -83,6 +86,12 @@ def recorded_files(directory: Place) -> dict[str, str]:
         known = False
     if not known or any(not name or name.startswith("/") or ".." in PurePosixPath(name).parts for name in recorded):
         msg = f"{where} was changed: it does not describe this partition."
+        raise IntegrityError(msg)
+    if found != PARTITION_FORMAT:
+        msg = (
+            f"partition {directory.name[:12]} has format {found}; this version of Cytolabe reads {PARTITION_FORMAT}. "
+            "Its counts are not lost: open the atlas with the version that wrote it, or ingest its sources again."
+        )
         raise IntegrityError(msg)
     return recorded
 
