@@ -39,7 +39,7 @@ def test_cells_of_a_lab_rarely_agree_by_chance():
     rng = np.random.default_rng(3)
     genes = tuple(f"ENSG{number:011d}" for number in range(3_000))
     counts = csr_matrix(rng.poisson(0.15, size=(200, 3_000)))
-    _, entries = sketch_cells(counts, genes)
+    _, entries, _ = sketch_cells(counts, genes)
     shared = priorities_of(genes[::2])
     agreeing = sum(int(agree_below_threshold(entries[:-step], entries[step:], shared).sum()) for step in range(1, 20))
     assert agreeing == 0
@@ -65,7 +65,7 @@ def test_order_of_features_and_split_of_a_gene_over_features_change_nothing(seed
 def test_the_entries_are_the_lowest_priorities_with_their_counts():
     rng = np.random.default_rng(1)
     row = rng.poisson(2, 120)
-    _, entries = sketched(row)
+    _, entries, _ = sketched(row)
     naive = sorted(
         (int.from_bytes(hashlib.sha256(gene.encode()).digest()[:8], "little") >> 17 << 16) + int(count)
         for gene, count in zip(GENES, row, strict=True)
@@ -76,10 +76,11 @@ def test_the_entries_are_the_lowest_priorities_with_their_counts():
 
 def test_a_cell_with_few_genes_is_known_completely_and_an_empty_one_is_blank():
     row = np.zeros(120, dtype=np.int64)
-    hashes, entries = sketched(row)
-    assert (hashes[0], entries.max()) == (0, -1)
+    hashes, entries, totals = sketched(row)
+    assert (hashes[0], entries.max(), totals.tolist()) == (0, -1, [[0, 0]])
     row[5], row[6] = 3, 70_000
-    _, entries = sketched(row)
+    _, entries, totals = sketched(row)
+    assert totals.tolist() == [[2, 70_003]]
     assert np.count_nonzero(entries >= 0) == 2
     assert sorted((entries[entries >= 0] & 0xFFFF).tolist()) == [3, 65_535]
     changed = row.copy()

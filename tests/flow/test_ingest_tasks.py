@@ -24,6 +24,7 @@ from cytolabe.flow.preflight import require_room
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
 from cytolabe.snapshot.atlas import open_atlas
+from cytolabe.snapshot.sketches import sketched
 from cytolabe.snapshot.verify import verify_atlas
 from cytolabe.store import array_spec
 from cytolabe.store.scratch import abandoned_scratch, held_scratch, scratch_root
@@ -93,6 +94,38 @@ def test_however_the_tasks_are_cut_the_snapshot_is_the_same(
 def test_two_workers_make_the_snapshot_of_one(lab, tmp_path, expected, monkeypatch):
     monkeypatch.setattr(contribution, "_LARGE_BYTES", 0)
     assert ingest(lab, tmp_path / "atlas", n_workers=2) == expected
+
+
+@pytest.mark.usefixtures("_many_tasks")
+def test_the_table_of_sketches_is_that_of_the_cells_however_the_tasks_are_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(array_spec, "SHARD_VALUES", 1 << 16)
+    monkeypatch.setattr(array_spec, "CHUNK_VALUES", 1 << 12)
+    lab = write_lab(tmp_path / "lab.h5ad", n_cells=1_500)
+    adata = anndata.read_h5ad(lab)
+    # Cells without counts belong to no shard: the first one, one in the middle, and the last ones.
+    counts = adata.X.toarray()
+    counts[[0, 700, -2, -1]] = 0
+    adata.X = csr_matrix(counts)
+    adata.write_h5ad(lab)
+    digests = set()
+    for n_workers, shards in ((1, 1), (2, 3), (1, 64)):
+        monkeypatch.setattr(passes, "_SHARDS_PER_TASK", shards)
+        path = tmp_path / f"{n_workers}-{shards}"
+        ingest(lab, path, n_workers=n_workers)
+        opened = open_atlas(path)
+        found, entry = opened.freeze().sketches("lab"), opened.entry("lab")
+        expected = sketched(csr_matrix(counts), tuple(adata.var_names))
+        assert np.array_equal(found.hashes, expected.hashes)
+        assert np.array_equal(found.entries, expected.entries)
+        assert np.array_equal(found.totals, expected.totals)
+        digests.add((entry.digest, *dataclasses.astuple(entry.tables["sketches"])))
+    assert len(digests) == 1
+    # The partition is there already: the sketches are made of it.
+    (tmp_path / "1-1" / "tables" / entry.tables["sketches"].file).unlink()
+    next(scratch_root(tmp_path / "1-1").glob("*.known.json")).unlink()
+    monkeypatch.setattr(work, "write_part", None)
+    ingest_sources(tmp_path / "1-1", [lab], means=Means())
+    assert verify_atlas(tmp_path / "1-1")[1] == ()
 
 
 @pytest.mark.usefixtures("_many_tasks")

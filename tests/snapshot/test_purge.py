@@ -143,7 +143,9 @@ def test_a_purge_that_fails_anywhere_is_finished_by_the_next_command(withdrawn, 
     purge_withdrawn(open_atlas(trial))
     n_calls = len(counted.calls)
     assert n_calls > 100
-    for n_th in range(7, n_calls, max(1, n_calls // 6)):
+    for sampled in range(7, n_calls, max(1, n_calls // 6)):
+        # A staged file that cannot be cleared away once it has its name is no failure.
+        n_th = sampled + (counted.calls[sampled - 1 : sampled + 1] == ["link", "unlink"])
         trial = tmp_path / f"trial{n_th}"
         shutil.copytree(withdrawn.path, trial)
         monkeypatch.setattr(local, "operations", FailingOperations(n_th))

@@ -7,12 +7,14 @@ last gene kept, or no bound where all of its genes were. Two cells with equal co
 on that set below the smaller of their thresholds; so cells that disagree there differ, and those that agree are
 nominated, to be confirmed on the counts.
 
-Beside it stands a sum over all genes of a 64-bit hash of (gene, count), the same for cells that are equal on everything.
+Beside it stand a sum over all genes of a 64-bit hash of (gene, count), the same for cells that are equal on everything,
+and how many genes and counts the cell holds.
 Counts of features that are one gene are added up first. Nothing depends on the order of features or on their names.
 """
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt64
@@ -44,8 +46,8 @@ def priorities_of(genes: Sequence[str]) -> Int64[np.ndarray, " genes"]:
 
 def sketch_cells(
     counts: csr_matrix, genes: Sequence[str]
-) -> tuple[UInt64[np.ndarray, " cells"], Int64[np.ndarray, "cells kept"]]:
-    """Return the hash of each cell over all genes, and its sketch.
+) -> tuple[UInt64[np.ndarray, " cells"], Int64[np.ndarray, "cells kept"], Int64[np.ndarray, "cells 2"]]:
+    """Return the hash of each cell over all genes, its sketch, and its totals.
 
     Parameters
     ----------
@@ -60,18 +62,31 @@ def sketch_cells(
         Sums modulo 2^64, zero for a cell without counts.
     entries
         `SKETCH_GENES` per cell, ascending: priority * 2^16 + count (at most 65,535), -1 where a cell has fewer genes.
+    totals
+        Genes with a count, and counts, of each cell.
     """
-    known = sorted({gene for gene in genes if gene})
-    place = {gene: number for number, gene in enumerate(known)}
-    gene_of_feature = np.array([place.get(gene, -1) for gene in genes], dtype=np.int64)
+    gene_of_feature, hash_of_gene = _numbered(tuple(genes))
     hashes = np.zeros(counts.shape[0], dtype=np.uint64)
     entries = np.full((counts.shape[0], SKETCH_GENES), -1, dtype=np.int64)
+    totals = np.zeros((counts.shape[0], 2), dtype=np.int64)
     _sketch(
-        (counts.indptr.astype(np.int64), counts.indices.astype(np.int32, copy=False), counts.data),
-        (gene_of_feature, gene_hashes(known)),
-        (hashes, entries),
+        (
+            counts.indptr.astype(np.int64),
+            counts.indices.astype(np.int32, copy=False),
+            counts.data.astype(np.int64, copy=False),
+        ),
+        (gene_of_feature, hash_of_gene),
+        (hashes, entries, totals),
     )
-    return hashes, entries
+    return hashes, entries, totals
+
+
+@lru_cache(maxsize=4)
+def _numbered(genes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of the gene of each feature, -1 for none, and the hash of each gene."""
+    known = sorted({gene for gene in genes if gene})
+    place = {gene: number for number, gene in enumerate(known)}
+    return np.array([place.get(gene, -1) for gene in genes], dtype=np.int64), gene_hashes(known)
 
 
 def agree_below_threshold(
@@ -103,11 +118,11 @@ def _threshold(entries: np.ndarray) -> np.ndarray:
 def _sketch(
     matrix: tuple[np.ndarray, np.ndarray, np.ndarray],
     genes: tuple[np.ndarray, np.ndarray],
-    out: tuple[np.ndarray, np.ndarray],
+    out: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     indptr, indices, data = matrix
     gene_of_feature, hash_of_gene = genes
-    hashes, entries = out
+    hashes, entries, totals = out
     table = np.zeros(len(hash_of_gene) + 1, dtype=np.uint64)
     touched = np.empty(len(hash_of_gene) + 1, dtype=np.int64)
     for cell in range(len(hashes)):
@@ -126,11 +141,13 @@ def _sketch(
             gene = touched[place]
             count = table[gene]
             table[gene] = 0
+            totals[cell, 1] += np.int64(count)
             mixed += _mix(hash_of_gene[gene], count)
             priority = np.int64(hash_of_gene[gene] >> np.uint64(_PRIORITY_SHIFT))
             entry = (priority << _COUNT_BITS) | np.int64(min(count, np.uint64(_LARGEST_COUNT)))
             n_kept = _keep(entries[cell], int(entry), n_kept)
         hashes[cell] = mixed
+        totals[cell, 0] = n_touched
 
 
 @kernel

@@ -30,6 +30,7 @@ from cytolabe.snapshot.atlas import Atlas
 from cytolabe.snapshot.build import DatasetContent, write_dataset
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
 from cytolabe.snapshot.layout import Layout
+from cytolabe.snapshot.sketches import SketchTable
 from cytolabe.store.scratch import held_scratch, scratch_root
 
 __all__ = ["Contribution", "SourceOutcome", "contribute", "contribute_alone", "contribute_with"]
@@ -169,6 +170,7 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
             return _outcome(found, "refused", None)
         made = found.content
         require_room(task.atlas, made.record.n_nonzero)
+        sketches = SketchTable(n_cells=made.record.n_cells)
         partitions = write_counts(
             Layout(task.atlas).partitions,
             CountsToWrite(
@@ -176,6 +178,8 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
                 dataset_id=source.dataset_id,
                 matrix=made.matrix,
                 features=made.alignment.features,
+                gene_ids=made.alignment.gene_ids,
+                sketches=sketches,
                 proof=made.proof,
                 first_pass=made.first_pass,
                 cell_names=made.cell_names,
@@ -194,6 +198,7 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
             alignment=made.alignment,
             findings=found.findings,
             partitions=partitions,
+            derived={"sketches": sketches.close(Layout(task.atlas).tables)},
         )
         entry = write_dataset(task.atlas, content=content)
         outcome = _outcome(found, "accepted", entry)

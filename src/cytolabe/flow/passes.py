@@ -2,7 +2,7 @@
 
 Pass 1 takes ranges of 16,384 cells: every non-zero is proven, cells and features are summed, and the leaves of the
 counts digest are made on the way. Pass 2 takes runs of four shards: the cells that they cover are read again, seen to
-be the same by their fingerprints, and encoded into the staged partition. Where tasks are cut depends on the file alone,
+be the same by their fingerprints, sketched, and encoded into the staged partition. Where tasks are cut depends on the file alone,
 never on the number of workers, so that a run that was killed finds the results of its tasks in the ledger.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from cytolabe.errors import CytolabeError, IntegrityError
 from cytolabe.flow.budget import require_within
+from cytolabe.flow.sketching import TaskSketches, genes_in
 from cytolabe.ingest.identity import digest_of
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.native import exact_below
@@ -192,6 +193,7 @@ def write_part(task: ShardTask) -> dict[str, str]:
             return written
     plan = read_plan(task.staged)
     start, stop = plan.cells_of_shards(task.first, task.last)
+    sketches = TaskSketches(genes_in(ledger), start=start)
     with open_source(task.source, part=task.matrix.part, is_known=True) as opened:
         blocks = opened.iter_blocks(
             task.matrix,
@@ -199,10 +201,19 @@ def write_part(task: ShardTask) -> dict[str, str]:
             cells=(plan.first_row + start, plan.first_row + stop),
             max_nonzero=task.max_nonzero,
         )
-        same = _unchanged(blocks, task, first=plan.first_row + start)
+        same = _sketched(_unchanged(blocks, task, first=plan.first_row + start), sketches)
         written = write_shards(task.staged, plan, shards=(task.first, task.last), blocks=same)
-    ledger.put(task.name, {"written": written}, {})
+    if sketches.n_cells != stop - start:
+        msg = f"{sketches.n_cells} of {stop - start} cells were sketched"
+        raise AssertionError(msg)
+    ledger.put(task.name, {"written": written}, sketches.arrays())
     return written
+
+
+def _sketched(blocks: Iterable[Block], sketches: TaskSketches) -> Iterator[Block]:
+    for block in blocks:
+        sketches.add(block)
+        yield block
 
 
 def _unchanged(blocks: Iterable[Block], task: ShardTask, *, first: int) -> Iterator[Block]:

@@ -14,11 +14,14 @@ import numpy as np
 from cytolabe.engine import Engine, LocalEngine
 from cytolabe.files import Place
 from cytolabe.flow.passes import ProofTask, ShardTask, cells_per_task, prove, shard_tasks, write_part
+from cytolabe.flow.sketching import append_tasks, put_genes
 from cytolabe.ingest.counts import CountsProof
 from cytolabe.ingest.identity import digest_of
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.tally import MatrixTally, merge_tallies
-from cytolabe.store.counts_digest import RANGE_CELLS, combine_leaves
+from cytolabe.provenance.ledger import Ledger
+from cytolabe.snapshot.sketches import SketchTable
+from cytolabe.store.counts_digest import RANGE_CELLS, combine_leaves, feature_order
 from cytolabe.store.physical import ROOT_NAME, PartitionEntry, intact_files, partition_path
 from cytolabe.store.plan import PartitionPlan, write_plan
 from cytolabe.store.writing import MAX_CELLS, seal_partition
@@ -114,12 +117,17 @@ class FirstPass:
 
 @dataclass(frozen=True, kw_only=True)
 class CountsToWrite:
-    """What the second pass needs to know: the source, what was proven of it, and the first pass itself."""
+    """What the second pass needs to know: the source, what was proven of it, and the first pass itself.
+
+    `gene_ids` is the gene of each feature, empty where it has none; the sketches of all cells are appended to `sketches`.
+    """
 
     source: Path
     dataset_id: str
     matrix: MatrixHandle
     features: tuple[str, ...]
+    gene_ids: tuple[str, ...]
+    sketches: SketchTable
     proof: CountsProof
     first_pass: FirstPass
     cell_names: Sequence[str]
@@ -154,12 +162,15 @@ def _write_partition(partitions: Place, counts: CountsToWrite, cells: tuple[int,
     digest = combine_leaves(leaves, features_digest=plan.features_digest, n_cells=plan.n_cells)
     # On an object store a partition without its root is one that was not uploaded to the end.
     if (partition_path(partitions, digest) / ROOT_NAME).is_file():
+        in_order = [counts.gene_ids[place] for place in feature_order(counts.features)]
+        counts.sketches.append_partition(partition_path(partitions, digest), in_order)
         return _entry_of(partitions, plan, digest)
     if work.ledger is None:
         msg = "the second pass needs a ledger: its tasks meet there"
         raise ValueError(msg)
     staged = work.ledger / f"partition-{start}"
     write_plan(staged, plan)
+    put_genes(Ledger(work.ledger), counts.gene_ids)
     template = ShardTask(
         source=counts.source,
         dataset_id=counts.dataset_id,
@@ -181,6 +192,7 @@ def _write_partition(partitions: Place, counts: CountsToWrite, cells: tuple[int,
             "writing counts", start + (stop - start) * done // total, counts.matrix.shape[0]
         ),
     )
+    append_tasks(counts.sketches, Ledger(work.ledger), [task.name for task in tasks], n_cells=plan.n_cells)
     return seal_partition(
         partitions,
         staged,

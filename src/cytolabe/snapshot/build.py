@@ -17,6 +17,7 @@ from cytolabe.provenance import digest_of
 from cytolabe.records import Block, DatasetRecord, FeatureAlignment, Finding
 from cytolabe.snapshot.entries import DatasetEntry, EntryParts, write_entry
 from cytolabe.snapshot.layout import Layout
+from cytolabe.snapshot.sketches import SketchTable, sketched
 from cytolabe.snapshot.view import CELL_COLUMNS
 from cytolabe.store.counts_digest import feature_order
 from cytolabe.store.names import Names
@@ -40,7 +41,7 @@ class DatasetContent:
     """Everything that one data set brings into an atlas.
 
     `blocks` streams the counts in source order, each block in the order of `features`; it is not looked at where
-    `partitions` were written already, of cells that were compared with `cells`. `cells` (`FACT_COLUMNS`) and
+    `partitions` were written already, of cells that were compared with `cells`; sketches are made of blocks only. `cells` (`FACT_COLUMNS`) and
     `contributed` (contributor columns verbatim) have one row per cell in the same order. `derived` are tables that
     stand beside the facts and enter no id of a snapshot.
     """
@@ -73,7 +74,11 @@ def write_dataset(atlas: str | Place, *, content: DatasetContent) -> DatasetEntr
     if len(content.contributed) != len(cells):
         msg = f"{record.dataset_id}: {len(content.contributed)} rows of contributor columns for {len(cells)} cells."
         raise UsageError(msg)
-    partitions = content.partitions or _write_blocks(layout, content, cells)
+    partitions, derived = content.partitions, dict(content.derived)
+    if not partitions:
+        sketches = SketchTable(n_cells=len(cells))
+        partitions = _write_blocks(layout, content, cells, sketches=sketches)
+        derived["sketches"] = sketches.close(layout.tables)
     if sum(partition.n_cells for partition in partitions) != len(cells):
         msg = f"{record.dataset_id}: the partitions hold other cells than the {len(cells)} of the cell table."
         raise UsageError(msg)
@@ -81,7 +86,7 @@ def write_dataset(atlas: str | Place, *, content: DatasetContent) -> DatasetEntr
         "cells": write_table(cells, layout.tables),
         "contributed": write_table(content.contributed, layout.tables),
         "alignment": _write_alignment(content.alignment, layout),
-        **content.derived,
+        **derived,
     }
     parts = EntryParts(
         record=record,
@@ -94,14 +99,22 @@ def write_dataset(atlas: str | Place, *, content: DatasetContent) -> DatasetEntr
     return write_entry(layout, parts)
 
 
-def _write_blocks(layout: Layout, content: DatasetContent, cells: pd.DataFrame) -> tuple[PartitionEntry, ...]:
+def _write_blocks(
+    layout: Layout, content: DatasetContent, cells: pd.DataFrame, *, sketches: SketchTable
+) -> tuple[PartitionEntry, ...]:
     blocks = content.blocks() if callable(content.blocks) else content.blocks
     return write_partitions(
         layout.partitions,
-        _compared(blocks, cells=cells, dataset_id=content.record.dataset_id),
+        _sketched(_compared(blocks, cells=cells, dataset_id=content.record.dataset_id), content, sketches),
         dataset_id=content.record.dataset_id,
         features=content.features,
     )
+
+
+def _sketched(blocks: Iterable[Block], content: DatasetContent, sketches: SketchTable) -> Iterator[Block]:
+    for block in blocks:
+        sketches.append(sketched(block.counts, content.alignment.gene_ids))
+        yield block
 
 
 def alignment_digest(alignment: FeatureAlignment) -> str:

@@ -18,12 +18,16 @@ from cytolabe.store.documents import read_sealed, sealed_bytes
 from cytolabe.store.partitions import PartitionEntry
 from cytolabe.store.tables import TableEntry
 
-__all__ = ["DatasetEntry", "EntryParts", "read_entry", "write_entry"]
+__all__ = ["DERIVED_TABLES", "DatasetEntry", "EntryParts", "read_entry", "write_entry"]
+
+
+DERIVED_TABLES = frozenset({"sketches"})
+"""Tables that follow from the counts and the alignment: they enter no name, and an entry may lack them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
-    """One data set as it lies in the atlas. `tables` are `cells`, `contributed` and `alignment`.
+    """One data set as it lies in the atlas. `tables` are `cells`, `contributed`, `alignment`, and `sketches` if any.
 
     `alignment_digest` is over which feature is which gene; shares of counts and statuses do not enter it.
     """
@@ -76,7 +80,7 @@ def write_entry(layout: Layout, parts: EntryParts) -> DatasetEntry:
         "gene_reference": parts.gene_reference,
         "alignment_digest": parts.alignment_digest,
         "findings": list(parts.findings),
-        "tables": {name: table.digest for name, table in parts.tables.items()},
+        "tables": _named(parts.tables),
         "partitions": [partition.digest for partition in parts.partitions],
     }
     digest = digest_of(content)
@@ -86,6 +90,11 @@ def write_entry(layout: Layout, parts: EntryParts) -> DatasetEntry:
     with contextlib.suppress(ConflictError):
         create_new(path, sealed_bytes({"content": content, "physical": physical}))
     return read_entry(layout, digest)
+
+
+def _named(tables: Mapping[str, TableEntry]) -> dict[str, str]:
+    """Return the digests of the tables that name an entry."""
+    return {name: table.digest for name, table in tables.items() if name not in DERIVED_TABLES}
 
 
 def read_entry(layout: Layout, digest: str) -> DatasetEntry:
@@ -124,7 +133,7 @@ def _require_agreement(entry: DatasetEntry, content: Mapping[str, object], *, pa
     """Refuse an entry whose name covers other digests than those beside the physical SHA-256s."""
     named = {"tables": content["tables"], "partitions": content["partitions"]}
     beside = {
-        "tables": {name: table.digest for name, table in entry.tables.items()},
+        "tables": _named(entry.tables),
         "partitions": [partition.digest for partition in entry.partitions],
     }
     if named != jsonable(beside):

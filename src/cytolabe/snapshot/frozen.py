@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from cytolabe.snapshot.lazy import LazyCells
     from cytolabe.snapshot.relations import Relations
+    from cytolabe.snapshot.sketches import CellSketches
     from cytolabe.snapshot.stream import CellStream
 
 __all__ = ["Snapshot", "snapshot_id_of"]
@@ -213,6 +214,12 @@ class Snapshot:
         opened = [self._partition(digest) for digest in self._partition_digests(dataset_id)]
         first_rows = np.cumsum([0, *(partition.n_cells for partition in opened[:-1])])
         return list(zip(opened, first_rows.tolist(), strict=True))
+
+    def sketches(self, dataset_id: str) -> "CellSketches | None":
+        """Return the sketches of the cells of a data set; no counts are read. An entry of an older version has none."""
+        from cytolabe.snapshot.sketches import read_sketches  # noqa: PLC0415 - kernels load where they run
+
+        return read_sketches(self._layout, self._entry(dataset_id), kept=self.kept_rows(dataset_id))
 
     def stream(
         self, cells: np.ndarray | None = None, genes: Sequence[str] | None = None, **options: object

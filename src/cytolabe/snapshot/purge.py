@@ -35,6 +35,7 @@ from cytolabe.store.tables import TableEntry, read_table, write_table
 __all__ = ["Purge", "finish_purge", "purge_withdrawn", "purged_objects"]
 
 KIND = "cytolabe/purged/1"
+_MADE_ANEW = {"alignment", "sketches"}
 _NOBODY = pd.DataFrame({name: [] for name in PERSON_COLUMNS}, dtype=object)
 """No person: who is purged is known by donor, also where nobody is resolved to them any more."""
 
@@ -208,7 +209,7 @@ def _of_other_entries(layout: Layout, digests: set[str]) -> set[Place]:
 def _without(layout: Layout, entry: DatasetEntry, *, facts: Withdrawals, names: set[tuple[str, str]]) -> DatasetContent:
     """Return what is left of a data set, its rows counted anew."""
     kept = np.setdiff1d(np.arange(entry.n_cells, dtype=np.int64), facts.rows(entry.digest))
-    tables = {name: read_table(layout.tables, t) for name, t in entry.tables.items() if name != "alignment"}
+    tables = {name: read_table(layout.tables, t) for name, t in entry.tables.items() if name not in _MADE_ANEW}
     left = {name: _rows_of(table, kept, n_cells=entry.n_cells) for name, table in tables.items()}
     cells = left.pop("cells")
     alignment = _alignment(layout, entry)

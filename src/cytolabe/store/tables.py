@@ -24,10 +24,20 @@ from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.files import Place, read_verified, replace_file
 from cytolabe.provenance import digest_of
 
-__all__ = ["TableEntry", "footer_length", "read_table", "table_digest", "write_parquet", "write_table"]
+__all__ = [
+    "ROW_GROUP",
+    "SCHEMA",
+    "TableEntry",
+    "footer_length",
+    "read_table",
+    "table_digest",
+    "write_parquet",
+    "write_table",
+]
 
 SCHEMA = "cytolabe/table/1"
-_ROW_GROUP = 1 << 17
+ROW_GROUP = 1 << 17
+"""Rows that are compressed together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +224,7 @@ def _parquet_bytes(table: pa.Table) -> bytes:
     schema = pa.schema(fields, metadata=table.schema.metadata)
     with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, write_page_checksum=True) as writer:
         # Row group by row group: categories are spelled out for one of them at a time.
-        for start in range(0, max(1, table.num_rows), _ROW_GROUP):
-            part = table.slice(start, _ROW_GROUP)
+        for start in range(0, max(1, table.num_rows), ROW_GROUP):
+            part = table.slice(start, ROW_GROUP)
             writer.write_table(pa.table([_plain(column) for column in part.columns], schema=schema))
     return sink.getvalue()

@@ -1,0 +1,93 @@
+"""Tables of numbers that are written slice by slice: one row group is in memory, and the compressed file so far.
+
+The file and its digest are the same as if `tables.write_table` had been given all rows at once.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cytolabe.errors import IntegrityError
+from cytolabe.files import Place, replace_file
+from cytolabe.provenance import digest_of
+from cytolabe.store.tables import ROW_GROUP, SCHEMA, TableEntry, footer_length
+
+__all__ = ["TableStream"]
+
+_TYPES = {np.dtype(np.int64): pa.int64(), np.dtype(np.uint64): pa.uint64()}
+
+
+class TableStream:
+    """A table of 64-bit integers without nulls, of a number of rows that is known beforehand."""
+
+    def __init__(self, columns: Mapping[str, np.dtype], *, n_rows: int) -> None:
+        self._dtypes = dict(columns)
+        self._n_rows = n_rows
+        self._n_seen = 0
+        self._waiting: list[dict[str, np.ndarray]] = []
+        self._n_waiting = 0
+        nulls = hashlib.sha256(bytes(n_rows))
+        self._digests = {name: nulls.copy() for name in columns}
+        self._sink = io.BytesIO()
+        fields = [(name, _TYPES[dtype]) for name, dtype in self._dtypes.items()]
+        self._schema = pa.schema(fields, metadata={"cytolabe.schema": SCHEMA})
+        self._writer = pq.ParquetWriter(
+            self._sink, self._schema, compression="zstd", compression_level=3, write_page_checksum=True
+        )
+
+    def append(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Add the next rows; every column has one value for each of them."""
+        n_rows = len(next(iter(rows.values())))
+        self._waiting.append({name: np.ascontiguousarray(rows[name], dtype) for name, dtype in self._dtypes.items()})
+        self._n_waiting += n_rows
+        self._n_seen += n_rows
+        if self._n_waiting >= ROW_GROUP:
+            self._write_groups(last=False)
+
+    def close(self, directory: Place) -> TableEntry:
+        """Write the table under the digest of its rows.
+
+        Raises
+        ------
+        IntegrityError
+            If other rows came than were announced.
+        """
+        if self._n_seen != self._n_rows:
+            msg = f"{self._n_seen} rows were written to a table of {self._n_rows}: cells are missing or came twice."
+            raise IntegrityError(msg)
+        self._write_groups(last=True)
+        self._writer.close()
+        described = [
+            [name, str(self._schema.field(name).type), self._digests[name].hexdigest()] for name in self._dtypes
+        ]
+        digest = digest_of({"schema": SCHEMA, "n_rows": self._n_rows, "columns": described})
+        content = self._sink.getvalue()
+        path = directory / f"{digest.removeprefix('sha256:')}.parquet"
+        replace_file(path, content)
+        return TableEntry(
+            digest=digest,
+            file=path.name,
+            sha256=hashlib.sha256(content).hexdigest(),
+            n_rows=self._n_rows,
+            footer_sha256=hashlib.sha256(content[-footer_length(content[-8:]) :]).hexdigest(),
+        )
+
+    def _write_groups(self, *, last: bool) -> None:
+        """Write the full row groups that wait; at the end also the one that is not full, or an empty one."""
+        joined = {name: np.concatenate([piece[name] for piece in self._waiting] or [np.zeros(0, dtype)])
+                  for name, dtype in self._dtypes.items()}  # fmt: skip
+        n_rows, start = self._n_waiting, 0
+        while n_rows - start >= ROW_GROUP or (last and (start < n_rows or not self._n_rows)):
+            part = {name: values[start : start + ROW_GROUP] for name, values in joined.items()}
+            for name, values in part.items():
+                self._digests[name].update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+            self._writer.write_table(pa.table(part, schema=self._schema))
+            start += ROW_GROUP
+            if not self._n_rows:
+                break
+        self._waiting = [{name: values[start:] for name, values in joined.items()}]
+        self._n_waiting = max(0, n_rows - start)
