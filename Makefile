@@ -20,9 +20,9 @@ demo: $(VENV)/.core
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# Ingests that are killed at seeded times and writes, and taken up again; about 15 seconds each.
+# 300 ingests that are killed at seeded times and writes, and taken up again; about a second each.
 kill-trials: $(VENV)/.test
-	CYTOLABE_KILL_TRIALS=300 $(BIN)/python -m pytest -m slow -k killed_anywhere tests/flow/test_ingest_tasks.py
+	$(BIN)/python -W ignore tests/faults/kill_trials.py --trials 300
 
 # Speed and size beside named peers, which get environments of their own. SIZE=full is the atlas of 300,000 cells and
 # tables of 20 M rows; MEMORY=1 ingests 3 M cells as well; REAL names a folder of h5ad files whose sizes are measured.

@@ -3,10 +3,9 @@
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -16,6 +15,7 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.engine import LocalEngine, RayEngine
 from cytolabe.errors import ConflictError, IntegrityError, MissingExtraError, UsageError
+from cytolabe.files import STAGED_PREFIX
 from cytolabe.flow import contribute as contribution
 from cytolabe.flow import passes, work
 from cytolabe.flow.budget import bytes_of, plan_within, require_within
@@ -26,7 +26,7 @@ from cytolabe.genes.reference import load_reference
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.sketches import sketched
 from cytolabe.snapshot.verify import verify_atlas
-from cytolabe.store import array_spec
+from cytolabe.store import array_spec, writing
 from cytolabe.store.scratch import abandoned_scratch, held_scratch, scratch_root
 
 pytestmark = pytest.mark.timeout(120)
@@ -255,79 +255,51 @@ def test_an_engine_that_is_not_there_is_a_wrong_call(lab, tmp_path, monkeypatch)
 
 # --- killed -------------------------------------------------------------------------------------------------------
 
-_KILLED = """
-import os, signal, sys, threading, time
-from pathlib import Path
-from cytolabe.flow import contribute, passes
-from cytolabe.flow.sources import ingest_sources
-from cytolabe.snapshot.atlas import open_atlas
-from cytolabe.store import array_spec
-contribute._LARGE_BYTES, passes._RANGES_PER_TASK, passes._SHARDS_PER_TASK = 0, 1, 1
-array_spec.SHARD_VALUES, array_spec.CHUNK_VALUES = 1 << 17, 1 << 12
-atlas, lab, kind, when = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-def end():
-    os.kill(os.getpid(), signal.SIGKILL)
-if kind == "time":
-    threading.Timer(when, end).start()
-elif kind == "write":
-    from cytolabe.files import local
-    system, seen = local.__dict__["SYSTEM"] if "SYSTEM" in local.__dict__ else os, []
-    fsync = os.fsync
-    def counted(handle):
-        seen.append(1)
-        if len(seen) > when:
-            end()
-        return fsync(handle)
-    os.fsync = counted
-ingest_sources(atlas, [lab])
-print(open_atlas(atlas).freeze().snapshot_id)
-os._exit(0)
-"""
+TRIALS = Path(__file__).parent.parent / "faults" / "kill_trials.py"
 
 
-def run_killed(atlas, lab, kind, when):
-    words = [sys.executable, "-W", "ignore", "-c", _KILLED, str(atlas), str(lab), kind, str(when)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)  # noqa: S603
+def killed_trials(*words):
+    command = [sys.executable, "-W", "ignore", str(TRIALS), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a program of these tests
+    assert done.stdout, done.stderr[-3000:]
+    return done.returncode, json.loads(done.stdout)
 
 
-def n_trials():
-    return int(os.environ.get("CYTOLABE_KILL_TRIALS", "4"))
+def test_an_ingest_that_is_killed_anywhere_goes_on_to_the_id_of_one_that_was_not():
+    """A few of the trials; `make kill-trials` runs 300."""
+    code, told = killed_trials("--trials", "6")
+    assert (code, told["wrong"]) == (0, {})
+    assert told["parts"]["ranges"] > 2
+    assert told["parts"]["shards"] > 2
+    killed = {kind: n for kind, n in told["ended"].items() if kind.endswith("killed")}
+    assert set(killed) == {"call: killed", "time: killed"}
+    assert sum(killed.values()) >= 6
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(0)  # `make kill-trials` takes as long as it takes
-def test_an_ingest_that_is_killed_anywhere_goes_on_to_the_id_of_one_that_was_not(lab, tmp_path):
-    """Seeded times and numbers of a write; `CYTOLABE_KILL_TRIALS` sets how many (300 in `make kill-trials`)."""
-    rng = np.random.default_rng(11)
-    other = write_lab(tmp_path / "before.h5ad", n_cells=300, seed=8)
-    plain = tmp_path / "plain"
-    started = time.monotonic()
-    ingest(other, plain)
-    ingest(lab, plain)
-    expected = run_killed(plain, lab, "never", 0).stdout.strip()
-    took = time.monotonic() - started
-    n_killed = 0
-    for trial in range(n_trials()):
-        atlas = tmp_path / f"atlas{trial}"
-        ingest(other, atlas)
-        before = open_atlas(atlas).dataset_ids
-        kind = ("write", "time")[trial % 2]
-        when = int(rng.integers(0, 60)) if kind == "write" else float(rng.uniform(0.3, max(1.0, took)))
-        done = run_killed(atlas, lab, kind, when)
-        if done.returncode == -signal.SIGKILL:
-            n_killed += 1
-            opened = open_atlas(atlas)
-            assert set(before) <= set(opened.dataset_ids), done.stderr
-            assert verify_atlas(atlas)[1] == ()
-        else:
-            assert done.returncode == 0, done.stderr
-        again = run_killed(atlas, lab, "never", 0)
-        assert again.returncode == 0, again.stderr
-        assert again.stdout.strip() == expected, (trial, kind, when)
-        assert verify_atlas(atlas)[1] == ()
-        assert abandoned_scratch(atlas) == ()
-        assert not list(atlas.rglob(".staged-*")) or done.returncode == -signal.SIGKILL
-    assert n_killed >= n_trials() // 3
+def test_a_sealing_that_lists_what_a_killed_one_left_is_told_by_the_trials():
+    """The planted fault."""
+    code, told = killed_trials("--trials", "2", "--planted")
+    assert code == 1
+    assert told["wrong"]
+
+
+def test_what_a_sealing_that_was_killed_left_is_not_taken_for_part_of_the_partition(
+    lab, tmp_path, expected, monkeypatch
+):
+    publish = writing.publish_directory
+
+    def die(staged, _target):
+        (staged / "X" / "data" / f"{STAGED_PREFIX}0123").write_bytes(b"half a shard")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(contribution, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(writing, "publish_directory", die)
+    with pytest.raises(KeyboardInterrupt):
+        ingest_sources(tmp_path / "atlas", [lab])
+    monkeypatch.setattr(writing, "publish_directory", publish)
+    assert ingest(lab, tmp_path / "atlas") == expected
+    assert verify_atlas(tmp_path / "atlas")[1] == ()
+    assert not list((tmp_path / "atlas").rglob(f"{STAGED_PREFIX}*"))
 
 
 # --- Ray ----------------------------------------------------------------------------------------------------------
@@ -341,7 +313,7 @@ from cytolabe.flow import contribute, passes
 from cytolabe.flow.means import Means
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.snapshot.atlas import open_atlas
-from cytolabe.store import array_spec
+from cytolabe.store import array_spec, writing
 contribute._LARGE_BYTES, passes._RANGES_PER_TASK = 0, 1
 array_spec.SHARD_VALUES, array_spec.CHUNK_VALUES = 1 << 17, 1 << 12
 passes._SHARDS_PER_TASK = 1

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from cytolabe.files import replace_file
+from cytolabe.files import STAGED_PREFIX, remove, remove_directory, replace_file
 from cytolabe.provenance import canonical_json
 from cytolabe.store import array_spec
 from cytolabe.store.array_spec import ArraySpec
 from cytolabe.store.counts_digest import feature_order, features_digest
 
-__all__ = ["PartitionPlan", "read_plan", "write_plan"]
+__all__ = ["PartitionPlan", "clear_attempt", "read_plan", "write_plan"]
 
 _NARROW_FEATURES = 65_536
 _FOLDER = ".plan"
@@ -128,3 +128,11 @@ def read_plan(staged: Path) -> PartitionPlan:
     known = json.loads((folder / "plan.json").read_bytes())
     indptr = np.frombuffer((folder / "indptr.bin").read_bytes(), dtype="<i8").astype(np.int64)
     return PartitionPlan(**{**known, "features": tuple(known["features"])}, indptr=indptr)
+
+
+def clear_attempt(staged: Path) -> None:
+    """Remove the plan, and what a sealing that was killed left: all that is there then is listed as the partition."""
+    remove_directory(staged / _FOLDER)
+    remove(staged / "zarr.json")
+    for left in list(staged.rglob(f"{STAGED_PREFIX}*")):
+        remove(left)

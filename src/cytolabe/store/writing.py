@@ -17,13 +17,13 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import IntegrityError, NotRawCountsError, UsageError
-from cytolabe.files import Place, publish_directory, remove_directory, replace_file, sha256_of_file, staged_directory
+from cytolabe.files import Place, publish_directory, replace_file, sha256_of_file, staged_directory
 from cytolabe.records import Block
 from cytolabe.store.arrays import write_group, write_metadata, write_strings
 from cytolabe.store.canonical_rows import canonical_rows
 from cytolabe.store.counts_digest import CountsDigest
 from cytolabe.store.physical import PARTITION_FORMAT, PartitionEntry, intact_files, partition_path
-from cytolabe.store.plan import PartitionPlan
+from cytolabe.store.plan import PartitionPlan, clear_attempt
 from cytolabe.store.shards import encode_shard, shard_name
 from cytolabe.store.spool import Spool
 
@@ -168,7 +168,7 @@ def seal_partition(
     if missing:
         msg = f"{plan.dataset_id}: {len(missing)} of {plan.n_shards} shards are not written, first {missing[0]}."
         raise IntegrityError(msg)
-    remove_directory(staged / ".plan")
+    clear_attempt(staged)
     specs = plan.arrays()
     for name, spec in specs.items():
         write_metadata(staged / name, spec.metadata())

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 from cytolabe.files.local import Operations
@@ -16,7 +17,7 @@ class FailingOperations(Operations):
     """System calls of which the `n_th` (from 0) fails, and no other; `calls` are the names of all that were made.
 
     Put it in the place of `files.local.operations`. `error` is the name of an errno (`ENOSPC`), or `KILL`: then the
-    process ends there and then, without any cleanup, as it does when the power goes.
+    process ends there and then, without any cleanup, as it does when the power goes; `SIGKILL` does that by the signal.
     """
 
     def __init__(self, n_th: int, *, error: str = "EIO") -> None:
@@ -76,4 +77,6 @@ class FailingOperations(Operations):
             return
         if self._error == "KILL":
             os._exit(KILLED)
+        if self._error == "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
         raise OSError(self.errno, os.strerror(self.errno), None if path is None else str(path))
