@@ -45,4 +45,6 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that share the work
 
 def source_or_place(text: str) -> "str | Place":
     """Return the name of a remote source as it is, and everything else as a place."""
-    return text if text.startswith(("cellxgene:", "census")) else place_of(text)
+    from cytolabe.flow.remote import is_remote
+
+    return text if is_remote(text) else place_of(text)

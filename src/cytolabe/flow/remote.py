@@ -1,6 +1,7 @@
 """Sources that lie elsewhere, brought here and then treated like files that were always here.
 
     cellxgene:<id>        a collection, a data set or a version of CELLxGENE Discover
+    census:<filter>       cells of the CELLxGENE Census, one source per data set
 
 What a catalog says of a data set becomes what is declared of it; whatever the caller declares goes on top. A source
 that cannot be reached is an error finding and the others go on; where nothing else was asked for, it stops the call.
@@ -14,6 +15,8 @@ from pathlib import Path
 from cytolabe.config.manifest import Manifest
 from cytolabe.errors import CytolabeError, IntegrityError, UnreachableSourceError, UsageError
 from cytolabe.ingest.cellxgene import fetch_dataset, find_datasets
+from cytolabe.ingest.census import is_census
+from cytolabe.ingest.census_query import describe_query, is_census_query
 from cytolabe.ingest.sources import SourceFile, find_sources, without_clashes
 from cytolabe.ingest.web import WebClient
 from cytolabe.records import Finding, Severity
@@ -28,7 +31,7 @@ Progress = Callable[[str], None]
 
 def is_remote(argument: object) -> bool:
     """Tell whether a source is named by a catalog and not by a path."""
-    return isinstance(argument, str) and argument.startswith("cellxgene:")
+    return isinstance(argument, str) and (argument.startswith("cellxgene:") or is_census_query(argument))
 
 
 def cache_folder(given: Path | None = None) -> Path:
@@ -74,7 +77,8 @@ def gather_sources(
     """
     paths = [Path(argument) for argument in arguments if not is_remote(argument)]
     sources, findings = find_sources(paths)
-    found, told = list(sources), list(findings)
+    found, told = [source for source in sources if not is_census(source.path)], list(findings)
+    told += [_descriptor_given(source) for source in sources if is_census(source.path)]
     failures: list[CytolabeError] = []
     for argument in dict.fromkeys(str(argument) for argument in arguments if is_remote(argument)):
         try:
@@ -119,11 +123,11 @@ def fetch_sources(
         If it cannot be fetched whole.
     """
     said, folder, web = declared or Manifest(), cache_folder(cache), client or WebClient()
+    if is_census_query(argument):
+        return _of_census(argument, said, describe_query(argument, folder, client=web, on_progress=on_progress))
     on_progress(f"asking CELLxGENE Discover for {argument}")
     datasets = find_datasets(argument.partition(":")[2], client=web)
-    if said.id and len(datasets) != 1:
-        msg = f"{argument}: id = {said.id!r} names one data set, but this stands for {len(datasets)}. Leave the id out, or name one of its data sets."
-        raise UsageError(msg)
+    _require_one_id(argument, said, len(datasets))
     return tuple(
         SourceFile(
             path=fetch_dataset(dataset, folder, client=web, on_progress=on_progress).path,
@@ -131,6 +135,38 @@ def fetch_sources(
             dataset_id=said.id or dataset.dataset_id,
         )
         for dataset in datasets
+    )
+
+
+def _of_census(argument: str, said: Manifest, found: tuple[SourceFile, ...]) -> tuple[SourceFile, ...]:
+    """Put what the caller declares over what the census says."""
+    _require_one_id(argument, said, len(found))
+    return tuple(
+        replace(
+            source,
+            manifest=replace(source.manifest.merged_with(said), id=""),
+            dataset_id=said.id or source.dataset_id,
+        )
+        for source in found
+    )
+
+
+def _require_one_id(argument: str, said: Manifest, n_datasets: int) -> None:
+    if said.id and n_datasets != 1:
+        msg = f"{argument}: id = {said.id!r} names one data set, but this stands for {n_datasets}. Leave the id out, or name one of its data sets."
+        raise UsageError(msg)
+
+
+def _descriptor_given(source: SourceFile) -> Finding:
+    return Finding(
+        code="E-REMOTE-02",
+        severity=Severity.ERROR,
+        where=str(source.path),
+        n_affected=1,
+        n_total=1,
+        message="This file only describes a query of the Census; read as a contribution it would lead to an address that its author chose.",
+        remedy="Name the query itself: census:<filter>.",
+        rule="cytolabe/sources",
     )
 
 

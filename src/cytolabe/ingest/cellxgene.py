@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from cytolabe.config.manifest import Manifest
+from cytolabe.config.manifest import Manifest, manifest_of
 from cytolabe.errors import UnreachableSourceError, UsageError
 from cytolabe.ingest.downloads import Downloaded, download
 from cytolabe.ingest.web import WebClient
 
-__all__ = ["API_VARIABLE", "DISCOVER_API", "DiscoverDataset", "fetch_dataset", "find_datasets"]
+__all__ = ["API_VARIABLE", "DISCOVER_API", "SCHEMA_ROLES", "DiscoverDataset", "fetch_dataset", "find_datasets"]
 
 DISCOVER_API = "https://api.cellxgene.cziscience.com/curation/v1"
 API_VARIABLE = "CYTOLABE_CELLXGENE_API"
@@ -34,15 +34,15 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OTHER_KIND = frozenset({403, 404})
 _LICENCE = "CC-BY-4.0"
 """Terms under which Discover and the Census distribute every data set."""
-_ROLES = Manifest(
-    label="cell_type",
-    donor="donor_id",
-    assay_column="assay",
-    suspension_type_column="suspension_type",
-    tissue_column="tissue",
-    disease_column="disease",
-    sex_column="sex",
-)
+SCHEMA_ROLES: Mapping[str, str] = {
+    "label": "cell_type",
+    "donor": "donor_id",
+    "assay_column": "assay",
+    "suspension_type_column": "suspension_type",
+    "tissue_column": "tissue",
+    "disease_column": "disease",
+    "sex_column": "sex",
+}
 """Columns that every file of the schema has; they are declared, so they are not guessed."""
 
 Record = Mapping[str, object]
@@ -199,7 +199,7 @@ def _manifest(record: Record, collection: Record, *, url: str) -> Manifest:
         source_url=url,
         date=date[:10],
     )
-    return _ROLES.merged_with(facts)
+    return manifest_of(SCHEMA_ROLES, "cellxgene").merged_with(facts)
 
 
 def _citation(doi: str, url: str, address: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 
+from cytolabe.ingest.census import is_census, open_census
 from cytolabe.ingest.h5ad import open_h5ad
 from cytolabe.ingest.h5mu import open_h5mu
 from cytolabe.ingest.inspection import HDF5_CHILD, TAR_CHILD, ZARR_CHILD, inspect
@@ -32,6 +33,8 @@ def scan_source(path: Path) -> tuple[Finding, ...]:
 
     Files whose libraries are C code are read to their end in a process that may die (`inspection`); text is not.
     """
+    if is_census(path):
+        return ()
     trio = trio_of(path)
     if trio is not None:
         return scan_trio(trio)
@@ -45,12 +48,15 @@ def scan_source(path: Path) -> tuple[Finding, ...]:
 
 def format_of(path: Path) -> str:
     """Say what a scanned source is, by its content; what looks like nothing else is left to h5ad to refuse."""
-    if trio_of(path) is not None:
-        return "10x-mtx"
-    if is_zarr(path):
-        return "zarr"
-    if is_tar(path):
-        return "10x-tar"
+    looks = (
+        ("census", is_census),
+        ("10x-mtx", lambda at: trio_of(at) is not None),
+        ("zarr", is_zarr),
+        ("10x-tar", is_tar),
+    )
+    for name, looks_like_it in looks:
+        if looks_like_it(path):
+            return name
     with readable(path.name), h5py.File(path, "r", locking=False) as file:
         if isinstance(file.get("mod"), h5py.Group) and "X" not in file:
             return "h5mu"
@@ -85,6 +91,8 @@ def open_source(path: Path, *, part: str = "", is_known: bool = False) -> Iterat
 
 def _opening(path: Path, *, part: str, is_known: bool) -> AbstractContextManager[Source]:
     match format_of(path):
+        case "census":
+            return open_census(path)
         case "h5mu":
             return open_h5mu(path, part=part, is_known=is_known)
         case "loom":
