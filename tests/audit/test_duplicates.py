@@ -1,6 +1,7 @@
 """Identical cells are found where they are, nowhere else, and whoever cannot be tested is counted."""
 
 import collections
+import dataclasses
 import itertools
 import pathlib
 import re
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from cytolabe.audit import duplicates as duplicates_module
+from cytolabe.audit import nominations
 from cytolabe.audit.claims import cell_type_claim
 from cytolabe.audit.duplicates import DuplicateReport, additive_hash, duplicate_table, find_duplicates
 from cytolabe.audit.leakage import audit_fold, audit_split
 from cytolabe.errors import UsageError
 from cytolabe.records import ScoreStatus
+from cytolabe.snapshot.sketches import CellSketches, sketched
 from cytolabe.snapshot.view import CELL_COLUMNS
 from cytolabe.split.components import Link
 from cytolabe.split.groups import leave_one_group_out
@@ -138,6 +141,100 @@ def test_pairs_agree_with_comparing_every_pair_of_cells(data):
         patch.setattr(duplicates_module, "MIN_SHARED_COUNTS", 4)
         report = find_duplicates(snapshot, min_shared_nonzero=2)
     assert rows_of(report) == naive(snapshot)
+
+
+class Sketched(MemorySnapshot):
+    """A snapshot in memory with sketches, that writes down which counts are read; some data sets may have none."""
+
+    def __init__(self, plain: MemorySnapshot, without: tuple[str, ...] = ()) -> None:
+        super().__init__(**{part.name: getattr(plain, part.name) for part in dataclasses.fields(plain)})
+        object.__setattr__(self, "without", without)
+        object.__setattr__(self, "read", set())
+
+    def sketches(self, dataset_id: str) -> CellSketches | None:
+        rows = np.flatnonzero(self.cells["dataset_id"] == dataset_id)
+        genes = self.measured_genes(dataset_id)
+        return None if dataset_id in self.without else sketched(super().counts(rows, genes), genes)
+
+    def counts(self, rows, genes):
+        self.read.update(rows.tolist())
+        return super().counts(rows, genes)
+
+
+def same_report(one: DuplicateReport, other: DuplicateReport) -> None:
+    pd.testing.assert_frame_equal(one.pairs, other.pairs)
+    pd.testing.assert_frame_equal(one.comparisons, other.comparisons)
+    assert (one.n_tested, one.not_testable, one.findings) == (other.n_tested, other.not_testable, other.findings)
+    assert {key: rows.tolist() for key, rows in one.testable.items()} == {
+        key: rows.tolist() for key, rows in other.testable.items()
+    }
+
+
+def labs(rng, *, kept=(0.9, 0.8), n_genes=3_000, n_cells=200, copies=(3, 50)):
+    """Labs that measure other genes; cells `copies` of each are the same cells."""
+    genes = [f"ENSG{number:011d}" for number in range(n_genes)]
+    common = rng.poisson(0.8, size=(n_cells, n_genes)) * rng.integers(1, 4, size=n_genes)
+    names, matrices = {}, {}
+    for name, share in zip("abc", kept, strict=False):
+        chosen = rng.permutation(n_genes)[: int(share * n_genes)]
+        own = rng.poisson(0.8, size=(n_cells, n_genes)) * rng.integers(1, 4, size=n_genes)
+        own[list(copies)] = common[list(copies)]
+        names[name], matrices[name] = tuple(genes[place] for place in chosen), csr_matrix(own[:, chosen])
+    cells = pd.DataFrame({"dataset_id": np.repeat(list(names), n_cells)})
+    return memory_snapshot(cells, matrices, genes=names)
+
+
+def test_no_counts_are_read_of_cells_that_are_not_nominated():
+    snapshot = Sketched(labs(np.random.default_rng(5)))
+    report = find_duplicates(snapshot)
+    assert rows_of(report) == [(3, 203), (50, 250)]
+    assert report.n_tested == 400
+    assert snapshot.read == {3, 50, 203, 250}
+
+
+def test_a_cell_whose_totals_leave_it_open_is_read():
+    plain = labs(np.random.default_rng(6), kept=(1.0, 0.5))
+    snapshot = Sketched(plain)
+    report = find_duplicates(snapshot, min_shared_nonzero=700)
+    same_report(report, find_duplicates(plain, min_shared_nonzero=700))
+    assert report.n_tested > 0
+    assert len(snapshot.read) > 150
+
+
+@pytest.mark.parametrize("without", [(), ("a",), ("a", "c"), ("a", "b", "c")])
+def test_sketches_change_nothing_of_what_is_found(without):
+    plain = labs(np.random.default_rng(7), kept=(0.9, 0.5, 0.05), n_cells=60, copies=(3, 4, 5, 59))
+    expected = find_duplicates(plain, min_shared_nonzero=20)
+    assert len(expected.pairs) >= 4
+    same_report(find_duplicates(Sketched(plain, without), min_shared_nonzero=20), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), least=st.integers(1, 8))
+def test_sketches_change_nothing_in_small_labs_full_of_ties(seed, least):
+    rng = np.random.default_rng(seed)
+    n_genes = int(rng.choice([6, 40, 90]))
+    genes = [f"ENSG{number:011d}" for number in range(n_genes)]
+    names, matrices = {}, {}
+    base = rng.poisson(rng.choice([0.2, 1.0, 3.0]), size=(5, n_genes))
+    for name in "abc":
+        chosen = rng.permutation(n_genes)[: rng.integers(2, n_genes + 1)]
+        own = base[rng.integers(0, 5, size=rng.integers(1, 9))] * (rng.random(n_genes) < rng.choice([0.5, 0.95, 1.0]))
+        names[name], matrices[name] = tuple(genes[place] for place in chosen), csr_matrix(own[:, chosen])
+    cells = pd.DataFrame({"dataset_id": [name for name in "abc" for _ in range(matrices[name].shape[0])]})
+    plain = memory_snapshot(cells, matrices, genes=names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates_module, "MIN_SHARED_COUNTS", int(rng.integers(1, 40)))
+        patch.setattr(nominations, "_HELD_CELLS", int(rng.choice([0, 100])))
+        same_report(
+            find_duplicates(Sketched(plain), min_shared_nonzero=least), find_duplicates(plain, min_shared_nonzero=least)
+        )
+
+
+def test_the_sketches_of_the_real_files_find_the_same_cells(real_pbmc, real_report):
+    snapshot = Sketched(real_pbmc)
+    same_report(find_duplicates(snapshot), real_report)
+    assert len(snapshot.read) < len(real_pbmc.cells)
 
 
 @settings(max_examples=30, deadline=None)

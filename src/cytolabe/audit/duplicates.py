@@ -3,11 +3,13 @@
 Two contributions of one library rarely have equal vectors: each kept its own genes. So cells are compared pair of
 data sets by pair of data sets on the shared genes only (inside a data set: on all of its genes). In this order:
 
-1. every count becomes a 64-bit hash of (gene, count), and a cell's hash is their sum; so one pass over a data set
+1. sketches tell which cells could be identical, and whether they hold enough (`audit.nominations`): counts are read
+   only of these, and where sketches leave it open; a data set of an older atlas has none, and is read whole;
+2. every count becomes a 64-bit hash of (gene, count), and a cell's hash is their sum; so one pass over a data set
    serves all of its partners, whatever genes they share;
-2. cells with too little left on the shared genes are not testable, and counted: two nearly empty cells are equal by
+3. cells with too little left on the shared genes are not testable, and counted: two nearly empty cells are equal by
    chance;
-3. equal hashes only nominate: each pair is confirmed on the counts themselves.
+4. equal hashes only nominate: each pair is confirmed on the counts themselves.
 
 Near-identical cells (thinned or re-processed copies) are not looked for here.
 """
@@ -21,6 +23,7 @@ import pandas as pd
 from jaxtyping import Bool, Integer, UInt64
 from scipy.sparse import csr_matrix
 
+from cytolabe.audit.nominations import Nominations, nominate
 from cytolabe.errors import UsageError
 from cytolabe.records import Finding, Severity
 from cytolabe.snapshot.view import SnapshotView
@@ -67,6 +70,7 @@ class _Side:
     hashes: UInt64[np.ndarray, "partners cells"]
     n_nonzero: Integer[np.ndarray, "partners cells"]
     n_counts: Integer[np.ndarray, "partners cells"]
+    is_candidate: Bool[np.ndarray, "partners cells"]
 
 
 def find_duplicates(snapshot: SnapshotView, *, min_shared_nonzero: int = 100) -> DuplicateReport:
@@ -75,7 +79,7 @@ def find_duplicates(snapshot: SnapshotView, *, min_shared_nonzero: int = 100) ->
     Parameters
     ----------
     snapshot
-        The frozen snapshot; counts are read once per data set, in blocks.
+        The frozen snapshot; counts are read at most once per data set, in blocks, before nominated pairs are confirmed.
     min_shared_nonzero
         Genes with a count, among the shared ones, below which a cell is not testable; `MIN_SHARED_COUNTS` applies
         as well.
@@ -94,7 +98,12 @@ def find_duplicates(snapshot: SnapshotView, *, min_shared_nonzero: int = 100) ->
         raise UsageError(msg)
     datasets = tuple(sorted(set(snapshot.cells["dataset_id"])))
     genes = {name: snapshot.measured_genes(name) for name in datasets}
-    sides = {name: _side(snapshot, name, [_shared(genes, name, other) for other in datasets]) for name in datasets}
+    sizes = snapshot.cells["dataset_id"].value_counts().to_dict()
+    known = nominate(snapshot, genes, sizes, least=(min_shared_nonzero, MIN_SHARED_COUNTS))
+    sides = {
+        name: _side(snapshot, name, [_shared(genes, name, other) for other in datasets], known=known[name])
+        for name in datasets
+    }
     pieces, comparisons = [], []
     testable: dict[tuple[str, str], np.ndarray] = {}
     tested = np.zeros(len(snapshot.cells), dtype=bool)
@@ -104,8 +113,7 @@ def find_duplicates(snapshot: SnapshotView, *, min_shared_nonzero: int = 100) ->
             view_a = _testable(sides[name_a], number_b, min_shared_nonzero)
             view_b = _testable(sides[name_b], number_a, min_shared_nonzero)
             nominated = _equal_hashes(
-                (sides[name_a].rows[view_a], sides[name_a].hashes[number_b][view_a]),
-                (sides[name_b].rows[view_b], sides[name_b].hashes[number_a][view_b]),
+                _hashed(sides[name_a], number_b, view_a), _hashed(sides[name_b], number_a, view_b)
             )
             shared = _shared(genes, name_a, name_b)
             pairs = _confirmed(snapshot, nominated, shared)
@@ -169,21 +177,21 @@ def _gene_hash(gene: str) -> int:
     return int.from_bytes(hashlib.sha256(gene.encode()).digest()[:8], "little")
 
 
-def _side(snapshot: SnapshotView, dataset_id: str, partners: Sequence[Sequence[str]]) -> _Side:
-    """Read a data set once, and sum hashes, non-zeros and counts over the genes shared with each partner."""
+def _side(snapshot: SnapshotView, dataset_id: str, partners: Sequence[Sequence[str]], *, known: Nominations) -> _Side:
+    """Sum hashes, non-zeros and counts over the genes shared with each partner, of the cells that have to be read."""
     rows = np.flatnonzero((snapshot.cells["dataset_id"] == dataset_id).to_numpy())
     genes = snapshot.measured_genes(dataset_id)
     gene_hashes = np.array([_gene_hash(gene) for gene in genes], dtype=np.uint64)
     is_shared = [np.isin(np.array(genes, dtype=str), np.array(partner, dtype=str)) for partner in partners]
-    shape = (len(partners), len(rows))
     side = _Side(
         rows=rows,
-        hashes=np.zeros(shape, dtype=np.uint64),
-        n_nonzero=np.zeros(shape, dtype=np.int64),
-        n_counts=np.zeros(shape, dtype=np.int64),
+        hashes=np.zeros((len(partners), len(rows)), dtype=np.uint64),
+        n_nonzero=known.n_nonzero,
+        n_counts=known.n_counts,
+        is_candidate=known.is_candidate,
     )
-    for start in range(0, len(rows), _BLOCK_CELLS):
-        here = slice(start, start + _BLOCK_CELLS)
+    for start in range(0, len(known.to_read), _BLOCK_CELLS):
+        here = known.to_read[start : start + _BLOCK_CELLS]
         counts = snapshot.counts(rows[here], genes).copy()
         counts.sum_duplicates()
         counts.eliminate_zeros()
@@ -207,6 +215,12 @@ def _testable(side: _Side, partner: int, min_shared_nonzero: int) -> Bool[np.nda
     return np.asarray(
         (side.n_nonzero[partner] >= min_shared_nonzero) & (side.n_counts[partner] >= MIN_SHARED_COUNTS), dtype=bool
     )
+
+
+def _hashed(side: _Side, partner: int, view: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the testable rows that may have an equal one in the partner, with their hashes."""
+    chosen = view & side.is_candidate[partner]
+    return side.rows[chosen], side.hashes[partner][chosen]
 
 
 def _equal_hashes(side_a: tuple[np.ndarray, np.ndarray], side_b: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

@@ -22,7 +22,9 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.compiled import kernel
 
-__all__ = ["SKETCH_GENES", "agree_below_threshold", "gene_hashes", "priorities_of", "sketch_cells"]
+__all__ = [
+    "SKETCH_GENES", "agree_below_threshold", "gene_hashes", "priorities_of", "shared_prefixes", "sketch_cells",
+]  # fmt: skip
 
 SKETCH_GENES = 32
 """Genes of a sketch. Part of the definition."""
@@ -106,6 +108,39 @@ def agree_below_threshold(
         # Entries ascend, so those that count come first in the same order once the others are pushed to the end.
         found.append(np.sort(np.where(inside, entries, np.iinfo(np.int64).max), axis=1))
     return np.asarray((found[0] == found[1]).all(axis=1))
+
+
+def shared_prefixes(
+    entries: Int64[np.ndarray, "cells kept"], shared_priorities: Int64[np.ndarray, " shared"]
+) -> tuple[Int64[np.ndarray, " cells"], UInt64[np.ndarray, "lengths cells"]]:
+    """Return how many entries of each cell are of shared genes, and a hash of the first 0, 1, 2 ... of these.
+
+    Of two cells that are equal on the shared genes, the list of one is the start of that of the other.
+    `shared_priorities` ascend. Hashes beyond the length of a cell are zero.
+    """
+    lengths = np.zeros(len(entries), dtype=np.int64)
+    starts = np.zeros((SKETCH_GENES + 1, len(entries)), dtype=np.uint64)
+    _hash_prefixes(np.ascontiguousarray(entries), shared_priorities, (lengths, starts))
+    return lengths, starts
+
+
+@kernel
+def _hash_prefixes(entries: np.ndarray, shared_priorities: np.ndarray, out: tuple[np.ndarray, np.ndarray]) -> None:
+    lengths, starts = out
+    for cell in range(len(entries)):
+        state = np.uint64(0)
+        length = 0
+        for place in range(entries.shape[1]):
+            entry = entries[cell, place]
+            if entry < 0:
+                break
+            priority = entry >> _COUNT_BITS
+            found = np.searchsorted(shared_priorities, priority)
+            if found < len(shared_priorities) and shared_priorities[found] == priority:
+                length += 1
+                state = _mix(state, np.uint64(entry))
+                starts[length, cell] = state
+        lengths[cell] = length
 
 
 def _threshold(entries: np.ndarray) -> np.ndarray:
