@@ -3,7 +3,7 @@
 from cytolabe.audit.certificate import certify, verify_certificate
 from cytolabe.audit.claims import ClaimVerdict, cell_type_claim, donor_claim
 from cytolabe.audit.confounding import ConfoundingRow, audit_confounding
-from cytolabe.audit.duplicates import DuplicateReport, duplicate_table, find_duplicates
+from cytolabe.audit.duplicates import DuplicateReport, duplicate_table, find_duplicates, identical_pairs
 from cytolabe.audit.exposure import exposure_of
 from cytolabe.audit.fit_scopes import CellSet, check_fit_scopes
 from cytolabe.audit.leakage import FoldAudit, allowed_scopes, audit_fold, audit_split
@@ -26,6 +26,7 @@ __all__ = [
     "duplicate_table",
     "exposure_of",
     "find_duplicates",
+    "identical_pairs",
     "person_table",
     "verify_certificate",
 ]

@@ -28,7 +28,14 @@ from cytolabe.errors import UsageError
 from cytolabe.records import Finding, Severity
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["MIN_SHARED_COUNTS", "DuplicateReport", "additive_hash", "duplicate_table", "find_duplicates"]
+__all__ = [
+    "MIN_SHARED_COUNTS",
+    "DuplicateReport",
+    "additive_hash",
+    "duplicate_table",
+    "find_duplicates",
+    "identical_pairs",
+]
 
 MIN_SHARED_COUNTS = 300
 """Counts on the shared genes below which a cell is not testable (rule R9)."""
@@ -93,15 +100,37 @@ def find_duplicates(snapshot: SnapshotView, *, min_shared_nonzero: int = 100) ->
     -----
     More than 64 clones of one cell are listed as a star (each with the first) instead of as all pairs.
     """
+    return _all_compared(snapshot, min_shared_nonzero, candidates_only=False)
+
+
+def identical_pairs(snapshot: SnapshotView, *, min_shared_nonzero: int = 100) -> pd.DataFrame:
+    """Return `find_duplicates(...).pairs`, without telling who could be tested: counts of candidates only are read.
+
+    Raises
+    ------
+    UsageError
+        If `min_shared_nonzero` is below 1.
+    """
+    return _all_compared(snapshot, min_shared_nonzero, candidates_only=True).pairs
+
+
+def _all_compared(snapshot: SnapshotView, min_shared_nonzero: int, *, candidates_only: bool) -> DuplicateReport:
+    """Compare all pairs of data sets; with candidates only, the report is true of its pairs and of nothing else."""
     if min_shared_nonzero < 1:
         msg = f"min_shared_nonzero is {min_shared_nonzero}; with less than 1 gene all empty cells would be identical."
         raise UsageError(msg)
     datasets = tuple(sorted(set(snapshot.cells["dataset_id"])))
     genes = {name: snapshot.measured_genes(name) for name in datasets}
-    sizes = snapshot.cells["dataset_id"].value_counts().to_dict()
+    sizes = {str(name): int(size) for name, size in snapshot.cells["dataset_id"].value_counts().items()}
     known = nominate(snapshot, genes, sizes, least=(min_shared_nonzero, MIN_SHARED_COUNTS))
     sides = {
-        name: _side(snapshot, name, [_shared(genes, name, other) for other in datasets], known=known[name])
+        name: _side(
+            snapshot,
+            name,
+            [_shared(genes, name, other) for other in datasets],
+            known=known[name],
+            read=known[name].to_read(candidates_only=candidates_only),
+        )
         for name in datasets
     }
     pieces, comparisons = [], []
@@ -177,7 +206,9 @@ def _gene_hash(gene: str) -> int:
     return int.from_bytes(hashlib.sha256(gene.encode()).digest()[:8], "little")
 
 
-def _side(snapshot: SnapshotView, dataset_id: str, partners: Sequence[Sequence[str]], *, known: Nominations) -> _Side:
+def _side(
+    snapshot: SnapshotView, dataset_id: str, partners: Sequence[Sequence[str]], *, known: Nominations, read: np.ndarray
+) -> _Side:
     """Sum hashes, non-zeros and counts over the genes shared with each partner, of the cells that have to be read."""
     rows = np.flatnonzero((snapshot.cells["dataset_id"] == dataset_id).to_numpy())
     genes = snapshot.measured_genes(dataset_id)
@@ -190,8 +221,8 @@ def _side(snapshot: SnapshotView, dataset_id: str, partners: Sequence[Sequence[s
         n_counts=known.n_counts,
         is_candidate=known.is_candidate,
     )
-    for start in range(0, len(known.to_read), _BLOCK_CELLS):
-        here = known.to_read[start : start + _BLOCK_CELLS]
+    for start in range(0, len(read), _BLOCK_CELLS):
+        here = read[start : start + _BLOCK_CELLS]
         counts = snapshot.counts(rows[here], genes).copy()
         counts.sum_duplicates()
         counts.eliminate_zeros()

@@ -41,10 +41,10 @@ class Nominations:
     n_nonzero: Int64[np.ndarray, "partners cells"]
     n_counts: Int64[np.ndarray, "partners cells"]
 
-    @property
-    def to_read(self) -> Int64[np.ndarray, " read"]:
-        """The cells whose counts are needed."""
-        return np.flatnonzero((self.is_candidate | self.is_open).any(axis=0)).astype(np.int64)
+    def to_read(self, *, candidates_only: bool) -> Int64[np.ndarray, " read"]:
+        """Return the cells whose counts are needed: candidates, and cells that may be testable or not."""
+        chosen = self.is_candidate if candidates_only else self.is_candidate | self.is_open
+        return np.flatnonzero(chosen.any(axis=0)).astype(np.int64)
 
 
 def nominate(

@@ -138,7 +138,7 @@ def _hash_prefixes(entries: np.ndarray, shared_priorities: np.ndarray, out: tupl
             found = np.searchsorted(shared_priorities, priority)
             if found < len(shared_priorities) and shared_priorities[found] == priority:
                 length += 1
-                state = _mix(state, np.uint64(entry))
+                state = np.uint64(_mix(state, np.uint64(entry)))  # type: ignore[arg-type]
                 starts[length, cell] = state
         lengths[cell] = length
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cytolabe.apply.embed import embed_shards, fit_embedder, stored_embedding, write_embedding
-from cytolabe.audit import audit_confounding, audit_fold, certify, find_duplicates
+from cytolabe.audit import audit_confounding, audit_fold, certify, find_duplicates, identical_pairs
 from cytolabe.errors import UsageError
 from cytolabe.files import remove_directory, replace_file
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
@@ -28,7 +28,7 @@ def make_split(
 
     `test_fraction` above 0 holds groups out once, `n_folds` above 0 divides them; otherwise each is left out in turn.
     """
-    duplicates = find_duplicates(frozen).pairs
+    duplicates = identical_pairs(frozen)
     if test_fraction:
         return hold_out_groups(frozen, by=by, test_fraction=test_fraction, seed=seed, duplicates=duplicates)
     if n_folds:
