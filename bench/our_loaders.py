@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cytolabe.encode.ranks import RankRule
+from cytolabe.encode.binning import bin_entries, bin_rule, gene_keys_of
+from cytolabe.encode.entries import CellEntries, entries_of
+from cytolabe.encode.ranks import Ranked, RankRule, rank_entries
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.snapshot import open_atlas
 from cytolabe.snapshot.frozen import Snapshot
@@ -108,6 +110,38 @@ def original(snapshot: Snapshot, rule: Callable[..., object], *, seconds: float)
     return {"cells_per_s": cells_per_second(rule, counts, seconds=seconds), "load": os.getloadavg()[0]}
 
 
+def kernel(snapshot: Snapshot, name: str, *, seconds: float) -> dict[str, float]:
+    """Measure an encoder alone, on cells that are decoded already, with as many threads as cores."""
+    counts = snapshot.counts(np.arange(min(4_096, snapshot.n_cells)), snapshot.stream().genes)
+    cells = entries_of(counts)
+    cuts = np.linspace(0, counts.shape[0], N_THREADS + 1).astype(int)
+    tokens, medians = rank_rule(counts.shape[1])
+    rank = RankRule(tokens=tokens, medians=medians)
+    binning = bin_rule(gene_keys_of(snapshot.stream().genes), n_bins=51, ties="random", seed=0)
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+
+    def encode(part: int) -> None:
+        own = slice(cuts[part], cuts[part + 1])
+        mine = CellEntries(cells.columns, cells.counts, cells.starts[own], cells.stops[own])
+        if name == "ranks":
+            rank_entries(mine, rank, Ranked(totals[own], out[own], lengths[own]))
+        else:
+            bin_entries(mine, binning, (keys[own], bins))
+
+    out = np.empty((counts.shape[0], rank.n_tokens), dtype=np.int32)
+    lengths = np.empty(counts.shape[0], dtype=np.int32)
+    keys = np.arange(counts.shape[0], dtype=np.uint64)
+    bins = np.empty(counts.nnz, dtype=np.uint8)
+
+    def source() -> Iterator[tuple[int, int]]:
+        with ThreadPoolExecutor(N_THREADS) as pool:
+            while True:
+                list(pool.map(encode, range(N_THREADS)))
+                yield counts.shape[0], counts.nnz
+
+    return measured(source(), seconds=seconds)
+
+
 def main(name: str, folder: Path, seconds: float) -> None:
     """Measure one thing and print it."""
     snapshot = open_snapshot(folder)
@@ -115,6 +149,8 @@ def main(name: str, folder: Path, seconds: float) -> None:
         found: dict[str, float] = {}
     elif name.startswith("original-"):
         found = original(snapshot, {"ranks": ranks, "value_bins": value_bins}[name[9:]], seconds=seconds)
+    elif name.startswith("kernel-"):
+        found = kernel(snapshot, name.removeprefix("kernel-"), seconds=seconds)
     elif name == "cells":
         found = measured(random_cells(snapshot), seconds=seconds)
     else:
