@@ -16,6 +16,7 @@ CytolabeError
 │   ├── LeakageError               1  something of the test side was seen in training
 │   └── ConfoundedError            1  the contrast is not estimable from these data
 ├── ModelFailedError               1  a model stopped; its score is FAILED, never zero
+├── WorkerDiedError                3  a process of this run was ended by the system, most often for want of memory
 ├── MissingExtraError              2  an optional dependency is not installed
 ├── IntegrityError                 4  bytes differ from the digest that names them
 └── ConflictError                  5  somebody else published first
@@ -45,6 +46,7 @@ __all__ = [
     "UnseenLevelsError",
     "UsageError",
     "WithdrawnError",
+    "WorkerDiedError",
 ]
 
 
@@ -122,6 +124,12 @@ class ConfoundedError(RefusedError):
 
 class ModelFailedError(CytolabeError):
     """A model stopped; its score is FAILED with the log, never zero."""
+
+
+class WorkerDiedError(CytolabeError):
+    """A process of this run was ended by the system, most often for want of memory; nothing of it was published."""
+
+    exit_code: ClassVar[int] = 3
 
 
 class IntegrityError(CytolabeError):

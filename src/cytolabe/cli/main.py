@@ -22,6 +22,10 @@ __all__ = ["app", "main"]
 # The base of typer's usage errors; typer exports only its children, from a module whose name differs by version.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
+_NO_MEMORY = (
+    "there was not enough memory. Give more, a smaller --memory or fewer --workers where the command has them, or less "
+    "at a time. What was published before stays whole; the same ingest goes on where this one stopped."
+)
 
 
 class _InFlowOrder(TyperGroup):
@@ -75,6 +79,9 @@ def main() -> NoReturn:
         # A disk that is full, a folder without permission: the system's word, and the path that it is about.
         place = f"{error.filename}: " if error.filename else ""
         print_error(type(error).__name__, f"{place}{error.strerror or error}.", as_json=as_json)
+        sys.exit(UnreadableInputError.exit_code)
+    except MemoryError:
+        print_error("MemoryError", _NO_MEMORY, as_json=as_json)
         sys.exit(UnreadableInputError.exit_code)
     sys.exit(code)
 

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 from typing import TypeVar, cast
 
-from cytolabe.errors import UsageError
+from cytolabe.errors import UsageError, WorkerDiedError
 
 __all__ = ["LocalEngine", "run_tasks"]
 
@@ -58,20 +58,57 @@ class LocalEngine:
         *,
         memory: int = 0,  # noqa: ARG002 - the caller chose the number of workers by it
         on_done: Callable[[int, int], None] | None = None,
+        on_crash: Callable[[T], R] | None = None,
     ) -> list[R]:
         """Apply `function` to every task and return the results in the order of the tasks; see `Engine.map`."""
         if self._n_workers == 1 or len(tasks) < 2:
             return _run_here(function, tasks, on_done)
         _require_importable(function)
+        results: dict[int, R] = {}
+        while len(results) < len(tasks):
+            try:
+                _run_in_processes(self._started(self._n_workers), function, tasks, results=results, on_done=on_done)
+            except WorkerDiedError:
+                self._abandon()
+                if on_crash is None:
+                    raise
+                self._run_alone(function, tasks, results=results, on_crash=on_crash)
+            except BaseException:
+                self._abandon()
+                raise
+        return [results[position] for position in range(len(tasks))]
+
+    def _started(self, n_workers: int) -> ProcessPoolExecutor:
         if self._executor is None:
             self._others = set(multiprocessing.active_children())
             context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(self._n_workers, context, initializer=_leave_quietly)
-        try:
-            return _run_in_processes(self._executor, function, tasks, on_done=on_done)
-        except BaseException:
-            self._abandon()
-            raise
+            self._executor = ProcessPoolExecutor(n_workers, context, initializer=_leave_quietly)
+        return self._executor
+
+    def _run_alone(
+        self, function: Callable[[T], R], tasks: Sequence[T], *, results: dict[int, R], on_crash: Callable[[T], R]
+    ) -> None:
+        """Run those that a dead worker can have had in hand one by one, to see which of them kills its worker.
+
+        Tasks start in their order, so these are among the first that have no result.
+        """
+        suspects = [position for position in range(len(tasks)) if position not in results][: 2 * self._n_workers]
+        died: list[int] = []
+        for position in suspects:
+            alone: dict[int, R] = {}
+            try:
+                _run_in_processes(self._started(1), function, [tasks[position]], results=alone, on_done=None)
+                results[position] = alone[0]
+            except WorkerDiedError:
+                self._abandon()
+                died.append(position)
+                if len(died) == len(suspects) > 1:
+                    raise  # that is no matter of one task
+            except BaseException:
+                self._abandon()
+                raise
+        self._abandon()  # the next tasks get all workers again
+        results.update({position: on_crash(tasks[position]) for position in died})
 
     def __enter__(self) -> "LocalEngine":  # noqa: PYI034 - beartype refuses Self here
         """Return this engine; processes start with the first tasks."""
@@ -145,15 +182,28 @@ def _run_in_processes(
     function: Callable[[T], R],
     tasks: Sequence[T],
     *,
+    results: dict[int, R],
     on_done: Callable[[int, int], None] | None,
-) -> list[R]:
-    futures = {executor.submit(_in_worker, function, task): position for position, task in enumerate(tasks)}
-    for finished, future in enumerate(as_completed(futures), start=1):
+) -> None:
+    """Run the tasks that have no result yet, and put in what they return."""
+    try:
+        futures = {
+            executor.submit(_in_worker, function, task): position
+            for position, task in enumerate(tasks)
+            if position not in results
+        }
+    except BrokenProcessPool as error:
+        raise _died() from error
+    for future in as_completed(futures):
         if future.exception() is not None:
+            # What is finished is not done again, if the caller goes on.
+            results.update(
+                {position: done.result() for done, position in futures.items() if done.done() and not done.exception()}
+            )
             _raise_first(futures, tasks)
+        results[futures[future]] = future.result()
         if on_done is not None:
-            on_done(finished, len(tasks))
-    return [future.result() for future in futures]
+            on_done(len(results), len(tasks))
 
 
 def _raise_first(futures: dict[Future[R], int], tasks: Sequence[T]) -> None:
@@ -164,14 +214,17 @@ def _raise_first(futures: dict[Future[R], int], tasks: Sequence[T]) -> None:
     if error is None:
         return
     if isinstance(error, BrokenProcessPool):
-        error.add_note(
-            "A worker process died: most often the machine ran out of memory and the system ended the largest process "
-            "(use fewer --workers, or a smaller --memory), else it could not import what a task is made of (its own "
-            "message is above). What was already published is whole; the same command goes on where this one stopped."
-        )
-    else:
-        error.add_note(_which(position, tasks))
+        raise _died() from error
+    error.add_note(_which(position, tasks))
     raise error
+
+
+def _died() -> WorkerDiedError:
+    return WorkerDiedError(
+        "a worker process died: most often the machine ran out of memory and the system ended the largest process "
+        "(use fewer --workers, or a smaller --memory), else it could not import what a task is made of (its own "
+        "message is above). What was already published is whole; the same command goes on where this one stopped."
+    )
 
 
 def _which(position: int, tasks: Sequence[T]) -> str:

@@ -31,6 +31,7 @@ class Engine(Protocol):
         *,
         memory: int = 0,
         on_done: Callable[[int, int], None] | None = None,
+        on_crash: Callable[[T], R] | None = None,
     ) -> list[R]:
         """Apply `function` to every task and return the results in the order of the tasks.
 
@@ -44,9 +45,14 @@ class Engine(Protocol):
             Bytes that one task needs at most; 0 where nobody knows.
         on_done
             Called in this process after each finished task with (finished, total).
+        on_crash
+            Returns the result of a task that killed its worker twice, the second time alone; without it, or where
+            every task does that, the run stops.
 
         Raises
         ------
+        WorkerDiedError
+            If a worker was ended by the system.
         Exception
             What a failing task raised, with a note that says which task it was.
         """

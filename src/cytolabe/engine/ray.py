@@ -63,6 +63,7 @@ class RayEngine:
         *,
         memory: int = 0,
         on_done: Callable[[int, int], None] | None = None,
+        on_crash: Callable[[T], R] | None = None,  # noqa: ARG002 - Ray itself runs a task again whose worker died
     ) -> list[R]:
         """Apply `function` to every task and return the results in the order of the tasks; see `Engine.map`."""
         if not tasks:

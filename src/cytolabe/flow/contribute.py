@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolabe.engine import LocalEngine
-from cytolabe.errors import IntegrityError
+from cytolabe.errors import IntegrityError, WorkerDiedError
 from cytolabe.files import Place, replace_file
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.preflight import estimate, require_room
@@ -136,14 +136,49 @@ def _run_all(
     done = dict(
         zip(
             (task.source.dataset_id for task in small),
-            work.engine.map(contribute_alone, small, memory=work.task_memory, on_done=tell),
+            work.engine.map(contribute_alone, small, memory=work.task_memory, on_done=tell, on_crash=_crashed),
             strict=True,
         )
     )
     for task in large:
-        done[task.source.dataset_id] = _contribute_one(task, work)
+        done[task.source.dataset_id] = _contribute_twice(task, work)
         tell(len(done), len(tasks))
     return tuple(done[task.source.dataset_id] for task in tasks)
+
+
+def _contribute_twice(task: Contribution, work: Work) -> SourceOutcome:
+    """Ingest a large file; where a worker dies over it, go on once from what was finished."""
+    try:
+        return _contribute_one(task, work)
+    except WorkerDiedError:
+        pass
+    try:
+        return _contribute_one(task, work)
+    except WorkerDiedError:
+        return _crashed(task)
+
+
+def _crashed(task: Contribution) -> SourceOutcome:
+    """Return what becomes of a file over which a worker died twice: it is refused, the others go on."""
+    path = task.source.path
+    finding = Finding(
+        code="E-PARSE-03",
+        severity=Severity.ERROR,
+        where=path.name,
+        n_affected=1,
+        n_total=1,
+        message="The process that read the file was ended twice: for want of memory, or its bytes crash the library.",
+        remedy="Ingest it again by itself with more --memory and one of --workers; if it dies again, get a new copy.",
+        rule="cytolabe/safety",
+    )
+    return SourceOutcome(
+        source=path.name,
+        dataset_id=task.source.dataset_id,
+        status="refused",
+        findings=(finding,),
+        n_bytes=n_bytes_of(path),
+        unreadable=True,
+    )
 
 
 def contribute_alone(task: Contribution) -> SourceOutcome:
