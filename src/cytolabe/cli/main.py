@@ -1,10 +1,12 @@
 """The command `cytolabe`: its commands, and the one place where an error becomes an exit code.
 
 0 done, 1 findings of severity error (any refused source), 2 usage, 3 unreadable or hostile input, 4 integrity,
-5 conflict, 130 interrupted. With `--json` an error, too, is one JSON document on standard output.
+5 conflict, 130 interrupted, 143 terminated. With `--json` an error, too, is one JSON document on standard output.
 """
 
+import signal
 import sys
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -22,6 +24,7 @@ __all__ = ["app", "main"]
 # The base of typer's usage errors; typer exports only its children, from a module whose name differs by version.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
+_TERMINATED = 143
 _NO_MEMORY = (
     "there was not enough memory. Give more, a smaller --memory or fewer --workers where the command has them, or less "
     "at a time. What was published before stays whole; the same ingest goes on where this one stopped."
@@ -64,6 +67,8 @@ app.command("doctor")(explain_commands.doctor)
 def main() -> NoReturn:
     """Run one command and leave with its exit code."""
     as_json = "--json" in sys.argv
+    # Termination unwinds as Ctrl-C does, so that workers end and what is staged is removed.
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _run()
     except CytolabeError as error:
@@ -80,10 +85,23 @@ def main() -> NoReturn:
         place = f"{error.filename}: " if error.filename else ""
         print_error(type(error).__name__, f"{place}{error.strerror or error}.", as_json=as_json)
         sys.exit(UnreadableInputError.exit_code)
+    except _TerminatedError:
+        print_error("Terminated", "it was asked to end; what was published before stays whole.", as_json=as_json)
+        sys.exit(_TERMINATED)
     except MemoryError:
         print_error("MemoryError", _NO_MEMORY, as_json=as_json)
         sys.exit(UnreadableInputError.exit_code)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code)
+
+
+class _TerminatedError(BaseException):
+    """Unwinds a command that was asked to end."""
+
+
+def _terminate(_signum: int, _frame: FrameType | None) -> None:
+    raise _TerminatedError
 
 
 def _run() -> int:

@@ -9,6 +9,7 @@ never matrices. With one worker nothing is started and tasks run here.
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -247,6 +248,15 @@ def _leave_quietly() -> None:
     """Let Ctrl-C and termination unwind a worker: its staged directories are removed and it prints nothing."""
     signal.signal(signal.SIGINT, _exit)
     signal.signal(signal.SIGTERM, _exit)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End a worker whose parent was killed: it would wait for tasks for ever, or write beside the run that goes on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _end(workers: Sequence[BaseProcess]) -> None:
