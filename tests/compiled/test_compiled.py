@@ -29,3 +29,16 @@ def test_a_wrapped_function_is_compiled_as_it_was_written():
         return NotImplemented
 
     assert kernel(checked)(np.arange(4)) == 6
+
+
+def test_a_kernel_runs_where_nothing_can_be_cached(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    nowhere = tmp_path / "file"
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(nowhere))
+
+    def doubled(value):
+        return 2 * value
+
+    doubled.__code__ = doubled.__code__.replace(co_filename=str(nowhere / "kernels.py"))
+    assert kernel(doubled)(21) == 42
