@@ -8,10 +8,18 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from cytolabe.errors import IntegrityError, MissingExtraError, UnreachableSourceError, UsageError
+from cytolabe.errors import (
+    IntegrityError,
+    MissingExtraError,
+    RefusedError,
+    UnreachableSourceError,
+    UnreadableInputError,
+    UsageError,
+)
 from cytolabe.flow.remote import CACHE_VARIABLE, gather_sources, is_remote
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
+from cytolabe.ingest.census_experiment import CensusExperiment
 from cytolabe.ingest.census_query import DIRECTORY_VARIABLE, URI_VARIABLE, describe_query
 from cytolabe.ingest.source import open_source
 from cytolabe.snapshot.atlas import open_atlas
@@ -237,6 +245,41 @@ def _one_count(*, cell, feature, value):
             "soma_data": pa.array([value], type=pa.float32()),
         }
     )
+
+
+def test_counts_of_a_gene_that_was_not_measured_are_refused_and_not_dropped(experiment, tmp_path, monkeypatch):
+    (source,) = describe_query(f"census[{experiment}]:dataset_id == '{IDS[0]}'", tmp_path)
+    whole = CensusExperiment.features_of
+    monkeypatch.setattr(CensusExperiment, "features_of", lambda self, name: (whole(self, name)[0].iloc[1:], True))
+    with open_source(source.path) as opened, pytest.raises(RefusedError, match=r"E-CENSUS-03.*60 counts"):
+        opened.read_cells(opened.matrices[0], start=0, stop=60)
+
+
+def test_entries_that_the_table_of_cells_tells_bound_what_is_read_at_once(labs, tmp_path):
+    adata = labs[0].copy()
+    adata.obs["nnz"] = np.diff(adata.X.indptr).astype(np.int64)
+    write_experiment(tmp_path / "soma", (adata,))
+    (source,) = describe_query(f"census[{tmp_path / 'soma'}]:is_primary_data == True", tmp_path)
+    with open_source(source.path) as opened:
+        (matrix,) = opened.matrices
+        kept = adata[adata.obs["is_primary_data"]]
+        assert matrix.n_nonzero == kept.X.nnz
+        blocks = list(opened.iter_blocks(matrix, dataset_id="x", max_nonzero=2000))
+        names = tuple(name for block in blocks for name in block.cell_names)
+        column = {gene: at for at, gene in enumerate(opened.features(matrix))}
+        read = np.concatenate([block.counts.toarray() for block in blocks])
+    assert len(blocks) > 3
+    assert max(block.counts.nnz for block in blocks) <= 2000
+    assert names == tuple(kept.obs["observation_joinid"])
+    assert (read[:, [column[gene] for gene in kept.var_names]] == kept.X.toarray()).all()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "cytolabe/census/1", "uri": "x"}'])
+def test_a_damaged_descriptor_is_told(text, tmp_path):
+    path = tmp_path / "x.census.json"
+    path.write_text(f"{text}\n" if "format" in text else f"{text} cytolabe/census/1")
+    with pytest.raises(UnreadableInputError, match="E-CENSUS-01"), open_source(path):
+        pass
 
 
 def test_a_descriptor_that_somebody_delivers_is_not_followed(experiment, tmp_path):
