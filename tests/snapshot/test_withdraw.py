@@ -108,6 +108,29 @@ def test_copies_of_their_cells_go_along(atlas, make):
 
 
 @pytest.mark.usefixtures("small_cells")
+@pytest.mark.parametrize("seed", range(6))
+def test_sketches_name_every_copy_and_spare_reading_the_others(tmp_path, make, monkeypatch, seed):
+    monkeypatch.setattr(copies, "_BLOCK_CELLS", 1)
+    rng = np.random.default_rng(seed)
+    kang = rng.integers(0, 3, size=(12, 5))
+    # Of kang zheng holds some cells on the genes of both, among others of its own.
+    zheng = rng.integers(0, 4, size=(40, 3))
+    zheng[5:11] = np.column_stack([kang[:, 2], kang[:, 0] + kang[:, 3], kang[:, 1]])[rng.permutation(12)[:6]]
+    atlas = create_atlas(tmp_path / "atlas")
+    contents = [make.content("kang", csr_matrix(kang)), make.content("zheng", csr_matrix(zheng))]
+    atlas.publish([write_dataset(atlas.path, content=content) for content in contents])
+    views = [copies.GeneView(atlas.layout, atlas.entry(name)) for name in ("kang", "zheng")]
+    rows = np.arange(1, 12, 2)
+    shared = tuple(sorted(set(views[0].genes) & set(views[1].genes)))
+    prints = copies.fingerprints_of(views[0], rows, shared)
+    among = views[1].candidates(views[0], rows, shared)
+    expected = copies.copies_of(prints, views[1], shared)
+    assert copies.copies_of(prints, views[1], shared, among=among).tolist() == expected.tolist()
+    assert len(among) < 40
+    assert len(list(views[1].fingerprints(shared, among))) == len(among)
+
+
+@pytest.mark.usefixtures("small_cells")
 def test_copies_that_arrive_after_a_withdrawal_are_found_when_frozen(atlas, make):
     # The features of zheng are written down again, as another data set with a cell of the person in it.
     withdraw_person(atlas, donor=("zheng", "d1"))

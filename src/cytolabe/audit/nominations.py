@@ -1,8 +1,6 @@
 """Which cells could be identical, and which hold enough to tell, as far as sketches know it: no counts are read.
 
-A cell can equal one of another data set only if the shorter of their two lists of shared sketched genes is the start of
-the other. So cells are joined on such starts, length by length; of two data sets with the same genes, and inside one,
-on the hash of whole cells. Totals bound what a cell holds on shared genes: where the bounds leave open whether it is
+Cells are joined by `snapshot.sketch_join`. Totals bound what a cell holds on shared genes: where the bounds leave open whether it is
 testable, its counts have to tell. A data set without sketches is open altogether.
 """
 
@@ -13,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from cytolabe.encode.sketches import SKETCH_GENES, priorities_of, shared_prefixes
+from cytolabe.snapshot.sketch_join import may_hold, possibly_equal
 from cytolabe.snapshot.sketches import CellSketches
 from cytolabe.snapshot.view import SnapshotView
 
@@ -78,7 +76,7 @@ def nominate(
             n_unshared = [len(measured[name]) - len(shared) for name in (name_a, name_b)]
             _bound(found[name_a], number_b, sketches_a, n_unshared=n_unshared[0], least=least)
             _bound(found[name_b], number_a, sketches_b, n_unshared=n_unshared[1], least=least)
-            masks = _joined((sketches_a, sketches_b), shared, is_whole=not any(n_unshared), least=least)
+            masks = possibly_equal((sketches_a, sketches_b), shared, is_whole=not any(n_unshared), least=least)
             found[name_a].is_candidate[number_b], found[name_b].is_candidate[number_a] = masks
     return found
 
@@ -116,47 +114,7 @@ def _bound(found: Nominations, partner: int, cells: CellSketches, *, n_unshared:
     least_genes = np.maximum(most_genes - n_unshared, 0)
     least_counts = least_genes if n_unshared else most_counts
     holds = (least_genes >= least[0]) & (least_counts >= least[1])
-    fails = ~_may_hold(cells, least)
+    fails = ~may_hold(cells, least)
     found.is_open[partner] = ~holds & ~fails
     found.n_nonzero[partner] = np.where(holds, least_genes, most_genes)
     found.n_counts[partner] = np.where(holds, least_counts, most_counts)
-
-
-def _may_hold(cells: CellSketches, least: tuple[int, int]) -> np.ndarray:
-    return np.asarray((cells.totals[:, 0] >= least[0]) & (cells.totals[:, 1] >= least[1]))
-
-
-def _joined(
-    sides: tuple[CellSketches, CellSketches], shared: Sequence[str], *, is_whole: bool, least: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which cells of two data sets may have an equal one on the other side."""
-    alive = [_may_hold(side, least) for side in sides]
-    if is_whole:
-        hashes = [side.hashes[here] for side, here in zip(sides, alive, strict=True)]
-        if sides[0] is sides[1]:
-            values, n_cells = np.unique(hashes[0], return_counts=True)
-            hits = [np.isin(hashes[0], values[n_cells > 1])] * 2
-        else:
-            hits = [np.isin(hashes[0], hashes[1]), np.isin(hashes[1], hashes[0])]
-        return _spread(alive[0], hits[0]), _spread(alive[1], hits[1])
-    priorities = np.sort(priorities_of(shared))
-    lengths, starts = zip(
-        *(shared_prefixes(side.entries[here], priorities) for side, here in zip(sides, alive, strict=True)),
-        strict=True,
-    )
-    hits = [np.zeros(len(length), dtype=bool) for length in lengths]
-    for length in range(SKETCH_GENES + 1):
-        for own, other in ((0, 1), (1, 0)):
-            ends = np.flatnonzero(lengths[own] == length)
-            reaches = np.flatnonzero(lengths[other] >= length)
-            if len(ends) and len(reaches):
-                ended, reached = starts[own][length, ends], starts[other][length, reaches]
-                hits[own][ends] |= np.isin(ended, reached)
-                hits[other][reaches] |= np.isin(reached, ended)
-    return _spread(alive[0], hits[0]), _spread(alive[1], hits[1])
-
-
-def _spread(alive: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    found = np.zeros(len(alive), dtype=bool)
-    found[alive] = hits
-    return found

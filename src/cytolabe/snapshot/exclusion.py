@@ -129,7 +129,9 @@ def _copies(
         if digest == target.digest or not len(rows):
             continue
         shared = tuple(sorted(set(view.genes) & set(source.genes)))
-        found.append(copies_of(fingerprints_of(source, rows, shared), view, shared))
+        prints = fingerprints_of(source, rows, shared)
+        among = view.candidates(source, rows, shared) if len(prints) else None
+        found.append(copies_of(prints, view, shared, among=among))
     if is_new:
         # What was purged is known by its fingerprints alone, on all genes of its data set.
         found.append(copies_of(known.cells(name, view.genes_digest), view, view.genes))

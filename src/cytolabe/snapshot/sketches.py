@@ -42,6 +42,10 @@ class CellSketches:
     entries: Int64[np.ndarray, "cells kept"]
     totals: Int64[np.ndarray, "cells 2"]
 
+    def take(self, rows: np.ndarray) -> "CellSketches":
+        """Return those of some cells."""
+        return CellSketches(hashes=self.hashes[rows], entries=self.entries[rows], totals=self.totals[rows])
+
     @staticmethod
     def blank(n_cells: int) -> "CellSketches":
         """Return the sketches of cells without counts."""
