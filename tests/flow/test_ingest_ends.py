@@ -178,3 +178,19 @@ def test_want_of_memory_is_told_in_words_and_with_a_code(labs, tmp_path, monkeyp
     assert error["type"] == "MemoryError"
     assert "--memory" in error["message"]
     assert open_atlas(tmp_path / "atlas").dataset_ids == ()
+
+
+@pytest.mark.slow
+def test_the_command_on_a_ray_cluster_of_its_own_makes_the_same_snapshot(labs, tmp_path, expected):
+    pytest.importorskip("ray")
+    words = ["ingest", str(tmp_path / "atlas"), *map(str, labs), "--engine", "ray", "--workers", "2", "--memory", "3GB"]
+    done = subprocess.run(  # noqa: S603 - the command that is tested
+        [sys.executable, "-W", "ignore", "-m", "cytolabe", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    assert open_atlas(tmp_path / "atlas").freeze().snapshot_id == expected

@@ -238,6 +238,21 @@ def test_a_task_over_its_share_says_so():
         require_within(1_000_000)
 
 
+def test_what_a_large_file_will_cost_is_said_before_its_counts_are_read(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(contribution, "_LARGE_BYTES", 0)
+    said = []
+    proven = passes._prove_range
+    monkeypatch.setattr(passes, "_prove_range", lambda *args: said.append("proving") or proven(*args))
+    ingest_sources(tmp_path / "atlas", [lab], on_progress=said.append)
+    told = next(line for line in said if line.startswith("lab.h5ad: 9,000 cells"))
+    assert said.index(told) < said.index("proving")
+    stored = anndata.read_h5ad(lab).X.nnz
+    assert f"{stored:,} stored values" in told
+    assert "to write" in told
+    assert "of memory" in told
+    assert any("are free" in line for line in said[: said.index(told)])
+
+
 def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path):
     with pytest.raises(UsageError, match="Free some space"):
         require_room(tmp_path, 10**18)

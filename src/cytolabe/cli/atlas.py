@@ -1,6 +1,5 @@
 """Commands on an atlas: ingest, validate, reconcile, split, audit."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -38,16 +37,16 @@ def ingest(
     as_json: AsJson = False,
 ) -> int:
     """Bring contributions into an atlas: prove the counts, align the genes, check every rule, store."""
+    from cytolabe.cli.bar import staged_progress
     from cytolabe.flow.means import Means
     from cytolabe.flow.sources import ingest_sources
     from cytolabe.provenance import jsonable
 
-    # On a terminal somebody waits for the next line.
-    interval = 2.0 if sys.stderr.isatty() else 60.0
-    means = Means(n_workers=workers, engine=engine, address=address, memory=memory, interval=interval, cache=cache)
-    outcomes, findings, revision = ingest_sources(
-        atlas, sources, dataset_id=dataset_id, aliases=aliases, on_progress=progress(), means=means
-    )
+    with staged_progress() as (tell, bar):
+        means = Means(n_workers=workers, engine=engine, address=address, memory=memory, cache=cache, on_cells=bar)
+        outcomes, findings, revision = ingest_sources(
+            atlas, sources, dataset_id=dataset_id, aliases=aliases, on_progress=tell, means=means
+        )
     if as_json:
         keys = ("source", "dataset_id", "status", "n_cells", "n_genes", "genes_mapped_fraction_of_counts", "findings")
         rows = [{key: jsonable(getattr(outcome, key)) for key in keys} for outcome in outcomes]

@@ -1,7 +1,8 @@
 """A hard bound on memory: how many workers and how large blocks fit into it, and who looks that they stay there.
 
-What was measured: a process with everything imported holds about 260 MB, the one that leads about 60 bytes per cell
-more for names, facts and sums, and a task about 64 bytes per entry of its block, beside one shard. Blocks shrink
+Estimates from a few runs on one machine, not bounds: a process with everything imported holds about 260 MB, the one
+that leads about 60 bytes per cell more for names, facts and sums, and a task about 64 bytes per entry of its block,
+beside one shard. A matrix by features is turned over as a whole, which this does not count. Blocks shrink
 before workers do. A task that finds itself over its share stops with a message, which is better than being ended by
 the system: the same command with more memory, or fewer workers, goes on where it stopped.
 """
@@ -13,13 +14,14 @@ from pathlib import Path
 
 from cytolabe.errors import UsageError
 
-__all__ = ["Budget", "bytes_of", "default_memory", "plan_within", "require_within"]
+__all__ = ["Budget", "bytes_of", "default_memory", "expected_peak", "plan_within", "require_within"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
 _PROCESS_BYTES = 260 * 10**6
 _SHARD_BYTES = 120 * 10**6
 _ENTRY_BYTES = 64
+_CELL_BYTES = 60
 _MOST_ENTRIES = 2_000_000
 _FEWEST_ENTRIES = 250_000
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -82,6 +84,12 @@ def plan_within(memory: int, n_workers: int) -> Budget:
         return plan_within(memory, 1)
     each = share // fitting
     return Budget(memory=memory, n_workers=fitting, max_nonzero=_entries(each - _PROCESS_BYTES), task_memory=each)
+
+
+def expected_peak(n_workers: int, *, max_nonzero: int, n_cells: int) -> int:
+    """Return the bytes that all processes together are expected to hold; the one that leads is one of them."""
+    n_processes = 1 if n_workers == 1 else n_workers + 1
+    return n_processes * _PROCESS_BYTES + n_workers * _task_bytes(max_nonzero) + _CELL_BYTES * n_cells
 
 
 def require_within(task_memory: int) -> None:

@@ -140,6 +140,7 @@ def _run_all(
             strict=True,
         )
     )
+    work = dataclasses.replace(work, tell=on_progress)
     for task in large:
         done[task.source.dataset_id] = _contribute_twice(task, work)
         tell(len(done), len(tasks))

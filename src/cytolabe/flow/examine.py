@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytolabe.errors import RefusedError, UnreadableInputError
+from cytolabe.flow.preflight import expectation
 from cytolabe.flow.work import FirstPass, Work
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.genes.alignment import align_features
@@ -18,6 +19,7 @@ from cytolabe.genes.organisms import canonical_organism, guess_organism
 from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.ingest.columns import ColumnRoles, infer_columns
 from cytolabe.ingest.counts import CountsProof, find_counts
+from cytolabe.ingest.identity import n_bytes_of
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.refusals import findings_of
 from cytolabe.ingest.safety import raise_if_unsafe
@@ -74,9 +76,15 @@ def examine(source: SourceFile, *, aliases: Path | None = None, work: Work | Non
         raise_if_unsafe(scan)
     except UnreadableInputError:
         return Examination(source=source, findings=scan, unreadable=True)
-    first_pass = FirstPass(source.path, work or Work())
+    work = work or Work()
+    first_pass = FirstPass(source.path, work)
     try:
         with open_source(source.path, part=source.manifest.part) as opened:
+            work.tell(
+                expectation(
+                    opened, n_bytes_of(source.path), n_workers=work.engine.n_workers, max_nonzero=work.max_nonzero
+                )
+            )
             findings, content = _examine_opened(opened, source, aliases=aliases, first_pass=first_pass)
     except UnreadableInputError as error:
         return Examination(source=source, findings=(*scan, *findings_of(error)), unreadable=True)

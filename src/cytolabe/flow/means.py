@@ -20,7 +20,8 @@ ENGINES = ("local", "ray")
 class Means:
     """`engine` is local or ray, `address` that of a Ray cluster, `memory` a size such as 8GB (by default half of all).
 
-    `cache` is the folder for what is fetched (`flow.remote.cache_folder`).
+    `cache` is the folder for what is fetched (`flow.remote.cache_folder`). `on_cells` is told the stage and how many cells
+    of how many are done; without it there is a line each `interval` seconds.
     """
 
     n_workers: int = 1
@@ -29,6 +30,7 @@ class Means:
     memory: str = ""
     interval: float = 60.0
     cache: Path | None = None
+    on_cells: Callable[[str, int, int], None] | None = None
 
     @contextmanager
     def work(self, tell: Callable[[str], None]) -> Iterator[Work]:
@@ -58,5 +60,5 @@ class Means:
                 engine=engine,
                 max_nonzero=budget.max_nonzero,
                 task_memory=budget.task_memory,
-                on_cells=Meter(tell, interval=self.interval),
+                on_cells=self.on_cells or Meter(tell, interval=self.interval),
             )

@@ -34,7 +34,7 @@ class Work:
     """Who does the work, within what, and where finished tasks are kept.
 
     `max_nonzero` bounds the entries that one task holds at a time and `task_memory` its bytes; `on_cells` is told the
-    stage, and how many cells of how many are done.
+    stage, and how many cells of how many are done; `tell` is told what a file is about to cost.
     """
 
     engine: Engine = field(default_factory=LocalEngine)
@@ -42,6 +42,7 @@ class Work:
     max_nonzero: int = 2_000_000
     task_memory: int = 0
     on_cells: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
+    tell: Callable[[str], None] = lambda _: None
 
 
 class FirstPass:
