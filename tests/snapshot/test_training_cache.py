@@ -137,3 +137,10 @@ def test_a_cache_goes_when_its_cells_are_purged_and_when_nobody_names_its_snapsh
     withdraw_person(atlas, donor=("kang", "d1"))
     purge_withdrawn(atlas)
     assert not caches.exists(), "a cache would keep the counts of a person who is purged"
+
+
+def test_a_stream_of_another_snapshot_is_refused(make, snapshot, tmp_path):
+    atlas = create_atlas(tmp_path / "atlas")
+    atlas.publish([write_dataset(atlas.path, content=make.content("kang"))])
+    with pytest.raises(UsageError, match="other cells in the other"):
+        atlas.freeze().cached_stream(snapshot.stream())

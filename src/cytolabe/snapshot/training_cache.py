@@ -59,12 +59,18 @@ def cached_stream(snapshot: "Snapshot", stream: CellStream, *, folder: Place, ki
     Raises
     ------
     UsageError
-        If the kind is unknown, or `raw` is asked for counts or genes beyond 16 bits.
+        If the kind is unknown, the stream is of another snapshot, or `raw` is asked for counts or genes beyond 16 bits.
     IntegrityError
         If the cache is damaged; remove its directory, and it is written again.
     """
     if kind not in _KINDS or not isinstance(folder, Path):
         msg = f"a training cache is {' or '.join(_KINDS)} and lies on a local disk, not {kind!r} in {folder}."
+        raise UsageError(msg)
+    if stream.snapshot_id != snapshot.snapshot_id:
+        msg = (
+            f"the stream is of snapshot {stream.snapshot_id[:19]}, not of {snapshot.snapshot_id[:19]}: positions of the one "
+            "are other cells in the other. Ask the snapshot that the stream was made from."
+        )
         raise UsageError(msg)
     key = digest_of([CACHE_FORMAT, kind, stream.content_key()])
     directory = folder / key.removeprefix("sha256:")
