@@ -5,29 +5,29 @@ renamed, converted or left out without a finding. Old layouts (`raw.X`, compound
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from scipy.sparse import csr_matrix
 
 from cytolabe.errors import RefusedError
 from cytolabe.ingest.features import choose_features, kinds_of_features
 from cytolabe.ingest.identity import digest_of
-from cytolabe.ingest.matrices import MatrixHandle, RowReader, describe_matrix, obstacle_of, open_rows, plan_rows
+from cytolabe.ingest.matrices import MatrixHandle, RowReader, describe_matrix, obstacle_of, open_rows
 from cytolabe.ingest.nodes import GroupNode, Node, is_array, is_group
 from cytolabe.ingest.refusals import readable
+from cytolabe.ingest.row_stream import RowStream
 from cytolabe.ingest.tables import ContributedTable, plain_index, read_table, text_of
-from cytolabe.records import Block, Finding, Severity
+from cytolabe.records import Finding, Severity
 
 __all__ = ["AnnDataSource"]
 
 _KEPT = {"obs", "var", "X", "raw", "raw.X", "raw.var", "layers"}
 
 
-class AnnDataSource:
+class AnnDataSource(RowStream):
     """The `Source` over an AnnData group; it is valid inside the context that opened it.
 
     `part` is the modality whose group it is, or empty.
@@ -38,7 +38,7 @@ class AnnDataSource:
         self._file = root
         self._cleanup = cleanup
         self._part = part
-        self._readers: dict[str, RowReader] = {}
+        super().__init__()
         self._uns = _group(root, "uns")
 
     def look(self) -> None:
@@ -120,47 +120,8 @@ class AnnDataSource:
         """Return what the file says that each feature is (`Gene Expression`, `Peaks`), or nothing."""
         return kinds_of_features(self._feature_tables[_table_of(matrix.name)].columns)
 
-    def read_cells(self, matrix: MatrixHandle, *, start: int, stop: int) -> csr_matrix:
-        """Return cells `start` to `stop` of a matrix, in source order."""
-        return self._reader(matrix).read(start, stop)
-
-    def iter_blocks(
-        self,
-        matrix: MatrixHandle,
-        *,
-        dataset_id: str,
-        cells: tuple[int, int] | None = None,
-        max_cells: int = 4096,
-        max_nonzero: int = 2_000_000,
-    ) -> Iterator[Block]:
-        """Stream a matrix as blocks of whole cells in source order.
-
-        Parameters
-        ----------
-        cells
-            First cell, and the one behind the last; all of them where it is not given.
-        max_cells, max_nonzero
-            Bounds on one block; a single cell over `max_nonzero` is a block of its own.
-
-        Raises
-        ------
-        RefusedError
-            If the structure of the matrix is damaged; `findings_of` says where.
-        """
-        reader = self._reader(matrix)
-        runs = plan_rows(reader, matrix.shape, cells=cells, max_cells=max_cells, max_nonzero=max_nonzero)
-        for start, stop in runs:
-            yield Block(
-                dataset_id=dataset_id,
-                start=start,
-                cell_names=self.names_of_cells(start, stop),
-                counts=reader.read(start, stop),
-            )
-
-    def _reader(self, matrix: MatrixHandle) -> RowReader:
-        if matrix.name not in self._readers:
-            self._readers[matrix.name] = open_rows(self._nodes[matrix.name], matrix, self._cleanup)
-        return self._readers[matrix.name]
+    def _open_rows(self, matrix: MatrixHandle) -> RowReader:
+        return open_rows(self._nodes[matrix.name], matrix, self._cleanup)
 
     @cached_property
     def _nodes(self) -> Mapping[str, Node]:

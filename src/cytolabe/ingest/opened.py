@@ -16,7 +16,8 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.ingest.features import choose_features, kinds_of_features
 from cytolabe.ingest.identity import digest_of
-from cytolabe.ingest.matrices import MatrixHandle, RowReader, plan_rows
+from cytolabe.ingest.matrices import MatrixHandle, RowReader
+from cytolabe.ingest.row_stream import RowStream
 from cytolabe.ingest.tables import ContributedTable
 from cytolabe.records import Block, Finding
 
@@ -127,14 +128,14 @@ class Contents:
     title: str = field(default="")
 
 
-class OpenSource:
+class OpenSource(RowStream):
     """The `Source` over the contents that a format found."""
 
     def __init__(self, path: Path, contents: Contents, cleanup: ExitStack) -> None:
         self.path = path
         self._contents = contents
         self._cleanup = cleanup
-        self._readers: dict[str, RowReader] = {}
+        super().__init__()
         self._stored = {stored.handle.name: stored for stored in contents.matrices}
 
     @cached_property
@@ -195,47 +196,8 @@ class OpenSource:
         """Return the names of cells `start` to `stop`."""
         return tuple(self.cell_names[start:stop])
 
-    def read_cells(self, matrix: MatrixHandle, *, start: int, stop: int) -> csr_matrix:
-        """Return cells `start` to `stop` of a matrix, in source order."""
-        return self._reader(matrix).read(start, stop)
-
-    def iter_blocks(
-        self,
-        matrix: MatrixHandle,
-        *,
-        dataset_id: str,
-        cells: tuple[int, int] | None = None,
-        max_cells: int = 4096,
-        max_nonzero: int = 2_000_000,
-    ) -> Iterator[Block]:
-        """Stream a matrix as blocks of whole cells in source order.
-
-        Parameters
-        ----------
-        cells
-            First cell, and the one behind the last; all of them where it is not given.
-        max_cells, max_nonzero
-            Bounds on one block; a single cell over `max_nonzero` is a block of its own.
-
-        Raises
-        ------
-        RefusedError
-            If the structure of the matrix is damaged; `findings_of` says where.
-        """
-        reader = self._reader(matrix)
-        runs = plan_rows(reader, matrix.shape, cells=cells, max_cells=max_cells, max_nonzero=max_nonzero)
-        for start, stop in runs:
-            yield Block(
-                dataset_id=dataset_id,
-                start=start,
-                cell_names=tuple(self.cell_names[start:stop]),
-                counts=reader.read(start, stop),
-            )
-
-    def _reader(self, matrix: MatrixHandle) -> RowReader:
-        if matrix.name not in self._readers:
-            self._readers[matrix.name] = self._stored[matrix.name].open_rows(self._cleanup)
-        return self._readers[matrix.name]
+    def _open_rows(self, matrix: MatrixHandle) -> RowReader:
+        return self._stored[matrix.name].open_rows(self._cleanup)
 
     @cached_property
     def _features(self) -> Mapping[str, tuple[tuple[str, ...], tuple[Finding, ...]]]:
