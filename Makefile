@@ -20,7 +20,7 @@ demo: $(VENV)/.core
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# 300 ingests that are killed at seeded times and writes, and taken up again; about a second each.
+# 300 ingests that are killed at seeded times and writes, and taken up again; about two seconds each.
 kill-trials: $(VENV)/.test
 	$(BIN)/python -W ignore tests/faults/kill_trials.py --trials 300
 
