@@ -20,12 +20,13 @@ def donor_of(atlas):
 
 def test_a_person_is_withdrawn_and_purged_and_the_commands_say_what_came_of_them(call, own_atlas):
     donor, n_cells = donor_of(own_atlas)
-    assert call("split", own_atlas, "--by", "dataset", "-o", own_atlas.parent / "split.json").code == 0
+    # The atlas is a copy of one that other tests split as well; this split has a name of its own.
+    assert call("split", own_atlas, "--by", "dataset", "-o", own_atlas.parent / "held_out.json").code == 0
     called = call("snapshot", "withdraw", own_atlas, "--donor", f"birch:{donor}", "--json")
     assert called.code == 0
     assert called.document["n_cells"]["birch"] == n_cells
     (old,) = called.document["snapshots"]
-    assert [(row["kind"], row["name"]) for row in called.document["artifacts"]] == [("split", "split.json")]
+    assert ("split", "held_out.json") in {(row["kind"], row["name"]) for row in called.document["artifacts"]}
     refused = call("split", own_atlas, "--snapshot", "v1", "--json")
     assert refused.code == 1
     assert refused.document["error"]["type"] == "WithdrawnError"
