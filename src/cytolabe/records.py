@@ -106,7 +106,8 @@ class DatasetRecord:
 
     `columns` says which contributor column carries which role (`label`, `donor`, `batch`, `label_parent`, ...);
     `inferred` names the roles that nobody declared. `provenance` maps a hop (`matrix`, `alignment`, `reference`,
-    `kit`, `reads`) to its state and `declared` to what was said of it.
+    `kit`, `reads`) to its state and `declared` to what was said of it. `label_origin` is what was declared,
+    `label_origin_suspected` what the file itself gives away, with its evidence.
     """
 
     dataset_id: str
@@ -122,6 +123,8 @@ class DatasetRecord:
     columns: Mapping[str, str] = field(default_factory=dict)
     inferred: tuple[str, ...] = ()
     label_origin: str = UNKNOWN
+    label_origin_suspected: str = UNKNOWN
+    label_origin_evidence: str = ""
     gene_reference: str = UNKNOWN
     genes_mapped_fraction_of_counts: float = 0.0
     upstream_fraction_of_counts: float | None = None

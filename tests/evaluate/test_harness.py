@@ -127,6 +127,15 @@ def test_automated_labels_are_circular(simulated_study, lab):
     assert "labels automated: circular" in score.reason
 
 
+def test_labels_that_look_transferred_are_circular_whatever_was_declared(simulated_study):
+    study = simulated_study(n_folds=2)
+    looks = {name: dataclasses.replace(record, label_origin_suspected="transferred" if name == "lab_a" else "manual")
+             for name, record in study.snapshot.datasets.items()}  # fmt: skip
+    result = evaluate_study(dataclasses.replace(study.snapshot, datasets=looks), **study.arguments())
+    assert "labels look transferred: circular" in _row(result, split="component=lab_a", model="pca+knn").reason
+    assert "circular" not in _row(result, split="component=lab_b", model="pca+knn").reason
+
+
 def test_a_small_panel_qualifies_with_its_number_of_genes(simulated_study, lab):
     study = simulated_study(lab_b=lab(types={T: 40, B: 24, NK: 24, MONO: 24}, genes=range(85)))
     score = _row(evaluate_study(study.snapshot, **study.arguments()), split="component=lab_a", model="pca+knn")

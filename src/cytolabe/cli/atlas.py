@@ -49,7 +49,7 @@ def ingest(
         )
     if as_json:
         keys = ("source", "dataset_id", "status", "n_cells", "n_genes", "genes_mapped_fraction_of_counts", "findings")
-        rows = [{key: jsonable(getattr(outcome, key)) for key in keys} for outcome in outcomes]
+        rows = [{**{key: jsonable(getattr(o, key)) for key in keys}, **o.known} for o in outcomes]
         print_document({"datasets": rows, "findings": jsonable(findings), "revision": revision})
     else:
         header = ["source", "data set", "status", "cells", "genes", "counts mapped"]

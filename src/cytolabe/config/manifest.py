@@ -23,6 +23,8 @@ __all__ = ["LABEL_ORIGINS", "MANIFEST_NAME", "Manifest", "manifest_of", "read_ma
 MANIFEST_NAME = "manifest.toml"
 LABEL_ORIGINS = ("sorted", "genotype", "manual", "automated", "transferred", "unknown")
 """Where labels come from (rule R7); `manual` means by hand from clusters."""
+_LONG_ORIGINS = {"manual-from-clusters": "manual"}
+"""Longer words for the same; who writes one is understood."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class Manifest:
     label: str = ""
     label_parent: str = ""
     label_origin: str = ""
+    label_tool: str = ""
+    label_reference: str = ""
     unlabelled: tuple[str, ...] = ()
     donor: str = ""
     donor_value: str = ""
@@ -96,6 +100,8 @@ def manifest_of(table: Mapping[str, object], where: str) -> Manifest:
             # A TOML date is the one value that people write unquoted and that has an obvious text.
             values[key] = _date_text(value, f"{where}: {key}")
     origin = values.get("label_origin", "")
+    if isinstance(origin, str) and origin in _LONG_ORIGINS:
+        origin = values["label_origin"] = _LONG_ORIGINS[origin]
     if origin and origin not in LABEL_ORIGINS:
         msg = f"{where}: label_origin = {origin!r} is none of {', '.join(LABEL_ORIGINS)}."
         raise UsageError(msg)

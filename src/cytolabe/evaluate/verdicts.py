@@ -110,7 +110,7 @@ def fold_verdict(
         qualifications += ["leaky: random cells", *leaks]
     else:
         refusals += leaks
-    qualifications += _about_labels(snapshot.cells, data)
+    qualifications += _about_labels(snapshot, data)
     notes = [] if follows_rule else ["the rows of this fold follow from no rule that could be run again"]
     if "sorted" in _origins(snapshot.cells, data):
         notes.append("test labels are sort gates, not truth")
@@ -144,13 +144,22 @@ def _divided(cells: pd.DataFrame, fold: Fold) -> list[str]:
     return [f"cells of {', '.join(shared)} are on both sides and their persons are unknown"] if shared else []
 
 
-def _about_labels(cells: pd.DataFrame, data: FoldData) -> list[str]:
+def _about_labels(snapshot: SnapshotView, data: FoldData) -> list[str]:
     n_copies = int(data.dropped[data.dropped["reason"] == COPY_IN_TRAINING]["n_cells"].sum())
     found = [f"{n_copies} test cells with an identical cell in training are left out"] if n_copies else []
-    circular = sorted(_origins(cells, data) & _CIRCULAR_ORIGINS)
-    if circular:
-        found.append(f"labels {' and '.join(circular)}: circular")
+    declared = _origins(snapshot.cells, data) & _CIRCULAR_ORIGINS
+    if declared:
+        found.append(f"labels {' and '.join(sorted(declared))}: circular")
+    suspected = _suspected_origins(snapshot, data) & _CIRCULAR_ORIGINS - declared
+    if suspected:
+        found.append(f"labels look {' and '.join(sorted(suspected))}: circular")
     return found
+
+
+def _suspected_origins(snapshot: SnapshotView, data: FoldData) -> set[str]:
+    """Return what the files behind the query give away of the origin of their labels, whatever was declared."""
+    names = set(snapshot.cells["dataset_id"].to_numpy(dtype=object)[data.query_rows].tolist())
+    return {snapshot.datasets[name].label_origin_suspected for name in names if name in snapshot.datasets}
 
 
 def _origins(cells: pd.DataFrame, data: FoldData) -> set[str]:

@@ -70,6 +70,13 @@ class SourceOutcome:
     unreadable: bool = False
     entry: DatasetEntry | None = None
 
+    @property
+    def known(self) -> dict[str, object]:
+        """What the record says beyond sizes: origin of the labels, and how much of each cell is left (rules R2, R7)."""
+        record = None if self.entry is None else self.entry.record
+        names = ("label_origin", "label_origin_suspected", "label_origin_evidence", "upstream_fraction_of_counts")
+        return {name: getattr(record, name, None) for name in names}
+
 
 def contribute(
     atlas: Atlas,

@@ -20,6 +20,7 @@ from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.ingest.columns import ColumnRoles, infer_columns
 from cytolabe.ingest.counts import CountsProof, find_counts
 from cytolabe.ingest.identity import n_bytes_of
+from cytolabe.ingest.label_origin import label_origin_evidence
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.refusals import findings_of
 from cytolabe.ingest.safety import raise_if_unsafe
@@ -120,6 +121,7 @@ def _examine_opened(
         reference=load_reference(organism if organism in shipped_organisms() else _DEFAULT_ORGANISM),
         aliases=alias_table,
     )
+    origin = label_origin_evidence(opened.cell_table, roles.columns, declared=manifest.label_origin)
     upstream = upstream_verdict(opened.cell_table, proof.cell_totals, features)
     cells, cell_findings = standardize_cells(
         opened.cell_table, opened.cell_names, facts=_cell_facts(source, roles, proof, organism=organism)
@@ -132,6 +134,8 @@ def _examine_opened(
         gene_reference=alignment.gene_reference,
         genes_mapped_fraction_of_counts=alignment.genes_mapped_fraction_of_counts,
         upstream_fraction_of_counts=upstream.fraction,
+        label_origin_suspected=origin.suspected,
+        label_origin_evidence=origin.evidence,
     )
     rules = validate_dataset(record, cells=cells, alignment=alignment, cell_totals=proof.cell_totals)
     content = Accepted(
@@ -144,7 +148,7 @@ def _examine_opened(
         contributed=opened.cell_table,
         alignment=alignment,
     )
-    return (*findings, *gene_findings, *upstream.findings, *cell_findings, *rules), content
+    return (*findings, *gene_findings, *upstream.findings, *origin.findings, *cell_findings, *rules), content
 
 
 def _one_organism(table: pd.DataFrame, roles: ColumnRoles) -> str:
@@ -175,7 +179,8 @@ def _record(
     said = {hop: getattr(manifest, hop) for hop in ("alignment", "reference", "kit", "reads")}
     states = {hop: HopState.DECLARED if text else HopState.UNKNOWN for hop, text in said.items()}
     published = {key: getattr(manifest, key) for key in _PUBLISHED}
-    facts = {**said, **published, "gene_aliases": alias_digest}
+    labelled_by = {key: getattr(manifest, key) for key in ("label_tool", "label_reference")}
+    facts = {**said, **published, **labelled_by, "gene_aliases": alias_digest}
     return DatasetRecord(
         dataset_id=source.dataset_id,
         title=manifest.title or opened.title or source.dataset_id,

@@ -134,6 +134,7 @@ class Relations:
         names = (
             "dataset_id", "title", "study", "organism", "n_cells", "n_features", "n_nonzero", "label_origin",
             "genes_mapped_fraction_of_counts", "source_digest",
+            "label_origin_suspected", "upstream_fraction_of_counts",
         )  # fmt: skip
         records = [entry.record for entry in self.entries.values()]
         columns: dict[str, list[object]] = {name: [getattr(record, name) for record in records] for name in names}
