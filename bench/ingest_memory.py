@@ -106,7 +106,17 @@ def _proportional(process: int) -> float:
 
 
 def _command(home: Path) -> list[str]:
-    return [sys.executable, "-W", "ignore", "-m", "cytolabe", "ingest", str(home), "--workers", str(os.cpu_count() or 1)]
+    return [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "cytolabe",
+        "ingest",
+        str(home),
+        "--workers",
+        str(os.cpu_count() or 1),
+    ]
 
 
 if __name__ == "__main__":
