@@ -72,6 +72,82 @@ def test_deep_cells_with_many_ties_are_cut_as_the_rule_cuts_them(tie_break):
     assert lengths[1] == 0
 
 
+def ranked_as_the_rule(dense, rule, totals=None):
+    """Whether both ways to break ties give the tokens of the plain rule."""
+    counts = csr_matrix(np.asarray(dense))
+    totals = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1) if totals is None else totals
+    return all(
+        equal(
+            trimmed(*rank_tokens(counts, rule, totals=totals, tie_break=way)),
+            by_the_rule(np.asarray(dense), rule, totals, by_token=way == "token"),
+        )
+        for way in ("token", "original")
+    )
+
+
+@pytest.mark.parametrize("n_genes", [1, 40, 5000])
+@pytest.mark.parametrize("case", ["counts equal", "medians equal", "both equal", "neither"])
+def test_cells_of_equal_counts_and_medians_are_ranked_as_the_rule_does(case, n_genes):
+    rng = np.random.default_rng(n_genes)
+    dense = np.full((3, n_genes), 7) if case in {"counts equal", "both equal"} else rng.integers(0, 90, (3, n_genes))
+    dense[1] = 0
+    medians = np.full(n_genes, 0.3) if case in {"medians equal", "both equal"} else np.exp(rng.normal(0, 1, n_genes))
+    assert ranked_as_the_rule(dense, RankRule(tokens=rng.permutation(n_genes), medians=medians))
+
+
+def test_huge_counts_are_ranked_as_the_rule_does():
+    rng = np.random.default_rng(8)
+    dense = np.floor(np.exp2(rng.uniform(0, 32, (12, 3000)))).astype(np.int64)
+    dense[0] = 2**32 - 1 - np.arange(3000) // 2
+    rule = RankRule(tokens=rng.permutation(3000), medians=np.exp(rng.normal(0, 2, 3000)))
+    assert ranked_as_the_rule(dense, rule)
+    assert ranked_as_the_rule(dense, rule, dense.sum(axis=1) + 2**61)
+
+
+def nearly_equal_values(n_genes, *, step, seed):
+    """Counts and medians of which all ratios are 1 but for a few steps: logarithms of both are rounded apart."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 5000, n_genes)
+    return counts, counts * (1 + step * rng.integers(-3, 4, n_genes))
+
+
+@pytest.mark.parametrize("n_together", [2, 900])
+@pytest.mark.parametrize("step", [0.0, 1e-16, 1e-9, 1e-7, 3e-7, 1e-6, 1e-5])
+def test_values_closer_than_the_logarithms_that_are_sorted_are_told_apart(step, n_together):
+    counts, medians = nearly_equal_values(900, step=step, seed=4)
+    medians = medians * 1.01 ** (np.arange(900) // n_together)
+    rule = RankRule(tokens=np.random.default_rng(5).permutation(900), medians=medians, n_tokens=500)
+    assert ranked_as_the_rule(np.stack([counts, np.maximum(counts // 2, 1)]), rule)
+
+
+@pytest.mark.parametrize("step", [0.0, 1e-9, 1e-7])
+def test_nothing_is_cut_off_that_only_its_rounded_logarithm_puts_behind_the_cut(step):
+    # One value of 2 and all others of 1, a whole number of buckets below: rounding puts them on both sides of a border.
+    counts, medians = nearly_equal_values(900, step=step, seed=6)
+    counts, medians = np.append(counts, 2), np.append(medians, 1.0)
+    for n_tokens in (2, 100, 450, 899):
+        rule = RankRule(tokens=np.random.default_rng(7).permutation(901), medians=medians, n_tokens=n_tokens)
+        assert ranked_as_the_rule(counts[None, :], rule)
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(-1074, -1000), (-1000, 1000), (900, 1023), (-890, 890)])
+def test_medians_that_bring_values_out_of_the_range_of_floats_are_ranked_as_the_rule_does(smallest, largest):
+    rng = np.random.default_rng(1)
+    medians = np.exp2(rng.integers(smallest, largest + 1, 800).astype(float))
+    dense = rng.integers(0, 4, (3, 800))
+    with np.errstate(over="ignore"):
+        assert ranked_as_the_rule(dense, RankRule(tokens=rng.permutation(800), medians=medians, n_tokens=300))
+
+
+def test_what_is_cut_off_of_a_deep_cell_is_what_the_rule_cuts_off():
+    # The cut lies among values that are nearly or wholly equal: what is left out unsorted must not reach over it.
+    rng = np.random.default_rng(2)
+    medians = np.concatenate([np.full(1000, 1.0), 1.1 + 1e-7 * rng.random(4000), np.full(1500, 1.2)])
+    for n_tokens in (999, 1000, 1001, 4999, 5000, 5001, 6499, 6500, 6501):
+        rule = RankRule(tokens=rng.permutation(6500), medians=medians, n_tokens=n_tokens)
+        assert ranked_as_the_rule(np.stack([np.full(6500, 3), rng.integers(1, 3, 6500)]), rule)
+
+
 def test_the_total_is_over_all_genes_of_the_cell():
     rule = RankRule(tokens=np.array([5, 6]), medians=np.array([1.0, 1.0]))
     with pytest.raises(ValueError, match="at least as large"):
