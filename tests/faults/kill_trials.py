@@ -30,7 +30,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from cytolabe.files import local, remove_directory
-from cytolabe.flow import contribute, examine, passes
+from cytolabe.flow import examine, passes, schedule
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
 from cytolabe.provenance import ledger
@@ -203,7 +203,7 @@ def publishing(calls: list[str]) -> tuple[int, int]:
 
 def cut_small() -> None:
     """Let a file of 9,000 cells be a large one, of several ranges and shards; one of 300 stays a task of its own."""
-    contribute._LARGE_BYTES = 1 << 20
+    schedule.LARGE_BYTES = 1 << 20
     passes._RANGES_PER_TASK, passes._SHARDS_PER_TASK = 1, 1
     array_spec.SHARD_VALUES, array_spec.CHUNK_VALUES = 1 << 17, 1 << 12
     examine.scan_source = functools.cache(examine.scan_source)

@@ -20,7 +20,7 @@ from cytolabe.cli import main as cli
 from cytolabe.errors import WorkerDiedError
 from cytolabe.files import local
 from cytolabe.flow import contribute as contribution
-from cytolabe.flow import examine
+from cytolabe.flow import examine, schedule
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
 from cytolabe.snapshot.atlas import open_atlas
@@ -134,7 +134,7 @@ def test_a_large_file_over_which_workers_die_is_refused_and_the_others_come_in(l
         return usual(task, work)
 
     usual = contribution._contribute_one
-    monkeypatch.setattr(contribution, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(schedule, "LARGE_BYTES", 0)
     monkeypatch.setattr(contribution, "_contribute_one", die)
     (first, second), _, _ = ingest_sources(tmp_path / "atlas", labs[:2])
     assert len(tried) == 2

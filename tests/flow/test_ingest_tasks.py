@@ -17,7 +17,7 @@ from cytolabe.engine import LocalEngine, RayEngine
 from cytolabe.errors import ConflictError, IntegrityError, MissingExtraError, UsageError
 from cytolabe.files import STAGED_PREFIX
 from cytolabe.flow import contribute as contribution
-from cytolabe.flow import passes, work
+from cytolabe.flow import passes, schedule, work
 from cytolabe.flow.budget import bytes_of, plan_within, require_within
 from cytolabe.flow.means import Means
 from cytolabe.flow.preflight import require_room
@@ -64,7 +64,7 @@ def expected(lab, tmp_path_factory):
 @pytest.fixture
 def _many_tasks(monkeypatch):
     """Cut a small file into several ranges, shards and partitions; in this process only."""
-    monkeypatch.setattr(contribution, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(schedule, "LARGE_BYTES", 0)
     monkeypatch.setattr(passes, "_RANGES_PER_TASK", 1)
     monkeypatch.setattr(passes, "_SHARDS_PER_TASK", 2)
 
@@ -92,7 +92,7 @@ def test_however_the_tasks_are_cut_the_snapshot_is_the_same(
 
 
 def test_two_workers_make_the_snapshot_of_one(lab, tmp_path, expected, monkeypatch):
-    monkeypatch.setattr(contribution, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(schedule, "LARGE_BYTES", 0)
     assert ingest(lab, tmp_path / "atlas", n_workers=2) == expected
 
 
@@ -239,7 +239,7 @@ def test_a_task_over_its_share_says_so():
 
 
 def test_what_a_large_file_will_cost_is_said_before_its_counts_are_read(lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(contribution, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(schedule, "LARGE_BYTES", 0)
     said = []
     proven = passes._prove_range
     monkeypatch.setattr(passes, "_prove_range", lambda *args: said.append("proving") or proven(*args))
@@ -307,7 +307,7 @@ def test_what_a_sealing_that_was_killed_left_is_not_taken_for_part_of_the_partit
         (staged / "X" / "data" / f"{STAGED_PREFIX}0123").write_bytes(b"half a shard")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(contribution, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(schedule, "LARGE_BYTES", 0)
     monkeypatch.setattr(writing, "publish_directory", die)
     with pytest.raises(KeyboardInterrupt):
         ingest_sources(tmp_path / "atlas", [lab])
@@ -324,12 +324,12 @@ import json, logging, sys, time
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-from cytolabe.flow import contribute, passes
+from cytolabe.flow import passes, schedule
 from cytolabe.flow.means import Means
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.store import array_spec, writing
-contribute._LARGE_BYTES, passes._RANGES_PER_TASK = 0, 1
+schedule.LARGE_BYTES, passes._RANGES_PER_TASK = 0, 1
 array_spec.SHARD_VALUES, array_spec.CHUNK_VALUES = 1 << 17, 1 << 12
 passes._SHARDS_PER_TASK = 1
 atlas, lab, moment = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]

@@ -1,12 +1,14 @@
 """A file that takes its reader down, in time, in memory or by a crash, is a finding; nothing else stops."""
 
+import struct
+
 import h5py
 import numpy as np
 import pytest
 
 from cytolabe.errors import UnreadableInputError
 from cytolabe.ingest import inspection
-from cytolabe.ingest.inspect_hdf5 import look_through
+from cytolabe.ingest.inspect_hdf5 import is_plain_bytes, look_through
 from cytolabe.ingest.inspection import HDF5_CHILD, inspect
 from cytolabe.ingest.safety import raise_if_unsafe
 from cytolabe.ingest.source import scan_source
@@ -98,3 +100,32 @@ def test_a_flipped_bit_anywhere_never_stops_this_process(write, counts, make_ada
         spoiled[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(bytes(spoiled))
         assert all(finding.code[:7] in {"E-PARSE", "E-FILE-", "E-SEC-0"} for finding in scan_source(path))
+
+
+def test_only_numbers_that_no_decoder_takes_part_in_are_left_unread(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["plain"] = np.arange(10.0)
+        file["text"] = ["a", "b"]
+        file.create_dataset("never_written", shape=(5,), dtype="f4")
+        file.create_dataset("packed", data=np.arange(10), chunks=(5,), compression="gzip")
+        file.create_dataset("chunked", data=np.arange(10), chunks=(5,))
+        file.create_dataset("elsewhere", shape=(5,), dtype="i4", external=[("other.bin", 0, 20)])
+        layout = h5py.VirtualLayout(shape=(10,), dtype="f8")
+        layout[:] = h5py.VirtualSource(file["plain"])
+        file.create_virtual_dataset("virtual", layout)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert [name for name in file if is_plain_bytes(file[name])] == ["plain"]
+
+
+def test_numbers_that_lie_behind_the_end_of_the_file_are_found(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        found = file.create_dataset("plain", data=np.arange(10.0)).id
+        file.flush()
+        n_bytes = found.get_storage_size()
+        place = struct.pack("<QQ", found.get_offset(), n_bytes)
+    assert look_through(path) == ()
+    content = path.read_bytes()
+    assert content.count(place) == 1
+    path.write_bytes(content.replace(place, struct.pack("<QQ", len(content) + 512, n_bytes)))
+    assert [finding.code for finding in look_through(path)] == ["E-FILE-08"]

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,30 @@ values = st.recursive(
 @given(values)
 def test_canonical_json_reads_back_as_the_same_value(value):
     assert json.loads(canonical_json(value)) == value
+
+
+@given(values)
+def test_every_value_has_the_bytes_of_rfc_8785(value):
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"\U0001f600": 1, "\uffee": 2},  # UTF-16 and code points sort these the other way round
+        ['\x7f\u2028\x00"\\/\b', "\u00e9"],
+        [1, 1.0, 1e21, -0.0],
+        [[True, None, [2**53 - 1]]],
+    ],
+)
+def test_what_two_encoders_write_differently_is_written_as_rfc_8785_says(value):
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+def test_an_integer_that_others_cannot_read_exactly_and_half_a_character_are_refused():
+    for value in (2**53, [[-(2**53)]], {"a": "\ud800"}):
+        with pytest.raises(rfc8785.CanonicalizationError):
+            canonical_json(value)
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers(-9, 9), max_size=6), st.randoms())

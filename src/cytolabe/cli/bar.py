@@ -2,7 +2,7 @@
 
 On a terminal a stage is a bar with its rate, the time that is left and the peak memory of this process; everything else
 that is told stands above it. In a log a bar would be noise, so there `flow.meter` tells one line a minute. The bar starts
-with the first stage that has cells: a short command never shows one.
+with the first stage that counts: a short command never shows one.
 """
 
 import resource
@@ -19,13 +19,13 @@ __all__ = ["StageBar", "staged_progress"]
 
 
 class StageBar:
-    """Shows how many cells of a stage are done; call it with the stage, the cells done, and all of them."""
+    """Shows how much of a stage is done; call it with the stage, the cells (or files) done, and all of them."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} cells, {task.fields[rate]:,.0f}/s"),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, {task.fields[rate]:,.3g}/s"),
             TimeRemainingColumn(),
             TextColumn("peak {task.fields[peak]:,.0f} MiB"),
             console=console,
@@ -34,15 +34,20 @@ class StageBar:
         self._stage = ""
         self._task: TaskID | None = None
 
-    def __call__(self, stage: str, n_done: int, n_total: int) -> None:
-        """Take in that `n_done` of `n_total` cells of a stage are done."""
+    def __call__(self, stage: str, n_done: int, n_total: int, *, unit: str = "cells") -> None:
+        """Take in that `n_done` of `n_total` cells, or whatever the unit is, of a stage are done."""
         self._progress.start()
         if self._task is None or stage != self._stage:
             self.stop_stage()
-            self._stage, self._task = stage, self._progress.add_task(stage, total=n_total, rate=0.0, peak=0.0)
+            self._stage, self._task = (
+                stage,
+                self._progress.add_task(stage, total=n_total, rate=0.0, peak=0.0, unit=unit),
+            )
         shown = next(task for task in self._progress.tasks if task.id == self._task)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self._progress.update(self._task, completed=n_done, total=n_total, rate=shown.speed or 0.0, peak=peak)
+        self._progress.update(
+            self._task, completed=n_done, total=n_total, rate=shown.speed or 0.0, peak=peak, unit=unit
+        )
 
     def stop_stage(self) -> None:
         """Take the bar of the last stage away."""

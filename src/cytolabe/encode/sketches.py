@@ -32,6 +32,7 @@ _COUNT_BITS = 16
 _PRIORITY_SHIFT = 17
 """Of the 64 bits of a gene's hash the upper 47 are its priority: with 16 bits of count an entry is a positive int64."""
 _LARGEST_COUNT = (1 << _COUNT_BITS) - 1
+_NO_BOUND = int(np.iinfo(np.int64).max)
 
 
 def gene_hashes(genes: Sequence[str]) -> UInt64[np.ndarray, " genes"]:
@@ -68,6 +69,7 @@ def sketch_cells(
         Genes with a count, and counts, of each cell.
     """
     gene_of_feature, hash_of_gene = _numbered(tuple(genes))
+    is_one_each = _is_one_each(tuple(genes))
     hashes = np.zeros(counts.shape[0], dtype=np.uint64)
     entries = np.full((counts.shape[0], SKETCH_GENES), -1, dtype=np.int64)
     totals = np.zeros((counts.shape[0], 2), dtype=np.int64)
@@ -77,7 +79,7 @@ def sketch_cells(
             counts.indices.astype(np.int32, copy=False),
             counts.data.astype(np.int64, copy=False),
         ),
-        (gene_of_feature, hash_of_gene),
+        (gene_of_feature, hash_of_gene, is_one_each),
         (hashes, entries, totals),
     )
     return hashes, entries, totals
@@ -89,6 +91,13 @@ def _numbered(genes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     known = sorted({gene for gene in genes if gene})
     place = {gene: number for number, gene in enumerate(known)}
     return np.array([place.get(gene, -1) for gene in genes], dtype=np.int64), gene_hashes(known)
+
+
+@lru_cache(maxsize=4)
+def _is_one_each(genes: tuple[str, ...]) -> bool:
+    """Tell whether no two features are one gene."""
+    known = [gene for gene in genes if gene]
+    return len(set(known)) == len(known)
 
 
 def agree_below_threshold(
@@ -152,37 +161,77 @@ def _threshold(entries: np.ndarray) -> np.ndarray:
 @kernel
 def _sketch(
     matrix: tuple[np.ndarray, np.ndarray, np.ndarray],
-    genes: tuple[np.ndarray, np.ndarray],
+    genes: tuple[np.ndarray, np.ndarray, bool],
     out: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     indptr, indices, data = matrix
-    gene_of_feature, hash_of_gene = genes
+    gene_of_feature, hash_of_gene, is_one_each = genes
     hashes, entries, totals = out
     table = np.zeros(len(hash_of_gene) + 1, dtype=np.uint64)
-    touched = np.empty(len(hash_of_gene) + 1, dtype=np.int64)
+    numbers = np.empty(len(hash_of_gene) + 1, dtype=np.int64)
+    counts = np.empty(len(hash_of_gene) + 1, dtype=np.uint64)
     for cell in range(len(hashes)):
-        n_touched = 0
-        for at in range(indptr[cell], indptr[cell + 1]):
-            gene = gene_of_feature[indices[at]]
-            count = np.uint64(data[at])
-            if gene < 0 or count == 0:
-                continue
-            if table[gene] == 0:
-                touched[n_touched] = gene
-                n_touched += 1
-            table[gene] += count
-        n_kept, mixed = 0, np.uint64(0)
-        for place in range(n_touched):
-            gene = touched[place]
-            count = table[gene]
-            table[gene] = 0
-            totals[cell, 1] += np.int64(count)
-            mixed += _mix(hash_of_gene[gene], count)
-            priority = np.int64(hash_of_gene[gene] >> np.uint64(_PRIORITY_SHIFT))
+        low, high = indptr[cell], indptr[cell + 1]
+        features, values = indices[low:high], data[low:high]
+        if is_one_each and _ascends(features):
+            n_genes = _take(features, values, (gene_of_feature, numbers, counts))
+        else:
+            n_genes = _add_up(features, values, (gene_of_feature, table, numbers, counts))
+        n_kept, bound, mixed, total = 0, _NO_BOUND, np.uint64(0), np.uint64(0)
+        for place in range(n_genes):
+            gene_hash, count = hash_of_gene[numbers[place]], counts[place]
+            total += count
+            mixed += _mix(gene_hash, count)
+            priority = np.int64(gene_hash >> np.uint64(_PRIORITY_SHIFT))
             entry = (priority << _COUNT_BITS) | np.int64(min(count, np.uint64(_LARGEST_COUNT)))
-            n_kept = _keep(entries[cell], int(entry), n_kept)
+            if entry < bound:
+                n_kept = _keep(entries[cell], int(entry), n_kept)
+                bound = entries[cell, n_kept - 1] if n_kept == SKETCH_GENES else _NO_BOUND
         hashes[cell] = mixed
-        totals[cell, 0] = n_touched
+        totals[cell, 0], totals[cell, 1] = n_genes, np.int64(total)
+
+
+@kernel
+def _ascends(features: np.ndarray) -> bool:
+    """Tell whether no feature can occur twice."""
+    n_descents = 0
+    for place in range(1, len(features)):
+        n_descents += features[place] <= features[place - 1]
+    return n_descents == 0
+
+
+@kernel
+def _take(features: np.ndarray, values: np.ndarray, out: tuple[np.ndarray, np.ndarray, np.ndarray]) -> int:
+    """Write down the genes of a cell, each of one feature, with their counts; return how many there are."""
+    gene_of_feature, numbers, counts = out
+    n_genes = 0
+    for place in range(len(features)):
+        gene, count = gene_of_feature[features[place]], np.uint64(values[place])
+        numbers[n_genes], counts[n_genes] = gene, count
+        n_genes += (gene >= 0) & (count != 0)
+    return n_genes
+
+
+@kernel
+def _add_up(
+    features: np.ndarray, values: np.ndarray, out: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+) -> int:
+    """Write down the genes of a cell with the counts of all their features; return how many there are."""
+    gene_of_feature, table, numbers, counts = out
+    n_genes = 0
+    for place in range(len(features)):
+        gene, count = gene_of_feature[features[place]], np.uint64(values[place])
+        if gene < 0 or count == 0:
+            continue
+        if table[gene] == 0:
+            numbers[n_genes] = gene
+            n_genes += 1
+        table[gene] += count
+    for place in range(n_genes):
+        gene = numbers[place]
+        counts[place] = table[gene]
+        table[gene] = 0
+    return n_genes
 
 
 @kernel

@@ -3,8 +3,8 @@
 Two passes over the counts. The first proves them and sums them per cell and per feature; genes are aligned and every
 rule is checked on what it found (`flow.examine`). Only a file without an error finding gets the second pass, which
 writes immutable partitions. Both passes are independent tasks of an engine (`flow.work`); their results are kept in a
-scratch of the atlas until the data set is written, so that a run that was killed goes on where it was. Small files are
-one task each. The result depends on none of this.
+scratch of the atlas until the data set is written, so that a run that was killed goes on where it was. Files of
+which there are enough to go round are one task each (`flow.schedule`). The result depends on none of this.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from cytolabe.errors import IntegrityError, WorkerDiedError
 from cytolabe.files import Place, replace_file
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.preflight import estimate, require_room
+from cytolabe.flow.schedule import files_to_cut
 from cytolabe.flow.work import CountsToWrite, Work, write_counts
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.ingest.identity import digest_of, n_bytes_of
@@ -34,9 +35,6 @@ from cytolabe.snapshot.sketches import SketchTable
 from cytolabe.store.scratch import held_scratch, scratch_root
 
 __all__ = ["Contribution", "SourceOutcome", "contribute", "contribute_alone", "contribute_with"]
-
-_LARGE_BYTES = 64 << 20
-"""A file from here on is cut into tasks; a smaller one is a task of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,24 +131,27 @@ def contribute_with(
 def _run_all(
     tasks: Sequence[Contribution], work: Work, on_progress: Callable[[str], None]
 ) -> tuple[SourceOutcome, ...]:
-    """Run the small files side by side, then each large one with all workers on its parts."""
-    large = [task for task in tasks if task.source.path.exists() and n_bytes_of(task.source.path) >= _LARGE_BYTES]
-    small = [task for task in tasks if task not in large]
+    """Run most files side by side, the largest first, then each of the others with all workers on its parts."""
+    sizes = [n_bytes_of(task.source.path) if task.source.path.exists() else 0 for task in tasks]
+    cut = files_to_cut(sizes, work.engine.n_workers)
+    ordered = sorted(range(len(tasks)), key=lambda place: (-sizes[place], place))
+    whole = [tasks[place] for place in ordered if place not in cut]
 
     def tell(n_done: int, _: int) -> None:
         on_progress(f"ingest: {n_done} of {len(tasks)} files")
+        work.on_cells("ingest", n_done, len(tasks), unit="files")
 
     done = dict(
         zip(
-            (task.source.dataset_id for task in small),
-            work.engine.map(contribute_alone, small, memory=work.task_memory, on_done=tell, on_crash=_crashed),
+            (task.source.dataset_id for task in whole),
+            work.engine.map(contribute_alone, whole, memory=work.task_memory, on_done=tell, on_crash=_crashed),
             strict=True,
         )
     )
     work = dataclasses.replace(work, tell=on_progress)
-    for task in large:
+    for task in (tasks[place] for place in ordered if place in cut):
         done[task.source.dataset_id] = _contribute_twice(task, work)
-        tell(len(done), len(tasks))
+        on_progress(f"ingest: {len(done)} of {len(tasks)} files")
     return tuple(done[task.source.dataset_id] for task in tasks)
 
 

@@ -9,7 +9,7 @@ from cytolabe.engine import LocalEngine, RayEngine
 from cytolabe.errors import UsageError
 from cytolabe.flow.budget import bytes_of, default_memory, plan_within
 from cytolabe.flow.meter import Meter
-from cytolabe.flow.work import Work
+from cytolabe.flow.work import OnCells, Work
 
 __all__ = ["ENGINES", "Means"]
 
@@ -30,7 +30,7 @@ class Means:
     memory: str = ""
     interval: float = 60.0
     cache: Path | None = None
-    on_cells: Callable[[str, int, int], None] | None = None
+    on_cells: OnCells | None = None
 
     @contextmanager
     def work(self, tell: Callable[[str], None]) -> Iterator[Work]:

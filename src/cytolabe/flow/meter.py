@@ -17,8 +17,8 @@ class Meter:
         self._started = self._told = time.monotonic()
         self._done_before = 0
 
-    def __call__(self, stage: str, n_done: int, n_total: int) -> None:
-        """Take in that `n_done` of `n_total` cells of a stage are done."""
+    def __call__(self, stage: str, n_done: int, n_total: int, *, unit: str = "cells") -> None:
+        """Take in that `n_done` of `n_total` cells, or whatever the unit is, of a stage are done."""
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._started, self._told, self._done_before = stage, now, now, n_done
@@ -29,7 +29,9 @@ class Meter:
         rate = (n_done - self._done_before) / max(1e-9, now - self._started)
         left = f", {_duration((n_total - n_done) / rate)} left" if rate > 0 else ""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        self._tell(f"{stage}: {n_done:,} of {n_total:,} cells, {rate:,.0f} cells/s{left}, peak memory {peak:,.0f} MiB")
+        self._tell(
+            f"{stage}: {n_done:,} of {n_total:,} {unit}, {rate:,.3g} {unit}/s{left}, peak memory {peak:,.0f} MiB"
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,7 +27,16 @@ from cytolabe.store.physical import ROOT_NAME, PartitionEntry, intact_files, par
 from cytolabe.store.plan import PartitionPlan, write_plan
 from cytolabe.store.writing import MAX_CELLS, seal_partition
 
-__all__ = ["CountsToWrite", "FirstPass", "Work", "write_counts"]
+__all__ = ["CountsToWrite", "FirstPass", "OnCells", "Work", "write_counts"]
+
+
+@runtime_checkable
+class OnCells(Protocol):
+    """Is told how much of a stage is done."""
+
+    def __call__(self, stage: str, n_done: int, n_total: int, /, *, unit: str = "cells") -> None:
+        """Take in that `n_done` of `n_total` cells, or whatever the unit is, of a stage are done."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +51,7 @@ class Work:
     ledger: Path | None = None
     max_nonzero: int = 2_000_000
     task_memory: int = 0
-    on_cells: Callable[[str, int, int], None] = lambda _stage, _done, _total: None
+    on_cells: OnCells = lambda _stage, _done, _total, unit="cells": None  # noqa: ARG005
     tell: Callable[[str], None] = lambda _: None
 
 

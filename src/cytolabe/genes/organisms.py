@@ -7,7 +7,7 @@ same letters, so the right one wins by a wide margin).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from cytolabe.genes.reference import load_reference, shipped_organisms
@@ -67,6 +67,12 @@ def organism_shares(features: Sequence[str]) -> dict[str, float]:
 
     Features that say nothing count in the denominator; without features all shares are 0.
     """
+    return dict(_shares_of(tuple(features)))
+
+
+@lru_cache(maxsize=4)
+def _shares_of(features: tuple[str, ...]) -> Mapping[str, float]:
+    """Count once for the several rules that ask."""
     votes = dict.fromkeys(ENSEMBL_PREFIXES.values(), 0)
     for feature in features:
         match = _ENSEMBL_ID.search(feature) if "ENS" in feature else None

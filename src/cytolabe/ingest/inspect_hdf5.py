@@ -15,7 +15,7 @@ from cytolabe.ingest.refusals import findings_of, readable
 from cytolabe.ingest.safety import scan_h5
 from cytolabe.records import Finding
 
-__all__ = ["look_through"]
+__all__ = ["is_plain_bytes", "look_through"]
 
 _SLICE_BYTES = 64 << 20
 _NOT_READ = frozenset({"obsm", "obsp", "varm", "varp", "row_graphs", "col_graphs"})
@@ -53,6 +53,8 @@ def _datasets(group: h5py.Group) -> Iterator[h5py.Dataset]:
 def _read_all(dataset: h5py.Dataset) -> None:
     """Read a data set in slices along its first axis, whole chunks at a time."""
     with readable(dataset.name):
+        if is_plain_bytes(dataset):
+            return
         if not dataset.shape:
             _ = dataset[()]
             return
@@ -61,6 +63,16 @@ def _read_all(dataset: h5py.Dataset) -> None:
         n_rows = max(1, _SLICE_BYTES // per_row // chunk) * chunk
         for start in range(0, dataset.shape[0], n_rows):
             _ = dataset[start : start + n_rows]
+
+
+def is_plain_bytes(dataset: h5py.Dataset) -> bool:
+    """Tell whether values are numbers as they lie in one run of the file: no decoder takes part in reading these.
+
+    The run can only end behind the end of the file, and that HDF5 refuses when it opens the data set.
+    """
+    if dataset.chunks is not None or dataset.dtype.kind not in "iufb" or dataset.external or dataset.is_virtual:
+        return False
+    return dataset.id.get_offset() is not None
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ A digest names what a thing means, never how it is stored: no codec, dtype, libr
 or path enters it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -15,6 +17,11 @@ import numpy as np
 import rfc8785
 
 __all__ = ["canonical_json", "cells_digest", "digest_of", "jsonable"]
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""Types that every encoder of JSON writes alike, but for integers beyond `_EXACT`."""
+_EXACT = (1 << 53) - 1
 
 
 def jsonable(value: object) -> object:
@@ -49,7 +56,7 @@ def _container(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
+        return list(value) if set(map(type, value)) <= _PLAIN else [jsonable(item) for item in value]
     if isinstance(value, set | frozenset):
         return [jsonable(item) for item in sorted(value)]
     if isinstance(value, PurePath):
@@ -60,7 +67,29 @@ def _container(value: object) -> object:
 
 def canonical_json(value: object) -> bytes:
     """Return the one byte string that stands for `value` (RFC 8785: sorted keys, ECMAScript numbers, UTF-8)."""
-    return rfc8785.dumps(jsonable(value))  # type: ignore[arg-type]
+    plain = jsonable(value)
+    if _is_plain(plain):
+        with contextlib.suppress(UnicodeEncodeError):
+            text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+            return text.encode()
+    return rfc8785.dumps(plain)  # type: ignore[arg-type]
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether the encoder of the standard library, which is much faster, writes the same bytes.
+
+    It writes floats in another way, sorts names by code points and not by UTF-16, and knows no largest integer.
+    """
+    if isinstance(value, dict):
+        return all(key.isascii() for key in value) and _is_plain(list(value.values()))
+    if not isinstance(value, list):
+        return _is_plain([value])
+    kinds = set(map(type, value))
+    if int in kinds and not all(abs(item) <= _EXACT for item in value if type(item) is int):
+        return False
+    return kinds - {list, dict} <= _PLAIN and (
+        kinds <= _PLAIN or all(_is_plain(item) for item in value if type(item) in (list, dict))
+    )
 
 
 def digest_of(value: object) -> str:

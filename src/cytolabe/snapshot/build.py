@@ -120,7 +120,7 @@ def _sketched(blocks: Iterable[Block], content: DatasetContent, sketches: Sketch
 def alignment_digest(alignment: FeatureAlignment) -> str:
     """Return the digest of what an alignment says: which feature is which gene of which reference."""
     order = feature_order(alignment.features)
-    pairs = [[alignment.features[position], alignment.gene_ids[position]] for position in order]
+    pairs = [[alignment.features[position], alignment.gene_ids[position]] for position in order.tolist()]
     return digest_of({"gene_reference": alignment.gene_reference, "genes": pairs})
 
 

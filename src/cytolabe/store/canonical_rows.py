@@ -59,19 +59,18 @@ def _reorder(
     kept = 0
     for cell in range(len(pointers) - 1):
         low, high = pointers[cell], pointers[cell + 1]
-        is_ascending = True
         last = -1
+        at = kept
         for entry in range(low, high):
             column = column_of[indices[entry]]
             if column <= last or data[entry] == 0:
-                is_ascending = False
                 break
+            columns[at] = column
+            values[at] = np.uint64(data[entry])
             last = column
-        if is_ascending:
-            for entry in range(low, high):
-                columns[kept] = column_of[indices[entry]]
-                values[kept] = np.uint64(data[entry])
-                kept += 1
+            at += 1
+        if at - kept == high - low:
+            kept = at
         else:
             for entry in range(low, high):
                 column = column_of[indices[entry]]
