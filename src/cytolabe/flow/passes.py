@@ -33,6 +33,7 @@ __all__ = ["ProofTask", "RangeProof", "ShardTask", "cells_per_task", "prove", "s
 
 _RANGES_PER_TASK = 4
 _SHARDS_PER_TASK = 4
+_CELLS_PER_TASK = 1 << 16
 _COLUMNS: dict[tuple[str, int, int, str], np.ndarray] = {}
 """What `_columns_of` found last in this process."""
 
@@ -168,13 +169,19 @@ def _columns_of(opened: Source, matrix: MatrixHandle) -> np.ndarray:
 
 def shard_tasks(plan: PartitionPlan, template: ShardTask, fingerprints: np.ndarray) -> list[ShardTask]:
     """Cut the shards of a partition into tasks like `template`; `fingerprints` has one entry per cell of the partition."""
-    per_task = max(1, plan.n_shards) if template.matrix.is_turned else _SHARDS_PER_TASK
+    per_task = max(1, plan.n_shards) if template.matrix.is_turned else _shards_per_task(plan)
     tasks = []
     for first in range(0, plan.n_shards, per_task):
         last = min(plan.n_shards, first + per_task)
         start, stop = plan.cells_of_shards(first, last)
         tasks.append(replace(template, first=first, last=last, fingerprints=fingerprints[start:stop]))
     return tasks
+
+
+def _shards_per_task(plan: PartitionPlan) -> int:
+    """Return fewer shards where cells are small: a task holds the sketches of its cells."""
+    cells_of_a_shard = plan.n_cells * plan.shard_values // max(1, plan.n_nonzero)
+    return max(1, min(_SHARDS_PER_TASK, _CELLS_PER_TASK // max(1, cells_of_a_shard)))
 
 
 def write_part(task: ShardTask) -> dict[str, str]:

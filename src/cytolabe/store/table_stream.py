@@ -66,6 +66,7 @@ class TableStream:
         ]
         digest = digest_of({"schema": SCHEMA, "n_rows": self._n_rows, "columns": described})
         content = self._sink.getvalue()
+        self._sink.close()  # where the bytes were copied, not both are kept
         path = directory / f"{digest.removeprefix('sha256:')}.parquet"
         replace_file(path, content)
         return TableEntry(
