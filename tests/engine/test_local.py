@@ -96,3 +96,9 @@ def assert_no_worker_is_left(before):
 
 def _pid(_task):
     return os.getpid()
+
+
+def test_one_worker_apart_dies_without_this_process():
+    with LocalEngine(1, apart=True) as engine:
+        assert engine.map(operator.call, [os.getpid]) != [os.getpid()]
+        assert engine.map(os._exit, [3], on_crash=abs) == [3]

@@ -1,5 +1,6 @@
 """Ways in which an ingest ends early: nothing half is published, a code says why, and the same command goes on."""
 
+import contextlib
 import errno
 import functools
 import json
@@ -21,10 +22,13 @@ from cytolabe.errors import WorkerDiedError
 from cytolabe.files import local
 from cytolabe.flow import contribute as contribution
 from cytolabe.flow import examine, schedule
+from cytolabe.flow.means import Means
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
-from cytolabe.snapshot.atlas import open_atlas
+from cytolabe.snapshot.atlas import create_atlas, open_atlas
+from cytolabe.snapshot.upkeep import recover_atlas
 from cytolabe.snapshot.verify import verify_atlas
+from cytolabe.store.scratch import died_before, held_scratch
 from cytolabe.testing.disk import FailingOperations
 
 pytestmark = pytest.mark.timeout(150)
@@ -141,6 +145,26 @@ def test_a_large_file_over_which_workers_die_is_refused_and_the_others_come_in(l
     assert (first.status, second.status) == ("refused", "accepted")
     assert first.findings[0].code == "E-PARSE-03"
     assert open_atlas(tmp_path / "atlas").dataset_ids == (second.dataset_id,)
+
+
+def test_after_an_ingest_that_was_killed_a_single_worker_is_a_process_of_its_own(labs, tmp_path):
+    def told(**means):
+        said = []
+        ingest_sources(tmp_path, labs[:1], means=Means(**means), on_progress=said.append)
+        return any("process of its own" in line for line in said)
+
+    create_atlas(tmp_path)
+    with contextlib.suppress(KeyboardInterrupt), held_scratch(tmp_path, "a" * 32):
+        raise KeyboardInterrupt
+    assert not died_before(tmp_path)
+    if (child := os.fork()) == 0:
+        with held_scratch(tmp_path, "a" * 32):
+            os._exit(9)
+    os.waitpid(child, 0)
+    assert died_before(tmp_path)
+    assert [told(survives=True), told()] == [True, False]
+    recover_atlas(open_atlas(tmp_path), grace_seconds=0.0)
+    assert not told(survives=True)
 
 
 def test_a_disk_that_is_full_in_the_middle_leaves_the_atlas_and_the_ingest_goes_on(labs, tmp_path, monkeypatch):

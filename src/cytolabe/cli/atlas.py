@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from cytolabe.cli.lifecycle import record_artifact
-from cytolabe.cli.options import AsJson, AtlasPath, CachePath, Seed, SnapshotName, Workers, source_or_place
+from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, Seed, SnapshotName, Workers, source_or_place
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.errors import UsageError
 
@@ -43,7 +43,9 @@ def ingest(
     from cytolabe.provenance import jsonable
 
     with staged_progress() as (tell, bar):
-        means = Means(n_workers=workers, engine=engine, address=address, memory=memory, cache=cache, on_cells=bar)
+        means = Means(
+            n_workers=workers, engine=engine, address=address, memory=memory, cache=cache, survives=True, on_cells=bar
+        )
         outcomes, findings, revision = ingest_sources(
             atlas, sources, dataset_id=dataset_id, aliases=aliases, on_progress=tell, means=means
         )
@@ -144,6 +146,7 @@ def split(
     ] = 0,
     seed: Seed = 0,
     snapshot: SnapshotName = "latest",
+    as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
     """Divide the cells of a snapshot by whole groups that share nothing."""
@@ -156,7 +159,7 @@ def split(
         raise UsageError(msg)
     writable_file(out, "--out")
     opened = open_atlas(atlas)
-    frozen = opened.snapshot(snapshot)
+    frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
     words = tuple(word.strip() for word in by.split(","))
     progress()(f"comparing {len(frozen.cells):,} cells, so that copies stay together")
     made = make_split(frozen, by=words, test_fraction=test_fraction, n_folds=folds, seed=seed)
@@ -179,6 +182,7 @@ def audit(
     split_file: Annotated[Path | None, typer.Option("--split", help="A split to audit and certify.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the certificate and the table of copies.")] = Path(),
     snapshot: SnapshotName = "latest",
+    as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
     """Look for leakage, copies and confounding, and write the certificate of a split."""
@@ -186,9 +190,13 @@ def audit(
     from cytolabe.snapshot.atlas import open_atlas
 
     made_folder(out, "--out")
-    document, findings = audit_atlas(
-        open_atlas(atlas).snapshot(snapshot), split_file=split_file, out=out, on_progress=progress()
-    )
+    opened = open_atlas(atlas)
+    frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
+    document, findings = audit_atlas(frozen, split_file=split_file, out=out, on_progress=progress())
+    # The table of copies names cells as well.
+    for made in ("certificate", "duplicates_path"):
+        if (path := document[made]) is not None:
+            record_artifact(opened, made.removesuffix("_path"), Path(str(path)), snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
     else:

@@ -3,7 +3,8 @@
 Results come back in the order of the tasks, whatever finished first, so that the number of workers never shows in a
 result. Workers are started by `spawn`: a fork copies the locks of threads that it does not copy, and zarr, BLAS and
 Arrow all hold threads. A task is therefore a module-level callable and one picklable argument: paths and digests,
-never matrices. With one worker nothing is started and tasks run here.
+never matrices. With one worker nothing is started and tasks run here, unless the engine is told to keep them apart: then
+a task that ends its process does not end this one.
 """
 
 import multiprocessing
@@ -37,13 +38,17 @@ _ENDED: list[int] = []
 
 
 class LocalEngine:
-    """Runs tasks in `n_workers` processes that live as long as the context; one worker is this process itself."""
+    """Runs tasks in `n_workers` processes that live as long as the context; one worker is this process itself.
 
-    def __init__(self, n_workers: int = 1) -> None:
+    With `apart` no task runs in this process, whatever the number of workers.
+    """
+
+    def __init__(self, n_workers: int = 1, *, apart: bool = False) -> None:
         if n_workers < 1:
             msg = f"n_workers is {n_workers}; at least one worker has to do the work."
             raise UsageError(msg)
         self._n_workers = n_workers
+        self._apart = apart
         self._executor: ProcessPoolExecutor | None = None
         self._others: set[BaseProcess] = set()
 
@@ -62,7 +67,7 @@ class LocalEngine:
         on_crash: Callable[[T], R] | None = None,
     ) -> list[R]:
         """Apply `function` to every task and return the results in the order of the tasks; see `Engine.map`."""
-        if self._n_workers == 1 or len(tasks) < 2:
+        if not self._apart and (self._n_workers == 1 or len(tasks) < 2):
             return _run_here(function, tasks, on_done)
         _require_importable(function)
         results: dict[int, R] = {}

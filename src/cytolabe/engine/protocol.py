@@ -46,8 +46,8 @@ class Engine(Protocol):
         on_done
             Called in this process after each finished task with (finished, total).
         on_crash
-            Returns the result of a task that killed its worker twice, the second time alone; without it, or where
-            every task does that, the run stops.
+            Returns the result of a task that kills its worker again and again (here twice, the second time alone; on Ray
+            as often as Ray tries); without it, or where every task does that, the run stops.
 
         Raises
         ------

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from cytolabe.errors import MissingExtraError, UsageError
+from cytolabe.errors import MissingExtraError, UsageError, WorkerDiedError
 
 __all__ = ["RayEngine"]
 
@@ -63,31 +63,55 @@ class RayEngine:
         *,
         memory: int = 0,
         on_done: Callable[[int, int], None] | None = None,
-        on_crash: Callable[[T], R] | None = None,  # noqa: ARG002 - Ray itself runs a task again whose worker died
+        on_crash: Callable[[T], R] | None = None,
     ) -> list[R]:
         """Apply `function` to every task and return the results in the order of the tasks; see `Engine.map`."""
         if not tasks:
             return []
-        remote = self._ray.remote(function).options(num_cpus=1, max_retries=_MAX_RETRIES, memory=memory or None)
-        references = [remote.remote(task) for task in tasks]
-        waiting, n_done = list(references), 0
+        remote = self._ray.remote(_call).options(num_cpus=1, max_retries=_MAX_RETRIES, memory=memory or None)
+        references = [remote.remote(function, task) for task in tasks]
+        position = {reference: place for place, reference in enumerate(references)}
+        results: dict[int, R] = {}
+        died: list[int] = []
+        waiting = list(references)
         try:
             while waiting:
                 ready, waiting = self._ray.wait(waiting, num_returns=min(len(waiting), _WAITING), timeout=0.5)
                 for reference in ready:
-                    self._ray.get(reference)
-                    n_done += 1
+                    place = position[reference]
+                    try:
+                        results[place] = self._got(reference)
+                    except WorkerDiedError:
+                        died.append(place)
+                        if on_crash is None or len(died) == len(tasks) > 1:
+                            raise  # that is no matter of one task
+                        continue
                     if on_done is not None:
-                        on_done(n_done, len(tasks))
-            return list(self._ray.get(references))
-        except BaseException as error:
+                        on_done(len(results), len(tasks))
+        except BaseException:
             for reference in waiting:
                 self._ray.cancel(reference, force=False)
+            raise
+        if on_crash is not None:
+            results.update({place: on_crash(tasks[place]) for place in died})
+        return [results[place] for place in range(len(tasks))]
+
+    def _got(self, reference: Any) -> Any:  # noqa: ANN401 - Ray has no types
+        """Return the result of a task, or raise what it raised itself, not the envelope that carried it here."""
+        crashes = self._ray.exceptions
+        try:
+            return self._ray.get(reference)
+        except (crashes.WorkerCrashedError, crashes.NodeDiedError, crashes.OutOfMemoryError) as error:
+            msg = (
+                f"Ray gave a task up after {_MAX_RETRIES} more tries: its worker or node died each time, most often for "
+                "want of memory (start workers with more memory, or use a smaller --memory). What was already "
+                "published is whole; the same command goes on where this one stopped."
+            )
+            raise WorkerDiedError(msg) from error
+        except crashes.RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, Exception):
-                # What the task raised itself, not the envelope that carried it here.
                 raise cause from None
-            self._explain(error)
             raise
 
     def __enter__(self) -> "RayEngine":  # noqa: PYI034 - beartype refuses Self here
@@ -141,10 +165,7 @@ class RayEngine:
             raise UsageError(msg) from error
         self._is_owner = True
 
-    def _explain(self, error: BaseException) -> None:
-        if isinstance(error, self._ray.exceptions.RayError):
-            error.add_note(
-                f"Ray gave a task up after {_MAX_RETRIES} more tries: its worker or node died each time, most often for "
-                "want of memory (start workers with more memory, or use a smaller --memory). What was already "
-                "published is whole; the same command goes on where this one stopped."
-            )
+
+def _call(function: Callable[[T], R], task: T) -> R:
+    """Run one task; Ray itself takes only functions that are written in Python."""
+    return function(task)

@@ -9,12 +9,12 @@ the system: the same command with more memory, or fewer workers, goes on where i
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cytolabe.errors import UsageError
 
-__all__ = ["Budget", "bytes_of", "default_memory", "expected_peak", "plan_within", "require_within"]
+__all__ = ["Budget", "beside_a_leader", "bytes_of", "default_memory", "expected_peak", "plan_within", "require_within"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
@@ -84,6 +84,12 @@ def plan_within(memory: int, n_workers: int) -> Budget:
         return plan_within(memory, 1)
     each = share // fitting
     return Budget(memory=memory, n_workers=fitting, max_nonzero=_entries(each - _PROCESS_BYTES), task_memory=each)
+
+
+def beside_a_leader(budget: Budget) -> Budget:
+    """Return the budget of one worker that is not the process itself, so that two processes share the memory."""
+    left = max(_task_bytes(_FEWEST_ENTRIES) + _PROCESS_BYTES, budget.memory - _PROCESS_BYTES)
+    return replace(budget, max_nonzero=_entries(left - _PROCESS_BYTES), task_memory=left)
 
 
 def expected_peak(n_workers: int, *, max_nonzero: int, n_cells: int) -> int:

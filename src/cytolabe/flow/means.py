@@ -7,9 +7,11 @@ from pathlib import Path
 
 from cytolabe.engine import LocalEngine, RayEngine
 from cytolabe.errors import UsageError
-from cytolabe.flow.budget import bytes_of, default_memory, plan_within
+from cytolabe.files import Place
+from cytolabe.flow.budget import beside_a_leader, bytes_of, default_memory, plan_within
 from cytolabe.flow.meter import Meter
 from cytolabe.flow.work import OnCells, Work
+from cytolabe.store.scratch import died_before
 
 __all__ = ["ENGINES", "Means"]
 
@@ -19,6 +21,9 @@ ENGINES = ("local", "ray")
 @dataclass(frozen=True, kw_only=True)
 class Means:
     """`engine` is local or ray, `address` that of a Ray cluster, `memory` a size such as 8GB (by default half of all).
+
+    With `survives`, an atlas over which an ingest was killed before gets its work done in other processes, one worker
+    included: a file that crashes the reader ends one command, and is a finding of the next one.
 
     `cache` is the folder for what is fetched (`flow.remote.cache_folder`). `on_cells` is told the stage and how many cells
     of how many are done; without it there is a line each `interval` seconds.
@@ -30,11 +35,12 @@ class Means:
     memory: str = ""
     interval: float = 60.0
     cache: Path | None = None
+    survives: bool = False
     on_cells: OnCells | None = None
 
     @contextmanager
-    def work(self, tell: Callable[[str], None]) -> Iterator[Work]:
-        """Start the engine, and end it afterwards.
+    def work(self, atlas: Place, tell: Callable[[str], None]) -> Iterator[Work]:
+        """Start the engine for an ingest into `atlas`, and end it afterwards.
 
         Raises
         ------
@@ -50,8 +56,12 @@ class Means:
         budget = plan_within(bytes_of(self.memory) if self.memory else default_memory(), self.n_workers)
         if budget.n_workers < self.n_workers:
             tell(f"{budget.n_workers} of {self.n_workers} workers fit into {budget.memory / 1e9:.1f} GB")
+        apart = self.survives and died_before(atlas)
+        if apart and budget.n_workers == 1:
+            tell("an ingest into this atlas was killed: the work is done in a process of its own")
+            budget = beside_a_leader(budget)
         engine = (
-            LocalEngine(budget.n_workers)
+            LocalEngine(budget.n_workers, apart=apart)
             if self.engine == "local"
             else RayEngine(budget.n_workers, address=self.address)
         )

@@ -76,7 +76,7 @@ def ingest_sources(
         sources = (_renamed(sources, dataset_id),)
     opened = create_atlas(atlas)
     on_progress(f"reading {len(sources)} file(s)")
-    with (means or Means()).work(on_progress) as work:
+    with (means or Means()).work(atlas, on_progress) as work:
         outcomes = contribute_with(work, opened, sources, aliases=aliases, on_progress=on_progress)
     return outcomes, findings, open_atlas(atlas).revision
 

@@ -20,10 +20,13 @@ from pathlib import Path
 from cytolabe.errors import ConflictError, UsageError
 from cytolabe.files import Place, make_directory, remove, remove_directory
 
-__all__ = ["SCRATCH_VARIABLE", "abandoned_scratch", "held_scratch", "remove_scratch", "scratch_root"]
+__all__ = ["SCRATCH_VARIABLE", "abandoned_scratch", "died_before", "held_scratch", "remove_scratch", "scratch_root"]
 
 SCRATCH_VARIABLE = "CYTOLABE_SCRATCH"
 """Names a directory for unfinished work on atlases in object stores; with several machines one that all of them see."""
+
+_IN_HAND = "in-hand"
+"""Lies in a scratch while somebody holds it; where nobody does, its holder was ended and could remove nothing."""
 
 
 def scratch_root(atlas: Place) -> Path:
@@ -70,7 +73,12 @@ def held_scratch(atlas: Place, key: str) -> Iterator[Path]:
         raise ConflictError(msg)
     try:
         make_directory(directory)
-        yield directory
+        (directory / _IN_HAND).touch()
+        try:
+            yield directory
+        finally:
+            with contextlib.suppress(OSError):
+                (directory / _IN_HAND).unlink(missing_ok=True)
         remove_scratch(directory)
     finally:
         os.close(handle)
@@ -85,6 +93,11 @@ def abandoned_scratch(atlas: Place) -> tuple[Path, ...]:
             os.close(handle)
             found.append(directory)
     return tuple(found)
+
+
+def died_before(atlas: Place) -> bool:
+    """Tell whether a process was killed, or crashed, while it held a scratch of this atlas."""
+    return any((directory / _IN_HAND).exists() for directory in abandoned_scratch(atlas))
 
 
 def remove_scratch(directory: Path) -> None:
