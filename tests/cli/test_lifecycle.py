@@ -48,6 +48,44 @@ def test_a_person_is_withdrawn_and_purged_and_the_commands_say_what_came_of_them
     assert call(*asked, "--as-recorded", "--snapshot", "v1").code == 1
 
 
+def test_everything_that_commands_made_of_a_person_is_listed_and_can_be_made_again_as_recorded(
+    call, own_atlas, tmp_path
+):
+    def make(out, *words):
+        split = ("--split", out / "split.json")
+        made = {
+            "split": call("split", own_atlas, "--by", "dataset", "-o", out / "split.json", "--json", *words),
+            "certificate": call("audit", own_atlas, *split, "--out", out, "--json", *words),
+            "embedding": call(
+                "embed", "pca", own_atlas, *split, "-o", out / "e.parquet", "--fold", "1", "--json", *words
+            ),
+            "store": call("embed", "pca", own_atlas, *split, "-o", out / "e.zarr", "--fold", "1", "--json", *words),
+            "export": call("snapshot", "export", own_atlas, "-o", out / "x.h5ad", "--json", *words),
+        }
+        assert not [made[kind].out for kind in made if "error" in made[kind].document]
+        return made
+
+    made = make(tmp_path / "first")
+    donor, _ = donor_of(own_atlas)
+    told = call("snapshot", "withdraw", own_atlas, "--donor", f"birch:{donor}", "--json").document
+    listed = {(row["kind"], row["name"]): row["digest"] for row in told["artifacts"]}
+    assert {
+        ("split", "split.json"), ("certificate", "certificate.json"), ("duplicates", "duplicates.parquet"),
+        ("embedding", "e.parquet"), ("embedding", "e.zarr"), ("export", "x.h5ad"),
+    } <= set(listed)  # fmt: skip
+    assert listed["embedding", "e.zarr"] == made["store"].document["content"]
+    for words in (
+        ("split", own_atlas),
+        ("audit", own_atlas),
+        ("snapshot", "export", own_atlas, "-o", tmp_path / "y.h5ad"),
+    ):
+        assert call(*words, "--json").document["error"]["type"] == "WithdrawnError"
+    again = make(tmp_path / "again", "--as-recorded")
+    assert again["embedding"].document["content"] == made["embedding"].document["content"]
+    assert (tmp_path / "again/e.parquet").read_bytes() == (tmp_path / "first/e.parquet").read_bytes()
+    assert again["export"].document["n_cells"] == made["export"].document["n_cells"] == 480
+
+
 def test_a_data_set_is_removed_and_time_travel_finds_it_again(call, own_atlas):
     revision = call("snapshot", own_atlas, "--json").document["revision"]
     removed = call("snapshot", "withdraw", own_atlas, "--dataset", "elm", "--json").document

@@ -1,6 +1,7 @@
 """The whole flow on simulated contributions: every planted fault is caught, and nothing depends on order or workers."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -11,6 +12,8 @@ from cytolabe.flow.study import run_study
 from cytolabe.flow.verify import verify_path
 from cytolabe.ingest.sources import find_sources
 from cytolabe.models import registry
+from cytolabe.snapshot.artifacts import read_artifacts
+from cytolabe.snapshot.layout import Layout
 from cytolabe.testing.simulate import simulate_contributions
 
 pytestmark = pytest.mark.timeout(300)
@@ -133,3 +136,10 @@ def test_the_run_record_names_everything_that_numbers_depend_on_by_digest(demo):
     assert len(record["code"]["source_sha256"]) == 64
     assert record["environment"]["numpy"]
     assert record["parameters"]["seed"] == 0
+
+
+def test_the_atlas_of_a_run_records_the_run_so_that_a_withdrawal_finds_it(demo):
+    out, finished = demo
+    (made,) = [found for found in read_artifacts(Layout(out / "atlas")) if found.kind == "run"]
+    assert made.digest == f"sha256:{hashlib.sha256((out / 'run.json').read_bytes()).hexdigest()}"
+    assert made.snapshot_id == finished.document["snapshot_id"]

@@ -139,10 +139,10 @@ def recover(
     return 0
 
 
-def record_artifact(atlas: "Atlas", kind: str, made: Path, *, snapshot_id: str) -> None:
+def record_artifact(atlas: "Atlas", kind: str, made: "str | Path", *, snapshot_id: str, name: str = "") -> None:
     """Record in the atlas what was made of a snapshot; where the atlas cannot be written to, only say so."""
     try:
-        atlas.register_artifact(kind, made, snapshot_id)
+        atlas.register_artifact(kind, made, snapshot_id, name=name)
     except OSError as error:
         progress()(
             f"this {kind} is not recorded in the atlas ({error.strerror or error}): a withdrawal will not list it"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cytolabe.cli.lifecycle import record_artifact
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, SnapshotName
 from cytolabe.cli.output import made_folder, print_document, print_pairs, print_table, progress
 from cytolabe.errors import UsageError
@@ -84,14 +85,17 @@ def export(
         str, typer.Option(help="Genes joined by commas, or a file with one per line; else those that all measure.")
     ] = "",
     snapshot: SnapshotName = "latest",
+    as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
     """Write cells of a snapshot to a file of their own, block by block."""
+    from cytolabe.provenance import cells_digest, digest_of
     from cytolabe.snapshot.atlas import open_atlas
     from cytolabe.snapshot.takeout import export_cells
 
     made_folder(out.parent, "--out")
-    frozen = open_atlas(atlas).snapshot(snapshot)
+    opened = open_atlas(atlas)
+    frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
     written = export_cells(frozen, out, where=where, genes=_gene_list(genes), on_progress=progress())
     document: dict[str, object] = {
         **written.provenance,
@@ -99,6 +103,9 @@ def export(
         "n_genes": len(written.genes),
         "out": str(out),
     }
+    # What says which cells and genes left names the content; the bytes of a large file are not read again for it.
+    chosen = {**written.provenance, "cells": cells_digest(written.obs.index), "genes": list(written.genes)}
+    record_artifact(opened, "export", digest_of(chosen), snapshot_id=frozen.snapshot_id, name=out.name)
     if as_json:
         print_document(document)
     else:

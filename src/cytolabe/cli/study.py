@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cytolabe.cli.options import AsJson, AtlasPath, CachePath, OutPath, Seed, SnapshotName, Workers
+from cytolabe.cli.lifecycle import record_artifact
+from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OutPath, Seed, SnapshotName, Workers
 from cytolabe.cli.output import made_folder, print_document, progress, writable_file
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def embed(
     fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
     seed: Seed = 0,
     snapshot: SnapshotName = "latest",
+    as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
     """Fit an embedding on the training side of a split and embed both sides."""
@@ -82,9 +84,11 @@ def embed(
     else:
         writable_file(out, "--out")
     progress()(f"fitting {model} on the training side")
-    document = embed_fold(
-        open_atlas(atlas).snapshot(snapshot), model=model, split_file=split, fold_id=fold, seed=seed, out=out
-    )
+    opened = open_atlas(atlas)
+    frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
+    document = embed_fold(frozen, model=model, split_file=split, fold_id=fold, seed=seed, out=out)
+    named = str(document["content"])
+    record_artifact(opened, "embedding", named, snapshot_id=frozen.snapshot_id, name=out.name)
     if as_json:
         print_document(document)
     else:

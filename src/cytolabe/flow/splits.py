@@ -1,5 +1,6 @@
 """Splits, audits and embeddings of an atlas, outside of a study."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -138,6 +139,7 @@ def embed_fold(
         "n_cells": len(rows),
         "n_dims": spec.n_dims,
         "n_genes": len(genes),
+        "content": digest_of(dataclasses.asdict(spec)),
         "embedding": str(out),
     }
 

@@ -1,4 +1,4 @@
-"""What was made of a snapshot: splits, embeddings, models, scores.
+"""What was made of a snapshot: splits, certificates, embeddings, exports, models, runs.
 
 An artifact is a small sealed document that names a snapshot and what was made of it by digest. It never enters the body
 of a snapshot. It keeps its snapshot from being freed, and it is how a withdrawal finds what descends from a person's
@@ -31,8 +31,11 @@ class ArtifactRecord:
     name: str = ""
 
 
-def write_artifact(layout: Layout, kind: str, made: str | Path, *, snapshot_id: str) -> ArtifactRecord:
-    """Record what was made of a snapshot: a file, which is hashed, or a digest. Recording it again changes nothing."""
+def write_artifact(layout: Layout, kind: str, made: str | Path, *, snapshot_id: str, name: str = "") -> ArtifactRecord:
+    """Record what was made of a snapshot: a file, which is hashed, or a digest. Recording it again changes nothing.
+
+    `name` is what people call it: that of the file, where nothing else is said.
+    """
     if not kind or not snapshot_id:
         msg = "an artifact needs a kind (split, embedding, model, run) and the snapshot that it was made of."
         raise UsageError(msg)
@@ -40,9 +43,9 @@ def write_artifact(layout: Layout, kind: str, made: str | Path, *, snapshot_id: 
         if not made.is_file():
             msg = f"{made} is no file; an artifact is named by the digest of its bytes."
             raise UsageError(msg)
-        name, digest = made.name, f"sha256:{sha256_of_file(made)}"
+        name, digest = name or made.name, f"sha256:{sha256_of_file(made)}"
     else:
-        name, digest = "", made
+        digest = made
     content = {"kind": KIND, "what": kind, "digest": digest, "name": name, "snapshot_id": snapshot_id}
     artifact_id = digest_of(content)
     create_new(layout.document(layout.artifacts, artifact_id), sealed_bytes(content))

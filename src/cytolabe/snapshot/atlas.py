@@ -335,9 +335,9 @@ class Atlas:
         """
         return snapshot_called(self._layout, self._revision, tag_or_id, known=self.snapshots)
 
-    def register_artifact(self, kind: str, made: str | Path, snapshot_id: str) -> ArtifactRecord:
+    def register_artifact(self, kind: str, made: str | Path, snapshot_id: str, *, name: str = "") -> ArtifactRecord:
         """Record what was made of a snapshot (a file, which is hashed, or a digest), so that it can be found again."""
-        return write_artifact(self._layout, kind, made, snapshot_id=snapshot_id)
+        return write_artifact(self._layout, kind, made, snapshot_id=snapshot_id, name=name)
 
     def publish_change(self, change: Change, *, author: str, message: str) -> Revision:
         """Publish a change that was made for the revision at hand, and look at the revision that it became.
