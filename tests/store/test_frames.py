@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs import blosc
 
+from cytolabe.store.array_spec import ArraySpec
 from cytolabe.store.frames import decode_frame
 from cytolabe.store.gaps import is_sealed
 from cytolabe.store.native import decoder, is_native
-from cytolabe.store.shards import sealed_frame
+from cytolabe.store.shards import encode_shard, sealed_frame
 
 pytestmark = pytest.mark.skipif(not is_native(), reason="no zstd library shows its functions here")
 
@@ -60,3 +61,16 @@ def test_one_flipped_bit_breaks_the_checksum_of_a_frame():
         damaged = frame.copy()
         damaged[position] ^= 4
         assert not is_sealed(damaged)
+
+
+def test_small_partitions_are_given_more_time_and_read_by_the_kernel_as_the_others_are():
+    values = np.random.default_rng(0).geometric(0.6, size=40_000).astype(np.uint8)
+    small = ArraySpec(dtype=np.dtype("u1"), n_values=len(values))
+    large = ArraySpec(dtype=np.dtype("u1"), n_values=1 << 21)
+    assert (small.level, large.level) == (7, 1)
+    frames = [encode_shard(values, spec) for spec in (small, large)]
+    assert len(frames[0]) < 0.95 * len(frames[1])
+    frame = np.frombuffer(sealed_frame(values[:16_384], level=7), dtype=np.uint8)[:-4]
+    decoded = np.zeros(16_384, dtype=np.uint32)
+    assert decode_frame(frame, decoder(), (np.zeros(16_384, dtype=np.uint8), decoded))
+    assert np.array_equal(decoded, values[:16_384])

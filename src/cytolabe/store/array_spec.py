@@ -3,7 +3,8 @@
 The metadata are those of zarr v3, written by hand: one array of one axis, shards of 4,194,304 values, chunks of 16,384.
 Chunks are that small because a cell taken at random costs a chunk of each array, and twice as large ones save 0.2 % of
 the bytes. Codecs of a chunk: gaps (`numcodecs.delta`, wrapping) where the values rise, little-endian bytes, Blosc
-(zstd 1, byte shuffle), crc32c. The reader takes any Blosc compressor and level, because a frame names its own; any
+(zstd 1, byte shuffle), crc32c. An array of at most 1,048,576 values is given more time (zstd 7, a third of a second): small
+panels come out a tenth smaller, and are read as fast. The reader takes any Blosc compressor and level, because a frame names its own; any
 other chain of codecs is refused, never guessed.
 """
 
@@ -25,6 +26,9 @@ SHARD_VALUES = 1 << 22
 
 COMPRESSOR = "zstd"
 """Inside of Blosc. Any other one that Blosc knows is read as well."""
+
+_SMALL_VALUES = 1 << 20
+_LEVEL, _LEVEL_OF_SMALL = 1, 7
 
 _TYPES: dict[str, np.dtype[Any]] = {
     "uint8": np.dtype("u1"),
@@ -49,6 +53,11 @@ class ArraySpec:
     compressor: str = field(default_factory=lambda: COMPRESSOR)
 
     @property
+    def level(self) -> int:
+        """How much time the compressor is given; a reader need not know."""
+        return _LEVEL_OF_SMALL if self.n_values <= _SMALL_VALUES else _LEVEL
+
+    @property
     def n_chunks(self) -> int:
         """Chunks that hold a value."""
         return -(-self.n_values // self.chunk_values)
@@ -68,7 +77,7 @@ class ArraySpec:
         typesize = self.dtype.itemsize
         delta = [{"name": "numcodecs.delta", "configuration": {"dtype": _text_of(self.dtype)}}] if self.is_delta else []
         little = [{"name": "bytes"} if typesize == 1 else _LITTLE]
-        inner = [*delta, *little, _blosc(self.compressor, typesize), _CRC]
+        inner = [*delta, *little, _blosc(self.compressor, typesize, self.level), _CRC]
         sharding = {
             "chunk_shape": [self.chunk_values],
             "codecs": inner,
@@ -119,7 +128,7 @@ def string_metadata(n_values: int, chunk_values: int) -> dict[str, object]:
     return {
         **_array(n_values, "string", chunk_values),
         "fill_value": "",
-        "codecs": [{"name": "vlen-utf8", "configuration": {}}, _blosc("zstd", 1), _CRC],
+        "codecs": [{"name": "vlen-utf8", "configuration": {}}, _blosc("zstd", 1, _LEVEL), _CRC],
         "attributes": {"encoding-type": "string-array", "encoding-version": "0.2.0"},
     }
 
@@ -136,8 +145,8 @@ def _array(n_values: int, data_type: str, chunk_values: int) -> dict[str, object
     }
 
 
-def _blosc(compressor: str, typesize: int) -> dict[str, object]:
-    configuration = {"typesize": typesize, "cname": compressor, "clevel": 1, "shuffle": "shuffle", "blocksize": 0}
+def _blosc(compressor: str, typesize: int, level: int) -> dict[str, object]:
+    configuration = {"typesize": typesize, "cname": compressor, "clevel": level, "shuffle": "shuffle", "blocksize": 0}
     return {"name": "blosc", "configuration": configuration}
 
 

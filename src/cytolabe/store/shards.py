@@ -52,7 +52,7 @@ def encode_shard(values: np.ndarray, spec: ArraySpec) -> bytes:
     frames = []
     offset = 0
     for number, start in enumerate(range(0, len(values), spec.chunk_values)):
-        frame = sealed_frame(_chunk(values[start : start + spec.chunk_values], spec), spec.compressor)
+        frame = sealed_frame(_chunk(values[start : start + spec.chunk_values], spec), spec.compressor, spec.level)
         index[number] = offset, len(frame)
         offset += len(frame)
         frames.append(frame)
@@ -60,9 +60,9 @@ def encode_shard(values: np.ndarray, spec: ArraySpec) -> bytes:
     return b"".join([*frames, content, _crc(content)])
 
 
-def sealed_frame(content: np.ndarray, compressor: str = "zstd") -> bytes:
+def sealed_frame(content: np.ndarray, compressor: str = "zstd", level: int = 1) -> bytes:
     """Compress an array and put its crc32c behind it."""
-    frame: bytes = blosc.compress(content, compressor.encode(), 1, blosc.SHUFFLE, 0)
+    frame: bytes = blosc.compress(content, compressor.encode(), level, blosc.SHUFFLE, 0)
     return frame + _crc(frame)
 
 
