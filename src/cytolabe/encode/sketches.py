@@ -170,25 +170,18 @@ def _sketch(
     table = np.zeros(len(hash_of_gene) + 1, dtype=np.uint64)
     numbers = np.empty(len(hash_of_gene) + 1, dtype=np.int64)
     counts = np.empty(len(hash_of_gene) + 1, dtype=np.uint64)
+    every_gene = np.arange(len(hash_of_gene) + 1)
     for cell in range(len(hashes)):
         low, high = indptr[cell], indptr[cell + 1]
         features, values = indices[low:high], data[low:high]
-        if is_one_each and _ascends(features):
-            n_genes = _take(features, values, (gene_of_feature, numbers, counts))
-        else:
+        if not (is_one_each and _ascends(features)):
             n_genes = _add_up(features, values, (gene_of_feature, table, numbers, counts))
-        n_kept, bound, mixed, total = 0, _NO_BOUND, np.uint64(0), np.uint64(0)
-        for place in range(n_genes):
-            gene_hash, count = hash_of_gene[numbers[place]], counts[place]
-            total += count
-            mixed += _mix(gene_hash, count)
-            priority = np.int64(gene_hash >> np.uint64(_PRIORITY_SHIFT))
-            entry = (priority << _COUNT_BITS) | np.int64(min(count, np.uint64(_LARGEST_COUNT)))
-            if entry < bound:
-                n_kept = _keep(entries[cell], int(entry), n_kept)
-                bound = entries[cell, n_kept - 1] if n_kept == SKETCH_GENES else _NO_BOUND
-        hashes[cell] = mixed
-        totals[cell, 0], totals[cell, 1] = n_genes, np.int64(total)
+            added = (numbers[:n_genes], counts[:n_genes])
+            hashes[cell] = _sketch_cell(added, (every_gene, hash_of_gene), (entries[cell], totals[cell]))
+        else:
+            hashes[cell] = _sketch_cell(
+                (features, values), (gene_of_feature, hash_of_gene), (entries[cell], totals[cell])
+            )
 
 
 @kernel
@@ -201,15 +194,29 @@ def _ascends(features: np.ndarray) -> bool:
 
 
 @kernel
-def _take(features: np.ndarray, values: np.ndarray, out: tuple[np.ndarray, np.ndarray, np.ndarray]) -> int:
-    """Write down the genes of a cell, each of one feature, with their counts; return how many there are."""
-    gene_of_feature, numbers, counts = out
-    n_genes = 0
+def _sketch_cell(
+    cell: tuple[np.ndarray, np.ndarray], genes: tuple[np.ndarray, np.ndarray], out: tuple[np.ndarray, np.ndarray]
+) -> np.uint64:
+    """Sketch one cell in which no gene occurs twice, and return its hash."""
+    features, values = cell
+    gene_of_feature, hash_of_gene = genes
+    kept, totals = out
+    n_genes, n_kept, bound, mixed, total = 0, 0, _NO_BOUND, np.uint64(0), np.uint64(0)
     for place in range(len(features)):
         gene, count = gene_of_feature[features[place]], np.uint64(values[place])
-        numbers[n_genes], counts[n_genes] = gene, count
-        n_genes += (gene >= 0) & (count != 0)
-    return n_genes
+        if gene < 0 or count == 0:
+            continue
+        gene_hash = hash_of_gene[gene]
+        n_genes += 1
+        total += count
+        mixed += _mix(gene_hash, count)
+        priority = np.int64(gene_hash >> np.uint64(_PRIORITY_SHIFT))
+        if priority << _COUNT_BITS < bound:
+            entry = (priority << _COUNT_BITS) | np.int64(min(count, np.uint64(_LARGEST_COUNT)))
+            n_kept = _keep(kept, int(entry), n_kept)
+            bound = kept[SKETCH_GENES - 1] if n_kept == SKETCH_GENES else _NO_BOUND
+    totals[0], totals[1] = n_genes, np.int64(total)
+    return mixed
 
 
 @kernel

@@ -52,20 +52,24 @@ def tally_cells(matrix: tuple, per_cell: tuple, found: tuple) -> None:  # type: 
     for cell in range(len(indptr) - 1):
         values, columns = data[indptr[cell] : indptr[cell + 1]], indices[indptr[cell] : indptr[cell + 1]]
         is_whole = True
+        n_genes, n_ones, value_sum, highest = 0, 0, 0.0, 0.0
         for at in range(len(values)):
             value = values[at]
             if value == 0:
                 continue
-            genes[cell] += 1
+            n_genes += 1
             kind = _kind_of(value)
             if kind >= 0:
                 is_whole = False
                 _note(kind, (cell, columns[at], value), (broken, first, first_values))
             if kind != _NONFINITE:
-                value_sums[cell] += value
-                largest[0] = max(largest[0], float(value))
-                counters[_ONES] += value == 1
-        counters[_NONZERO] += genes[cell]
+                value_sum += value
+                highest = max(highest, float(value))
+                n_ones += value == 1
+        genes[cell], value_sums[cell] = n_genes, value_sum
+        largest[0] = max(largest[0], highest)
+        counters[_ONES] += n_ones
+        counters[_NONZERO] += n_genes
         if value_sums[cell] > _TOO_LARGE_TOTAL:
             is_whole = False
             _note(_OVERSIZED, (cell, 0, value_sums[cell]), (broken, first, first_values))
@@ -101,7 +105,7 @@ def _add_counts(values: np.ndarray, exact_below: float, found: tuple) -> int:  #
     """Return the exact total of a cell and count what its values are; `small` gets the number of genes by count."""
     small, counters = found
     small[:] = 0
-    n_genes, total, divisor, smallest = 0, 0, 0, LARGEST_COUNT
+    n_genes, n_inexact, total, divisor, smallest = 0, 0, 0, 0, LARGEST_COUNT
     for at in range(len(values)):
         count = int(values[at])
         if count == 0:
@@ -109,13 +113,14 @@ def _add_counts(values: np.ndarray, exact_below: float, found: tuple) -> int:  #
         n_genes += 1
         total += count
         smallest = min(smallest, count)
-        counters[_INEXACT] += values[at] >= exact_below
+        n_inexact += values[at] >= exact_below
         if count <= SMALL_VALUES:
             small[count] += 1
         if divisor != 1:
             left = count
             while left:
                 divisor, left = left, divisor % left
+    counters[_INEXACT] += n_inexact
     if n_genes >= MIN_GENES:
         counters[_DIVISIBLE] += divisor > 1
         counters[_WITHOUT_ONES] += smallest > 1
