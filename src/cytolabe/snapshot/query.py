@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from cytolabe.errors import UsageError
 from cytolabe.snapshot.conditions import AllOf, Comparison, Condition, Not, comparisons_of, near, parse_condition
+from cytolabe.snapshot.counting import Counting, counting_of
 from cytolabe.snapshot.relations import QUERY_COLUMNS, Relations, type_of
-from cytolabe.snapshot.statements import MEMORY_LIMIT, locked_connection, read_question, told_errors
+from cytolabe.snapshot.statements import MEMORY_LIMIT, locked_connection, parsed, read_question, told_errors
 
 __all__ = ["Answer", "ask", "count_cells", "matching_positions", "select_cells", "unknown_values"]
 
@@ -87,6 +88,13 @@ def ask(
     """
     connection = locked_connection(memory_limit=memory_limit, n_threads=n_threads)
     question = read_question(connection, sql, relations.entries)
+    counting = counting_of(question.tree) if question.uses_cells else None
+    if counting is not None:
+        if relations.create_groups(connection, counting.columns, n_threads=n_threads):
+            counted = _run_counting(connection, counting, sql, parameters=parameters)
+            if counted is not None:
+                return counted
+        connection = locked_connection(memory_limit=memory_limit, n_threads=n_threads)
     columns: dict[str, Sequence[str]] = {}
     if question.uses_cells:
         columns["cells"] = list(QUERY_COLUMNS)
@@ -125,6 +133,15 @@ def matching_positions(relations: Relations, where: str) -> np.ndarray:
 
 def count_cells(relations: Relations, where: str) -> dict[str, int]:
     """Return how many cells of each data set a filter matches; data sets without any are left out."""
+    condition, values = _compiled(parse_condition(where, _types()))
+    sql = " ".join(["SELECT dataset_id, count(*) AS n FROM cells WHERE", condition, "GROUP BY dataset_id"])
+    connection = locked_connection()
+    counting = counting_of(parsed(connection, sql))
+    if counting is not None and relations.create_groups(connection, counting.columns):
+        counted = _run_counting(connection, counting, sql, parameters=values)
+        if counted is not None:
+            found = {str(row["dataset_id"]): int(row["n"]) for row in counted.read_all().to_pylist()}
+            return {dataset_id: found[dataset_id] for dataset_id in relations.entries if dataset_id in found}
     counts = dict.fromkeys(relations.entries, 0)
     for batch in select_cells(relations, ["dataset_id"], where).batches():
         for found in batch.column(0).cast(pa.string()).value_counts().to_pylist():
@@ -154,13 +171,32 @@ def unknown_values(relations: Relations, where: str) -> tuple[str, ...]:
 def _run(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, *, columns: Mapping[str, Sequence[str]]
 ) -> Answer:
-    values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters or ())
     with told_errors(columns):
-        relation = connection.sql(sql, params=values) if values else connection.sql(sql)
+        relation = _bound(connection, sql, parameters)
         if relation is None:
             msg = "the query gives no rows and no columns; ask for something."
             raise UsageError(msg)
         return Answer(relation.to_arrow_reader(_BATCH_ROWS), connection)
+
+
+def _run_counting(
+    connection: duckdb.DuckDBPyConnection, counting: Counting, sql: str, *, parameters: Parameters
+) -> Answer | None:
+    """Return the answer to a question that only counts, over groups; None where it would be another kind of answer."""
+    with told_errors({"cells": list(QUERY_COLUMNS)}):
+        # What was asked is bound first: its errors, names and types are those of the answer.
+        asked = _bound(connection, sql, parameters)
+    try:
+        relation = _bound(connection, counting.rewritten(connection, asked.columns), parameters)
+        is_same = relation.columns == asked.columns and relation.types == asked.types
+    except duckdb.Error:
+        return None
+    return Answer(relation.to_arrow_reader(_BATCH_ROWS), connection) if is_same else None
+
+
+def _bound(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> "duckdb.DuckDBPyRelation":
+    values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters or ())
+    return connection.sql(sql, params=values) if values else connection.sql(sql)
 
 
 def _types() -> dict[str, str]:

@@ -21,10 +21,11 @@ from cytolabe.snapshot.entries import DatasetEntry
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.overlays import decided_terms
 from cytolabe.snapshot.view import CELL_COLUMNS
+from cytolabe.store.groups import N_ROWS, count_groups
 from cytolabe.store.scans import TablePart, scan_tables
 from cytolabe.store.tables import read_table
 
-__all__ = ["HIDDEN", "QUERY_COLUMNS", "Relations", "type_of"]
+__all__ = ["FACTOR_COLUMNS", "HIDDEN", "N_LIKE", "QUERY_COLUMNS", "Relations", "type_of"]
 
 HIDDEN = "cytolabe_"
 """Relations of this prefix stand behind the public ones; a question cannot name them."""
@@ -48,6 +49,12 @@ _TERM_COLUMNS = tuple(column for column in OVERLAY_COLUMNS if column not in _PER
 
 QUERY_COLUMNS: Mapping[str, str] = {**CELL_COLUMNS, "position": "int64: place of the cell in the canonical order"}
 """Columns of `cells` in a question."""
+
+FACTOR_COLUMNS = tuple(set(CELL_COLUMNS) - {"cell_id", "row", "n_counts", "n_genes"})
+"""Columns of `cells` whose values repeat: what a contributor wrote about many cells, and what is joined by it."""
+
+N_LIKE = "cytolabe_n_like"
+"""Column of the groups of `Relations.create_groups`: how many cells there are of each."""
 
 
 def type_of(column: str) -> str:
@@ -76,10 +83,38 @@ class Relations:
     def create_cells(self, connection: duckdb.DuckDBPyConnection, columns: Collection[str]) -> None:
         """Make `cells` with all facts, and of the overlays those that `columns` ask for."""
         connection.register(_FACTS, self._facts)
-        selected = [f"f.{_quoted(name)}" for name in CELL_COLUMNS if name not in OVERLAY_COLUMNS]
-        selected.append("f.position")
         self._create_held(connection)
-        joins = []
+        facts = [f"f.{_quoted(name)}" for name in CELL_COLUMNS if name not in OVERLAY_COLUMNS]
+        self._create_joined(connection, columns, [*facts, "f.position"])
+
+    def create_groups(
+        self, connection: duckdb.DuckDBPyConnection, columns: Collection[str], *, n_threads: int = 0
+    ) -> bool:
+        """Make `cells` with one row for cells that are alike in some of `FACTOR_COLUMNS`, and their number `N_LIKE`.
+
+        One group may come several times. False, and nothing is made, where the cells are too little alike for it.
+        """
+        facts = {"dataset_id", *columns} - set(OVERLAY_COLUMNS)
+        if not set(_PERSON_COLUMNS).isdisjoint(columns):
+            facts.add("donor_id")
+        if not set(_TERM_COLUMNS).isdisjoint(columns):
+            facts.add("contributor_label")
+        nothing = np.zeros(0, dtype=np.int64)
+        dropped = [self.excluded.get(dataset_id, nothing) for dataset_id in self.entries]
+        groups = count_groups(self._parts, sorted(facts), dropped=dropped, n_threads=n_threads)
+        if groups is None:
+            return False
+        connection.register(_HELD, groups)
+        self._create_joined(
+            connection, columns, [*(f"f.{_quoted(name)}" for name in sorted(facts)), f"f.{N_ROWS} AS {N_LIKE}"]
+        )
+        return True
+
+    def _create_joined(
+        self, connection: duckdb.DuckDBPyConnection, columns: Collection[str], facts: Sequence[str]
+    ) -> None:
+        """Make `cells` of the held facts, with the overlays that `columns` ask for, in the order of `QUERY_COLUMNS`."""
+        selected, joins = list(facts), []
         if not set(_PERSON_COLUMNS).isdisjoint(columns):
             connection.register(_PERSONS, self._persons)
             selected += [f"coalesce(p.{name}, '{UNKNOWN}') AS {name}" for name in _PERSON_COLUMNS]
@@ -88,7 +123,8 @@ class Relations:
             connection.register(_TERMS, self._terms)
             selected += [_term_column(name) for name in _TERM_COLUMNS]
             joins.append(_TERM_JOIN)
-        known = [name for name in QUERY_COLUMNS if name not in OVERLAY_COLUMNS or name in _added(selected)]
+        made = {_name_of(text) for text in selected}
+        known = [name for name in (*QUERY_COLUMNS, N_LIKE) if name in made]
         inner = " ".join(["SELECT", ", ".join(selected), "FROM", _HELD, "AS f", *joins])
         connection.execute(
             " ".join(["CREATE VIEW cells AS SELECT", ", ".join(map(_quoted, known)), "FROM (", inner, ")"])
@@ -157,9 +193,13 @@ class Relations:
                 (_FIRST_POSITION, pa.int64()),
             ]
         )
+        return scan_tables(self._parts, schema)
+
+    @cached_property
+    def _parts(self) -> list[TablePart]:
         sizes = [self._size(dataset_id) for dataset_id in self.entries]
         firsts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).tolist()
-        parts = [
+        return [
             TablePart(
                 place=self.layout.tables / entry.tables["cells"].file,
                 entry=entry.tables["cells"],
@@ -167,7 +207,6 @@ class Relations:
             )
             for first, (dataset_id, entry) in zip(firsts, self.entries.items(), strict=False)
         ]
-        return scan_tables(parts, schema)
 
     @cached_property
     def _excluded_rows(self) -> pa.Table:
@@ -208,5 +247,6 @@ def _term_column(name: str) -> str:
     return f"coalesce(m.{name}, {missing}) AS {name}"
 
 
-def _added(selected: Sequence[str]) -> set[str]:
-    return {text.rsplit(" AS ", 1)[1] for text in selected if " AS " in text}
+def _name_of(selected: str) -> str:
+    """Return the column that `f.name`, `f."name"` or `... AS name` makes."""
+    return selected.rsplit(" AS ", 1)[-1].removeprefix("f.").strip('"')

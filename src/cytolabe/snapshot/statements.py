@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 
@@ -19,7 +20,15 @@ from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.snapshot.conditions import near
 from cytolabe.snapshot.relations import HIDDEN
 
-__all__ = ["MEMORY_LIMIT", "Question", "locked_connection", "read_question", "told_errors"]
+__all__ = [
+    "MEMORY_LIMIT",
+    "Question",
+    "locked_connection",
+    "nodes_of",
+    "parsed",
+    "read_question",
+    "told_errors",
+]
 
 MEMORY_LIMIT = "2GiB"
 MAX_CHARACTERS = 100_000
@@ -36,6 +45,7 @@ class Question:
     """What a SELECT speaks of: `cells`, `datasets`, some `contributed` tables, and the words in it.
 
     `words` are all names in lower case; `reads_all` is true where it asks for columns without naming them.
+    `tree` is what DuckDB's parser made of it.
     """
 
     uses_cells: bool
@@ -43,6 +53,7 @@ class Question:
     contributed: frozenset[str]
     words: frozenset[str]
     reads_all: bool
+    tree: Mapping[str, object]
 
 
 def locked_connection(*, memory_limit: str = MEMORY_LIMIT, n_threads: int = 0) -> duckdb.DuckDBPyConnection:
@@ -102,12 +113,23 @@ def read_question(connection: duckdb.DuckDBPyConnection, sql: str, dataset_ids: 
         found = f"{len(kinds)} statements" if len(kinds) != 1 else kinds[0]
         msg = f"a query is one SELECT, found {found}. A snapshot is only read; nothing can be written, set or attached."
         raise UsageError(msg)
+    return _question(parsed(connection, sql), dataset_ids)
+
+
+def parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
+    """Return what DuckDB's parser makes of a SELECT.
+
+    Raises
+    ------
+    UsageError
+        If it makes nothing of it.
+    """
     ((text,),) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
-    tree = json.loads(text)
+    tree: dict[str, Any] = json.loads(text)
     if tree.get("error", True):
         msg = f"a query is one plain SELECT; this one cannot be read: {tree.get('error_message', 'unknown reason')}"
         raise UsageError(msg)
-    return _question(list(_nodes(tree)), dataset_ids)
+    return tree
 
 
 @contextmanager
@@ -129,7 +151,8 @@ def told_errors(columns: Mapping[str, Sequence[str]]) -> Iterator[None]:
         raise UsageError(_placed(text)) from None
 
 
-def _question(nodes: Sequence[Mapping[str, object]], dataset_ids: Collection[str]) -> Question:
+def _question(tree: Mapping[str, object], dataset_ids: Collection[str]) -> Question:
+    nodes = list(nodes_of(tree))
     defined = {str(entry["key"]).lower() for node in nodes for entry in _cte_entries(node)}
     tables = [node for node in nodes if node.get("type") == "BASE_TABLE"]
     for node in nodes:
@@ -148,6 +171,7 @@ def _question(nodes: Sequence[Mapping[str, object]], dataset_ids: Collection[str
         contributed=contributed,
         words=words,
         reads_all=is_star or is_row,
+        tree=tree,
     )
 
 
@@ -187,7 +211,7 @@ def _refuse_function(node: Mapping[str, object]) -> None:
             raise UsageError(msg)
 
 
-def _nodes(tree: object) -> Iterator[Mapping[str, object]]:
+def nodes_of(tree: object) -> Iterator[dict[str, Any]]:
     """Yield every object of a parsed statement; a stack of our own, because the tree may be deep."""
     stack = [tree]
     while stack:

@@ -8,25 +8,28 @@ pages in large files, some 40 bytes for each MiB, which only `verify` covers.
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
 from cytolabe.errors import IntegrityError
-from cytolabe.files import Place, read_range, sha256_of_file, size_of
+from cytolabe.files import Place, read_range, read_verified, sha256_of_file, size_of
 from cytolabe.store.tables import TableEntry, footer_length
 
-__all__ = ["TablePart", "scan_tables"]
+__all__ = ["LOOKS_AT_ONCE", "TablePart", "opened_table", "scan_tables"]
 
 _READ_OPTIONS = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 
+LOOKS_AT_ONCE = 16
+"""Files that are opened at a time."""
 
-_LOOKS_AT_ONCE = 16
 _HASHED_WHOLE = 1 << 20
 
 
@@ -53,9 +56,54 @@ def scan_tables(parts: Sequence[TablePart], schema: pa.Schema | None = None) -> 
     # Words stay codes from the page to the group: four times less work than texts.
     options = ds.ParquetReadOptions(dictionary_columns=dictionaries)
     layout = ds.ParquetFileFormat(read_options=options, default_fragment_scan_options=_READ_OPTIONS)
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
         fragments = list(pool.map(lambda part: _fragment(part, layout), parts))
     return ds.FileSystemDataset(fragments, schema or fragments[0].physical_schema, layout, filesystem=LocalFileSystem())
+
+
+@contextmanager
+def opened_table(part: TablePart, *, codes: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """Open one table to read some of its columns, checked like a scan; texts of `codes` come as dictionaries.
+
+    A scan of many files costs half a millisecond for each; this a fifth of it. The footer, or the whole of a small
+    file, is read once: what was checked is what is used.
+
+    Raises
+    ------
+    IntegrityError
+        If the file is missing or was changed; also if that is only seen while it is read.
+    """
+    with _told(part):
+        is_small = not part.entry.footer_sha256 or size_of(part.place) <= _HASHED_WHOLE
+        content = read_verified(part.place, part.entry.sha256) if is_small else _checked_footer(part)
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        source: object = part.place
+        if is_small:
+            source = pa.BufferReader(content)
+        elif not isinstance(part.place, Path):
+            source = pa.PythonFile(_RangeReader(part.place), mode="r")
+        names = {metadata.schema.column(number).name for number in range(metadata.num_columns)}
+        with pq.ParquetFile(
+            source,
+            metadata=metadata,
+            read_dictionary=[name for name in codes if name in names],
+            page_checksum_verification=True,
+        ) as file:
+            yield file
+
+
+@contextmanager
+def _told(part: TablePart) -> Iterator[None]:
+    """Turn what a missing or damaged file raises into an error of ours."""
+    name = part.place.name
+    try:
+        yield
+    except FileNotFoundError:
+        msg = f"{name} is missing; rows that are not there cannot be answered for. Run `cytolabe verify`."
+        raise IntegrityError(msg) from None
+    except (pa.ArrowException, OSError) as error:
+        msg = f"{name} cannot be read: {error} Its bytes were changed. Run `cytolabe verify`."
+        raise IntegrityError(msg) from error
 
 
 def _fragment(part: TablePart, layout: ds.ParquetFileFormat) -> ds.Fragment:
@@ -71,24 +119,27 @@ def _fragment(part: TablePart, layout: ds.ParquetFileFormat) -> ds.Fragment:
 
 
 def _require_footer(part: TablePart) -> None:
-    name, recorded = part.place.name, part.entry.footer_sha256
-    try:
-        if not recorded or size_of(part.place) <= _HASHED_WHOLE:
-            recorded, found = part.entry.sha256, sha256_of_file(part.place)
+    with _told(part):
+        if not part.entry.footer_sha256 or size_of(part.place) <= _HASHED_WHOLE:
+            _require_digest(part, sha256_of_file(part.place), recorded=part.entry.sha256)
         else:
-            found = _footer_sha256(part.place)
-    except FileNotFoundError:
-        msg = f"{name} is missing; rows that are not there cannot be answered for. Run `cytolabe verify`."
-        raise IntegrityError(msg) from None
-    if found != recorded:
-        msg = f"{name} has another digest than is recorded: its bytes were changed. Run `cytolabe verify`."
-        raise IntegrityError(msg)
+            _checked_footer(part)
 
 
-def _footer_sha256(place: Place) -> str:
+def _checked_footer(part: TablePart) -> bytes:
+    """Return the footer after it matched what is recorded of it."""
+    place = part.place
     size = size_of(place)
     length = min(size, footer_length(read_range(place, max(0, size - 8), min(size, 8))))
-    return hashlib.sha256(read_range(place, size - length, length)).hexdigest()
+    footer = read_range(place, size - length, length)
+    _require_digest(part, hashlib.sha256(footer).hexdigest(), recorded=part.entry.footer_sha256)
+    return footer
+
+
+def _require_digest(part: TablePart, found: str, *, recorded: str) -> None:
+    if found != recorded:
+        msg = f"{part.place.name} has another digest than is recorded: its bytes were changed. Run `cytolabe verify`."
+        raise IntegrityError(msg)
 
 
 class _RangeReader(io.RawIOBase):
