@@ -170,6 +170,7 @@ class LabelMapping:
 
     `confidence` is the mapper's probability of being right, in thousandths. `justification` is a semapv term.
     `term` is empty where the mapper abstained. `decision` is `auto`, `review`, `abstained`, `reviewed` or `reserved`.
+    `review_date` is the ISO day on which `reviewer` decided, or empty.
     """
 
     dataset_id: str
@@ -185,6 +186,7 @@ class LabelMapping:
     evidence: str = ""
     reviewer: str = ""
     comment: str = ""
+    review_date: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,9 @@ import shutil
 
 import pytest
 
+from cytolabe.ontology.graph import load_ontology
+from cytolabe.snapshot.atlas import open_atlas
+
 
 class TestExplain:
     def test_a_code_tells_what_why_and_what_to_do(self, call):
@@ -21,6 +24,33 @@ class TestExplain:
         assert called.document["term"] == "CL:0000236"
         assert called.document["name"] == "B cell"
         assert called.document["parents"] == ["CL:0000945 lymphocyte of B lineage"]
+
+    def test_a_term_stands_between_its_parents_and_children_and_names_its_release(self, call):
+        document = call("explain", "CL:0000236", "--json").document
+        assert "CL:0001201 B cell, CD19-positive" in document["children"]
+        assert document["part_of"] == []
+        assert document["n_descendants"] > len(document["children"])
+        assert document["release"].startswith("v20")
+        assert call("explain", "CL:0017500", "--json").document["part_of"] == ["CL:0000000 cell"]
+
+    def test_with_an_atlas_it_tells_which_labels_mean_the_term_or_one_below(self, call, frozen):
+        rows = {(m.dataset_id, m.contributor_label): m for m in open_atlas(frozen).mappings()}
+        used = call("explain", "CL:0000084", "--atlas", frozen, "--json").document["atlas"]
+        below = load_ontology().descendants("CL:0000084")
+        meant = {key for key, m in rows.items() if m.term == "CL:0000084" or m.term in below}
+        assert {(row["dataset_id"], row["contributor_label"]) for row in used["labels"]} == meant
+        assert meant
+        decided = [m for key, m in rows.items() if key in meant and m.decision in {"auto", "reviewed"}]
+        assert used["n_cells"] + used["n_cells_below"] == sum(m.n_cells for m in decided) > 0
+        assert used["ontology_release"] == load_ontology().release
+        printed = call("explain", "CL:0000084", "--atlas", frozen)
+        assert printed.code == 0
+        assert used["labels"][0]["contributor_label"] in printed.out
+
+    def test_a_term_that_no_label_means_has_no_cells(self, call, frozen):
+        used = call("explain", "neuron", "--atlas", frozen, "--json").document["atlas"]
+        assert (used["n_cells"], used["n_cells_below"], used["labels"]) == (0, 0, [])
+        assert call("explain", "neuron", "--atlas", frozen / "nowhere").code == 2
 
     def test_a_withdrawn_id_leads_to_its_successor(self, call):
         document = call("explain", "CL_0000054", "--json").document

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cytolabe.errors import IntegrityError, UnresolvedLabelError
-from cytolabe.ontology.graph import PINNED_RELEASES, TermRecord, load_ontology, ontology_of
+from cytolabe.ontology.graph import PINNED_RELEASES, TermRecord, load_ontology, ontology_of, shipped_releases
 
 T_CELL, B_CELL, CD4, MONOCYTE = "CL:0000084", "CL:0000236", "CL:0000624", "CL:0000576"
 
@@ -130,3 +130,26 @@ def test_ancestors_are_closed_and_mirror_descendants(edges):
             assert graph.ancestors(above) <= graph.ancestors(term)
             assert term in graph.descendants(above)
         assert graph.depth(term) <= len(graph.ancestors(term))
+
+
+def test_parts_of_a_cell_are_no_kinds_of_cell(cl):
+    # `neutrophilic cytoplasm` is part of a cell by way of GO: it stands apart, and is not under `cell`.
+    assert cl.part_of("CL:0017500") == ("CL:0000000",)
+    assert not cl.is_a("CL:0017500", "CL:0000000")
+    assert {term for term in cl.terms if cl.part_of(term)} == {t for t in cl.terms if t.startswith("CL:00175")}
+
+
+def test_children_mirror_parents(cl):
+    assert "CL:0000236" in cl.children("CL:0000945")
+    assert all(term in cl.parents(below) for term in ("CL:0000084", "CL:0000576") for below in cl.children(term))
+    assert cl.children("CL:0017500") == ()
+
+
+def test_older_releases_are_shipped_and_load_by_name(cl):
+    releases = shipped_releases()
+    assert cl.release in releases
+    assert len(releases) >= 2
+    old = load_ontology("CL", releases[0])
+    assert (old.release, old.digest != cl.digest) == (releases[0], True)
+    with pytest.raises(IntegrityError, match="does not ship"):
+        load_ontology("CL", "v1999-01-01")

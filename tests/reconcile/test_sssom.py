@@ -98,7 +98,8 @@ def test_the_sssom_library_reads_the_file_and_finds_no_fault(file):
 def test_the_header_declares_every_extension_column(file):
     header = [line[1:] for line in file.read_text().splitlines() if line.startswith("#")]
     assert {re.sub(r".*slot_name: ", "", line) for line in header if "slot_name" in line} == {
-        "dataset_id", "n_cells", "decision", "evidence", "proposed_predicate_id", "proposed_object_id"}  # fmt: skip
+        "dataset_id", "n_cells", "decision", "decided_by", "evidence", "evidence_source", "proposed_predicate_id",
+        "proposed_object_id"}  # fmt: skip
 
 
 def test_an_untouched_export_changes_nothing(file):

@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cytolabe.cli.options import AsJson, AtlasOrRun
+from cytolabe.cli.options import AsJson, AtlasInUse, AtlasOrRun
 from cytolabe.cli.output import print_document, print_findings, print_pairs, print_table, progress
-from cytolabe.errors import UnresolvedLabelError, UsageError
+from cytolabe.errors import UsageError
 
 __all__ = ["doctor", "explain", "verify"]
 
 _CODE = re.compile(r"[EWN]-[A-Z0-9]+-?\d*$")
-_CURIE = re.compile(r"CL[:_]\d+", re.IGNORECASE)
 
 
 def explain(
@@ -24,22 +23,50 @@ def explain(
             metavar="CODE|TERM", help="A finding code such as E-COUNTS-01, or a cell type: CL:0000236 or 'B cell'."
         ),
     ],
+    atlas: AtlasInUse = None,
     as_json: AsJson = False,
 ) -> int:
     """Tell what a finding code or an ontology term means, and what to do."""
     codes = tomllib.loads(resources.files("cytolabe.cli").joinpath("codes.toml").read_text(encoding="utf-8"))
     code = word.strip().upper()
+    usage: list[list[object]] = []
     if code in codes:
         document: dict[str, object] = {"code": code, **codes[code]}
     elif _CODE.match(code):
         msg = f"{word!r} is no finding code.{_near(code, list(codes))}"
         raise UsageError(msg)
     else:
-        document = _term(word.strip())
+        from cytolabe.flow.terms import explain_term, usage_of_term
+        from cytolabe.provenance import jsonable
+
+        document = explain_term(word.strip())
+        if atlas is not None:
+            found = usage_of_term(atlas, str(document["term"]))
+            document |= {"atlas": jsonable(found)}
+            usage = [
+                [
+                    use.dataset_id,
+                    use.contributor_label,
+                    use.n_cells,
+                    use.predicate,
+                    use.term,
+                    use.term_name,
+                    use.decision,
+                ]
+                for use in found.labels
+            ]
     if as_json:
         print_document(document)
-    else:
-        print_pairs(document)
+        return 0
+    found_in = document.pop("atlas", None)
+    print_pairs(document)
+    if isinstance(found_in, dict):
+        typer.echo(
+            f"\n{found_in['n_cells']:,} cell(s) have a label of this term, "
+            f"{found_in['n_cells_below']:,} one of a term below it (release {found_in['ontology_release']})"
+        )
+        if usage:
+            print_table(["data set", "label", "cells", "predicate", "term", "name", "decision"], usage)
     return 0
 
 
@@ -81,37 +108,6 @@ def doctor(as_json: AsJson = False) -> int:
     typer.echo("")
     print_table(["model", "runs here", "why not"], [(n, "yes" if a else "no", why) for n, (a, why) in models.items()])
     return 0
-
-
-def _term(word: str) -> dict[str, object]:
-    from cytolabe.ontology.graph import load_ontology
-
-    ontology = load_ontology("CL")
-    replaced: dict[str, object] = {}
-    if found := _CURIE.search(word):
-        try:
-            term = ontology.resolve(word)
-        except UnresolvedLabelError as error:
-            raise UsageError(str(error)) from None
-        asked = found[0].upper().replace("_", ":")
-        if asked != term:
-            replaced = {"replaces": f"{asked} {ontology.name(asked)}".strip()}
-    else:
-        names = {text.lower(): term for term in ontology.terms for text in ontology.synonyms(term)}
-        names |= {ontology.name(term).lower(): term for term in ontology.terms}
-        if word.lower() not in names:
-            msg = f"{word!r} is neither a finding code nor a cell type of CL {ontology.release}.{_near(word.lower(), list(names))}"
-            raise UsageError(msg)
-        term = names[word.lower()]
-    return {
-        "term": term,
-        **replaced,
-        "name": ontology.name(term),
-        "definition": ontology.definition(term),
-        "parents": [f"{parent} {ontology.name(parent)}" for parent in ontology.parents(term)],
-        "synonyms": list(ontology.synonyms(term)),
-        "release": ontology.release,
-    }
 
 
 def _near(word: str, known: list[str]) -> str:

@@ -10,6 +10,7 @@ from cytolabe.files import Place, place_of
 __all__ = [
     "AsJson",
     "AsRecorded",
+    "AtlasInUse",
     "AtlasOrRun",
     "AtlasPath",
     "CachePath",
@@ -23,6 +24,9 @@ __all__ = [
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 AsRecorded = Annotated[
     bool, typer.Option("--as-recorded", help="Open a snapshot although persons withdrew since: to reproduce a number.")
+]
+AtlasInUse = Annotated[
+    Any, typer.Option("--atlas", parser=place_of, help="Tell, too, which labels of this atlas mean the term.")
 ]
 AtlasPath = Annotated[
     Any,

@@ -12,15 +12,18 @@ import pandas as pd
 
 from cytolabe.config.study import Study
 from cytolabe.files import Place
-from cytolabe.ontology.graph import load_ontology
+from cytolabe.ontology.graph import Ontology, load_ontology
 from cytolabe.ontology.resolutions import DeclaredLevel, Resolutions, build_resolutions
 from cytolabe.reconcile import (
     DeclaredPerson,
     StudyContext,
     apply_review,
+    justify_labels,
+    keep_reviewed,
     label_table,
     read_sssom,
     reconcile_labels,
+    release_findings,
     resolve_persons,
     write_sssom,
 )
@@ -45,7 +48,11 @@ _DECLARED = "declared"
 
 
 def interpret_labels(
-    atlas: Atlas, *, study: Study | None = None, reviewed: Sequence[LabelMapping] = ()
+    atlas: Atlas,
+    *,
+    study: Study | None = None,
+    reviewed: Sequence[LabelMapping] = (),
+    ontology: Ontology | None = None,
 ) -> tuple[tuple[LabelMapping, ...], tuple[Finding, ...]]:
     """Map the labels of every contribution to the Cell Ontology and put the mappings in force.
 
@@ -57,8 +64,10 @@ def interpret_labels(
         Where given, its `[[context]]` says what the study knows of a label.
     reviewed
         Mappings that a person went over. They win over what the study says, and that over what was reviewed before.
+    ontology
+        The release to map into; the pinned Cell Ontology where it is not given.
     """
-    ontology = load_ontology("CL")
+    release = ontology or load_ontology("CL")
     context = tuple(
         StudyContext(
             dataset_id=item.dataset,
@@ -70,16 +79,17 @@ def interpret_labels(
         )
         for item in (study.context if study is not None else ())
     )
-    proposed, findings = reconcile_labels(label_table(atlas.cells()), ontology=ontology, context=context)
+    proposed, findings = reconcile_labels(label_table(atlas.cells()), ontology=release, context=context)
     in_force = atlas.mappings()
     said = {(item.dataset_id, item.contributor_label) for item in context}
     # One after the other: a person may change what was decided before, and that is no contradiction.
     before = [m for m in in_force if m.decision == "reviewed" and (m.dataset_id, m.contributor_label) not in said]
-    kept, kept_findings = apply_review(proposed, before)
-    merged, review_findings = apply_review(kept, reviewed)
+    kept, kept_findings = keep_reviewed(proposed, before, ontology=release)
+    merged, review_findings = apply_review(kept, reviewed, ontology=release)
+    changes = release_findings(in_force, merged, ontology=release)
     if merged or in_force:
         atlas.put_mappings(merged, message="reconcile labels")
-    return merged, (*findings, *kept_findings, *review_findings)
+    return merged, (*findings, *kept_findings, *review_findings, *changes)
 
 
 def interpret_persons(atlas: Atlas, *, study: Study | None = None) -> tuple[Finding, ...]:
@@ -158,7 +168,8 @@ def reconcile_atlas(atlas: Place, *, export: Path | None = None, reviewed: Path 
     mappings, findings = interpret_labels(opened, reviewed=rows)
     person_findings = interpret_persons(opened)
     if export is not None:
-        write_sssom(mappings, export, ontology=ontology)
+        reasons = justify_labels(label_table(opened.cells()), ontology=ontology)
+        write_sssom(mappings, export, ontology=ontology, justifications=reasons)
     counts: dict[str, int] = {}
     for mapping in mappings:
         if mapping.term:

@@ -1,6 +1,6 @@
 """The Cell Ontology, offline, and the levels at which a study scores."""
 
-from cytolabe.ontology.graph import Ontology, TermRecord, load_ontology, ontology_of
+from cytolabe.ontology.graph import Ontology, TermRecord, load_ontology, ontology_of, shipped_releases
 from cytolabe.ontology.resolutions import DeclaredLevel, Resolution, Resolutions, build_resolutions
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "build_resolutions",
     "load_ontology",
     "ontology_of",
+    "shipped_releases",
 ]

@@ -7,7 +7,9 @@ loudly rather than picking another one.
 
 The guide stores for each term its ancestors with their least distance, over is_a **and** part_of inside the same
 ontology; edges are the ancestors at distance 1. CL holds three part_of statements between its own terms, which
-therefore act as is_a here. Its synonyms are of exact scope only.
+therefore act as is_a here. An ancestor that no chain of edges reaches was reached through terms of another ontology
+(a kind of cytoplasm is part of a cell): it is kept apart as `part_of` and is never above the term. Synonyms are of exact
+scope only.
 """
 
 import hashlib
@@ -15,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import resources
@@ -25,7 +27,7 @@ import zstandard
 from cytolabe.errors import IntegrityError, UnresolvedLabelError
 from cytolabe.provenance.canonical import canonical_json
 
-__all__ = ["PINNED_RELEASES", "Ontology", "TermRecord", "load_ontology", "ontology_of"]
+__all__ = ["PINNED_RELEASES", "Ontology", "TermRecord", "load_ontology", "ontology_of", "shipped_releases"]
 
 PINNED_RELEASES: Mapping[str, str] = {"CL": "v2026-03-26"}
 """The release that each ontology is read in: the newest that the oldest supported guide ships."""
@@ -35,7 +37,7 @@ _CURIE = re.compile(r"(?:.*[/#])?([A-Za-z]+)[:_](\d+)\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class TermRecord:
-    """One term as the release has it. `parents` are its direct is_a parents, sorted."""
+    """One term as the release has it. `parents` are its direct is_a parents, sorted; `part_of` the nearest wholes."""
 
     name: str
     parents: tuple[str, ...] = ()
@@ -44,6 +46,7 @@ class TermRecord:
     obsolete: bool = False
     replaced_by: str | None = None
     consider: tuple[str, ...] = ()
+    part_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +117,14 @@ class Ontology:
     def parents(self, term: str) -> tuple[str, ...]:
         """Return the direct parents, sorted."""
         return self._record(term).parents
+
+    def children(self, term: str) -> tuple[str, ...]:
+        """Return the direct children, sorted; empty for leaves and for obsolete terms."""
+        return tuple(sorted(below for below in self.descendants(term) if term in self.records[below].parents))
+
+    def part_of(self, term: str) -> tuple[str, ...]:
+        """Return the nearest terms that the term is part of and no kind of, sorted."""
+        return self._record(term).part_of
 
     def ancestors(self, term: str) -> frozenset[str]:
         """Return all strict ancestors of a live term; empty for the root and for obsolete terms."""
@@ -207,37 +218,81 @@ def ontology_of(prefix: str, release: str, records: Mapping[str, TermRecord]) ->
     return ontology
 
 
+def shipped_releases(name: str = "CL") -> tuple[str, ...]:
+    """Return the releases of an ontology that the installed guide ships, sorted."""
+    pattern = re.compile(rf"{re.escape(name)}-ontology-(.+)\.json\.zst")
+    files = (resources.files("cellxgene_ontology_guide") / "data").iterdir()
+    return tuple(sorted(match[1] for file in files if (match := pattern.fullmatch(file.name))))
+
+
 @lru_cache(maxsize=4)
-def load_ontology(name: str = "CL") -> Ontology:
-    """Return the pinned release of an ontology from the installed ontology guide; read once per process.
+def load_ontology(name: str = "CL", release: str = "") -> Ontology:
+    """Return a release of an ontology from the installed ontology guide; read once per process.
+
+    Parameters
+    ----------
+    name
+        Its prefix.
+    release
+        The pinned release where it is empty. Another one serves comparison only.
 
     Raises
     ------
+    UnresolvedLabelError
+        If no release of the ontology is pinned.
     IntegrityError
-        If the installed guide does not ship the pinned release.
+        If the installed guide does not ship the release.
     """
     if name not in PINNED_RELEASES:
         msg = f"no release of {name!r} is pinned; known: {', '.join(sorted(PINNED_RELEASES))}."
         raise UnresolvedLabelError(msg)
-    release = PINNED_RELEASES[name]
-    file = resources.files("cellxgene_ontology_guide") / "data" / f"{name}-ontology-{release}.json.zst"
+    asked = release or PINNED_RELEASES[name]
+    file = resources.files("cellxgene_ontology_guide") / "data" / f"{name}-ontology-{asked}.json.zst"
     if not file.is_file():
         msg = (
-            f"the installed cellxgene-ontology-guide does not ship {name} {release}. Another release would change "
+            f"the installed cellxgene-ontology-guide does not ship {name} {asked}. Another release would change "
             "ancestor sets and with them every score: install a guide that has it."
         )
         raise IntegrityError(msg)
     with file.open("rb") as stream, zstandard.ZstdDecompressor().stream_reader(stream) as reader:
         document = json.loads(reader.read())
-    return ontology_of(name, release, {term: _record_of(entry) for term, entry in document.items()})
+    records = {term: _record_of(term, entry) for term, entry in document.items()}
+    parts = _parts_of(document, records)
+    return ontology_of(
+        name, asked, {term: replace(record, part_of=parts.get(term, ())) for term, record in records.items()}
+    )
 
 
-def _record_of(entry: Mapping[str, object]) -> TermRecord:
+def _parts_of(
+    document: Mapping[str, Mapping[str, object]], records: Mapping[str, TermRecord]
+) -> dict[str, tuple[str, ...]]:
+    """Return the nearest ancestors of each term that the guide lists and no chain of edges reaches."""
+    found: dict[str, tuple[str, ...]] = {}
+    for term, entry in document.items():
+        distances = entry["ancestors"]
+        listed = dict(distances) if isinstance(distances, dict) else {}
+        reached, waiting = set[str](), list(records[term].parents)
+        while waiting:
+            above = waiting.pop()
+            if above not in reached:
+                reached.add(above)
+                waiting += records[above].parents
+        apart = set(listed) - reached - {term}
+        if apart:
+            nearest = min(listed[other] for other in apart)
+            found[term] = tuple(sorted(other for other in apart if listed[other] == nearest))
+    return found
+
+
+def _record_of(term: str, entry: Mapping[str, object]) -> TermRecord:
     ancestors = entry["ancestors"]
     replaced_by = entry.get("replaced_by")
     return TermRecord(
         name=str(entry["label"]),
-        parents=tuple(sorted(t for t, d in ancestors.items() if d == 1)) if isinstance(ancestors, dict) else (),
+        # The guide of 2025-02 lists one term as its own parent.
+        parents=tuple(sorted(t for t, d in ancestors.items() if d == 1 and t != term))
+        if isinstance(ancestors, dict)
+        else (),
         synonyms=_strings(entry.get("synonyms")),
         definition=str(entry.get("description", "")),
         obsolete=bool(entry["deprecated"]),

@@ -31,8 +31,8 @@ LEXICAL = "semapv:LexicalMatching"
 COMPOSITE = "semapv:CompositeMatching"
 SIMILARITY = "semapv:LexicalSimilarityThresholdMatching"
 UNSPECIFIED = "semapv:UnspecifiedMatching"
-_CLAIMED_CONFIDENCE = 970
-_NEIGHBOR_CONFIDENCE = 970
+CLAIMED_CONFIDENCE = 970
+NEIGHBOR_CONFIDENCE = 970
 _JOIN = " || "
 _CL_ID = re.compile(r"\s*(\S*[/#])?CL[:_]\d{7}\s*", re.IGNORECASE)
 
@@ -167,7 +167,7 @@ def _decide(
         return replace(_lexical(label, candidates, lexicon), problem=claimed.problem, problem_text=claimed.problem_text)
     if label.text in neighbors:
         term, why = neighbors[label.text]
-        return _row(label, lexicon, term=term, confidence=_NEIGHBOR_CONFIDENCE, justification=COMPOSITE, evidence=why)
+        return _row(label, lexicon, term=term, confidence=NEIGHBOR_CONFIDENCE, justification=COMPOSITE, evidence=why)
     return _lexical(label, candidates, lexicon)
 
 
@@ -181,7 +181,7 @@ def _claimed(label: _Label, candidates: Sequence[Candidate], lexicon: Lexicon) -
         term = ontology.resolve(label.claimed)
     except UnresolvedLabelError:
         return replace(empty, problem="dead", problem_text=f"{label.text!r}: {label.claimed}")
-    problem, text, confidence = "", "", _CLAIMED_CONFIDENCE
+    problem, text, confidence = "", "", CLAIMED_CONFIDENCE
     if term != label.claimed.strip().replace("_", ":").upper():
         problem, text = "replaced", f"{label.text!r}: {label.claimed} is now {term}"
     best = candidates[0] if candidates else None

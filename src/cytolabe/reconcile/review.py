@@ -1,18 +1,24 @@
 """What a person decided wins: reviewed rows replace computed ones, and every row that cannot is a finding.
 
-Order: malformed rows, rows about labels that the atlas does not have, contradicting rows, terms that are not live.
-Rows that nobody touched are passed over, so an old export never turns into a review.
+Order: malformed rows, rows about labels that the atlas does not have, contradicting rows, terms that are not live, and
+last whether predicates point the right way. Rows that nobody touched are passed over, so an old export never turns into
+a review.
+
+What was decided in an earlier run stands (`keep_reviewed`). A term that a newer release replaced is followed, and the comment
+says so; one that it withdrew leaves the review without a term. Neither gives the label back to the mapper.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from cytolabe.errors import UnresolvedLabelError
 from cytolabe.ontology.graph import Ontology, load_ontology
-from cytolabe.reconcile.sssom import MALFORMED
-from cytolabe.records import Finding, LabelMapping, Predicate, Severity
+from cytolabe.reconcile.directions import Statement, lint_directions
+from cytolabe.reconcile.findings import finding_of
+from cytolabe.reconcile.sssom import MALFORMED, MANUAL, REJECTED, REVIEW
+from cytolabe.records import Finding, LabelMapping, Predicate
 
-__all__ = ["apply_review"]
+__all__ = ["apply_review", "keep_reviewed", "review_queue"]
 
 _RULE = "cytolabe/review"
 _WHERE = "mapping file"
@@ -66,19 +72,91 @@ def apply_review(
     changed = [_change(known[key], row) for key, row in applied.items() if known[key].term != row.term]
     problems["N-REVIEW-06"] = sorted(changed)
     merged = tuple(applied.get((m.dataset_id, m.contributor_label), m) for m in current)
-    return merged, tuple(_finding(code, sorted(texts), len(rows)) for code, texts in sorted(problems.items()) if texts)
+    findings = _findings(problems, len(rows))
+    statements = (
+        Statement(label=row.contributor_label, term=row.term, predicate=row.predicate, where=row.dataset_id)
+        for row in applied.values()
+    )
+    return merged, (*findings, *lint_directions(statements, ontology=release))
+
+
+def keep_reviewed(
+    proposed: Sequence[LabelMapping], before: Iterable[LabelMapping], *, ontology: Ontology | None = None
+) -> tuple[tuple[LabelMapping, ...], tuple[Finding, ...]]:
+    """Put what was reviewed in an earlier run over what this run proposes; nothing of a review is ever overwritten.
+
+    Parameters
+    ----------
+    proposed
+        The mappings of this run, one per data set and label.
+    before
+        The mappings in force; only those with the decision `reviewed` count.
+    ontology
+        The release of this run; the pinned Cell Ontology where it is not given.
+
+    Returns
+    -------
+        The mappings in the order of `proposed`, and the findings: labels that are gone, and terms that died.
+    """
+    release = ontology or load_ontology()
+    standing = {(m.dataset_id, m.contributor_label): m for m in before if m.decision == "reviewed"}
+    known = {(m.dataset_id, m.contributor_label) for m in proposed}
+    problems: dict[str, list[str]] = {"W-REVIEW-03": [_shown(row) for key, row in standing.items() if key not in known]}
+    merged = []
+    for row in proposed:
+        old = standing.get((row.dataset_id, row.contributor_label))
+        kept = _standing(old, row, release) if old is not None else row
+        if old is not None and old.term and not kept.term:
+            problems.setdefault("E-REVIEW-07", []).append(f"{_shown(old)}: {old.term} ({old.term_name})")
+        merged.append(kept)
+    return tuple(merged), tuple(_findings(problems, len(standing)))
+
+
+def _standing(old: LabelMapping, proposed: LabelMapping, ontology: Ontology) -> LabelMapping:
+    """Return a review under the release of this run."""
+    facts = replace(old, ontology_release=ontology.release, n_cells=proposed.n_cells)
+    if not old.term:
+        return facts
+    try:
+        term = ontology.resolve(old.term)
+    except UnresolvedLabelError:
+        gone = f"{old.term} ({old.term_name}) is withdrawn in {ontology.release}"
+        return replace(facts, term="", term_name="", predicate=Predicate.NONE, comment=_noted(old.comment, gone))
+    if term != old.term:
+        followed = f"{old.term} ({old.term_name}) is {term} since {ontology.release}"
+        facts = replace(facts, comment=_noted(old.comment, followed))
+    return replace(facts, term=term, term_name=ontology.name(term))
+
+
+def _noted(comment: str, note: str) -> str:
+    return f"{comment}; {note}" if comment else note
+
+
+def review_queue(mappings: Iterable[LabelMapping]) -> tuple[LabelMapping, ...]:
+    """Order mappings by what a reviewer should look at first: open ones by cells x uncertainty.
+
+    What a person decided comes after what is open, and what names no cell type comes last. Ties go by data set and label.
+    """
+
+    def rank(mapping: LabelMapping) -> tuple[int, int, str, str]:
+        group = {"reviewed": 1, "reserved": 2}.get(mapping.decision, 0)
+        weight = mapping.n_cells * (1000 - mapping.confidence)
+        return group, -weight, mapping.dataset_id, mapping.contributor_label
+
+    return tuple(sorted(mappings, key=rank))
 
 
 def _applied(row: LabelMapping, computed: LabelMapping, ontology: Ontology) -> LabelMapping:
     """Return the row with a live term and its name; facts of the data (cells) come from the computed row."""
     term = ontology.resolve(row.term) if row.term else ""
-    evidence = row.evidence if row.term == computed.term else f"reviewed; proposed was {computed.term or 'no term'}"
+    said = row.term == computed.term or row.evidence.startswith(REJECTED)
+    evidence = row.evidence if said else f"reviewed; proposed was {computed.term or 'no term'}"
     return replace(
         row,
         term=term,
         term_name=ontology.name(term) if term else "",
         predicate=row.predicate if term else Predicate.NONE,
-        justification="semapv:ManualMappingCuration",
+        justification=MANUAL if row.justification == MANUAL else REVIEW,
         confidence=1000,
         ontology_release=ontology.release,
         n_cells=computed.n_cells,
@@ -105,14 +183,17 @@ _TEXTS = {
     "W-REVIEW-03": ("reviewed labels are not in this atlas", "check data set and label; nothing was changed"),
     "E-REVIEW-04": ("labels have two reviewed rows that disagree; neither was used", "keep one row per label"),
     "W-REVIEW-05": ("the term's name was edited and its id was not; the id counts", "edit object_id"),
+    "E-REVIEW-07": (
+        "reviewed terms were withdrawn by the release; the labels stay reviewed and have no term",
+        "choose a live term in the mapping file and apply it",
+    ),
     "N-REVIEW-06": ("reviewed rows replaced the computed term", "nothing: a person decided"),
 }
-_SEVERITIES = {"E": Severity.ERROR, "W": Severity.WARNING, "N": Severity.NOTE}
 
 
-def _finding(code: str, texts: Sequence[str], n_total: int) -> Finding:
-    message, remedy = _TEXTS[code]
-    return Finding(
-        code=code, severity=_SEVERITIES[code[0]], where=_WHERE, n_affected=len(texts), n_total=n_total,
-        examples=tuple(texts[:5]), message=message, remedy=remedy, rule=_RULE,
-    )  # fmt: skip
+def _findings(problems: Mapping[str, list[str]], n_total: int) -> list[Finding]:
+    return [
+        finding_of(code, sorted(texts), text=_TEXTS[code], where=_WHERE, n_total=n_total, rule=_RULE)
+        for code, texts in sorted(problems.items())
+        if texts
+    ]

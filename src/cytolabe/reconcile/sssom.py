@@ -1,9 +1,13 @@
-"""The mapping table that people read, edit and apply: SSSOM TSV, one row per decision.
+"""The mapping table that people read, edit and apply: SSSOM TSV, a row per decision and a row per reason for it.
 
-The subject is free text (`subject_type` rdfs literal). What SSSOM has no slot for is declared as extension: data
-set, number of cells, decision, evidence, and what was proposed when the file was written. The last one tells an
-edit from an old proposal: a row counts as reviewed when its `decision` says so, or when its term or predicate is
-not the one proposed in the same row. Only reviewed rows are applied, and no later run overwrites them.
+The subject is free text (`subject_type` rdfs literal). The decision on a label is one row, `CompositeMatching` or
+`MappingReview`; each reason is a row of its own under it, with the decision `evidence`. What SSSOM has no slot for is
+declared as extension: data set, number of cells, decision, evidence, which justification decided, and what was proposed
+when the file was written. The last one tells an edit from an old proposal: a row counts as reviewed when its `decision` says
+so, or when its term or predicate is not the one proposed in the same row. Only reviewed rows are applied, and no later
+run overwrites them. A reason that somebody marks as `reviewed` is that person's choice.
+
+`predicate_modifier` Not says that the label is not the term: a person rejected it and named no other.
 
 A label that starts like a formula is written with a leading apostrophe, which reading takes off again, so that a
 spreadsheet shows text. Source of the format: https://w3id.org/sssom, version 1.0.
@@ -11,44 +15,82 @@ spreadsheet shows text. Source of the format: https://w3id.org/sssom, version 1.
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from cytolabe.errors import UnreadableInputError, UnresolvedLabelError
 from cytolabe.files import replace_file
 from cytolabe.ontology.graph import Ontology
 from cytolabe.provenance.canonical import digest_of
+from cytolabe.reconcile.justifications import Justification, in_order
 from cytolabe.records import LabelMapping, Predicate
 
-__all__ = ["MALFORMED", "read_sssom", "write_sssom"]
+__all__ = ["EVIDENCE", "MALFORMED", "MANUAL", "REJECTED", "REVIEW", "read_justifications", "read_sssom", "write_sssom"]
 
 MALFORMED = "malformed"
 """Decision of a row that could not be read; its comment says why. Never applied, always a finding."""
 
+EVIDENCE = "evidence"
+"""Decision of a row that is a reason and decides nothing."""
+
+REJECTED = "rejected "
+"""How the evidence of a row begins that says what the label is not."""
+
+COMPOSITE = "semapv:CompositeMatching"
+MANUAL = "semapv:ManualMappingCuration"
+REVIEW = "semapv:MappingReview"
+
 _NO_TERM = Predicate.NONE.value
 _FORMULA = ("=", "+", "-", "@", "'", "\t", "\r")
-_MANUAL = "semapv:ManualMappingCuration"
+_NOT = "Not"
+_BY_PERSON = (MANUAL, REVIEW)
 _COLUMNS = (
-    "subject_label", "subject_type", "predicate_id", "object_id", "object_label", "mapping_justification",
-    "confidence", "object_source", "object_source_version", "reviewer_label", "comment",
-    "dataset_id", "n_cells", "decision", "evidence", "proposed_predicate_id", "proposed_object_id",
+    "subject_label", "subject_type", "predicate_id", "predicate_modifier", "object_id", "object_label",
+    "mapping_justification", "confidence", "similarity_score", "similarity_measure", "match_string", "object_source",
+    "object_source_version", "reviewer_label", "review_date", "comment",
+    "dataset_id", "n_cells", "decision", "decided_by", "evidence", "evidence_source", "proposed_predicate_id",
+    "proposed_object_id",
 )  # fmt: skip
 _EXTENSIONS = {
     "dataset_id": "xsd:string",
     "n_cells": "xsd:integer",
     "decision": "xsd:string",
+    "decided_by": "xsd:string",
     "evidence": "xsd:string",
+    "evidence_source": "xsd:string",
     "proposed_predicate_id": "xsd:string",
     "proposed_object_id": "xsd:string",
 }
 _REQUIRED = frozenset({"subject_label", "predicate_id", "object_id", "dataset_id"})
-_TEXT_COLUMNS = ("subject_label", "object_label", "reviewer_label", "comment", "dataset_id", "evidence")
+_TEXT_COLUMNS = (
+    "subject_label", "object_label", "match_string", "reviewer_label", "comment", "dataset_id", "evidence",
+    "evidence_source",
+)  # fmt: skip
+_STRIPPED = (
+    "predicate_id", "predicate_modifier", "object_id", "proposed_predicate_id", "proposed_object_id", "decision",
+    "review_date",
+)  # fmt: skip
+_MEASURE = "cosine of character n-grams (TF-IDF)"
 
 
-def write_sssom(mappings: Iterable[LabelMapping], path: Path, *, ontology: Ontology) -> None:
-    """Write mappings as SSSOM TSV, sorted by data set and label; equal mappings give equal bytes."""
-    rows = [_row_of(mapping) for mapping in sorted(mappings, key=lambda m: (m.dataset_id, m.contributor_label))]
+def write_sssom(
+    mappings: Iterable[LabelMapping],
+    path: Path,
+    *,
+    ontology: Ontology,
+    justifications: Iterable[Justification] = (),
+) -> None:
+    """Write mappings as SSSOM TSV, sorted by data set and label, each followed by its reasons; equal rows give equal bytes."""
+    reasons: dict[tuple[str, str], list[Justification]] = {}
+    for reason in justifications:
+        reasons.setdefault((reason.dataset_id, reason.contributor_label), []).append(reason)
+    rows = []
+    for mapping in sorted(mappings, key=lambda m: (m.dataset_id, m.contributor_label)):
+        rows.append(_row_of(mapping))
+        under = in_order(reasons.get((mapping.dataset_id, mapping.contributor_label), []))
+        rows += [_row_of_reason(reason, mapping) for reason in under]
     stream = io.StringIO(newline="")
     stream.write(_header(ontology, digest_of(rows)))
     writer = csv.DictWriter(stream, fieldnames=_COLUMNS, delimiter="\t", lineterminator="\n")
@@ -58,9 +100,10 @@ def write_sssom(mappings: Iterable[LabelMapping], path: Path, *, ontology: Ontol
 
 
 def read_sssom(path: Path) -> tuple[LabelMapping, ...]:
-    """Read a mapping table back, in its own order; rows that a person changed get the decision `reviewed`.
+    """Read the decisions of a mapping table, in its own order; rows that a person changed get the decision `reviewed`.
 
-    A row that cannot be read is kept with the decision `malformed` and the reason as comment.
+    Reasons are passed over, unless a person chose one. A row that cannot be read is kept with the decision `malformed`
+    and the cause as comment.
 
     Raises
     ------
@@ -69,6 +112,29 @@ def read_sssom(path: Path) -> tuple[LabelMapping, ...]:
     UnresolvedLabelError
         If a column that is needed is missing.
     """
+    found = (_mapping_of(row, line) for row, line in _rows_of(path))
+    return tuple(mapping for mapping in found if mapping.decision != EVIDENCE)
+
+
+def read_justifications(path: Path) -> tuple[Justification, ...]:
+    """Read the reasons of a mapping table, in its own order; those that cannot be read are passed over.
+
+    Raises
+    ------
+    UnreadableInputError
+        If the file is not UTF-8 text.
+    UnresolvedLabelError
+        If a column that is needed is missing.
+    """
+    rows = [(row, _mapping_of(row, line)) for row, line in _rows_of(path)]
+    return tuple(_reason_of(row, mapping) for row, mapping in rows if mapping.decision == EVIDENCE)
+
+
+_Row = Mapping[str | None, str | list[str] | None]
+
+
+def _rows_of(path: Path) -> Sequence[tuple[_Row, str]]:
+    """Return the rows of a table, each with the line where it ends."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -83,54 +149,82 @@ def read_sssom(path: Path) -> tuple[LabelMapping, ...]:
             f"{path.name}: no column {', '.join(missing)}; a reviewed row could not be matched. Export the file again."
         )
         raise UnresolvedLabelError(msg)
-    return tuple(_mapping_of(row, f"line {n_header + reader.line_num}") for row in reader)
+    return [(row, f"line {n_header + reader.line_num}") for row in reader]
 
 
 def _row_of(mapping: LabelMapping) -> dict[str, str]:
-    """Return one row. SSSOM writes a missing term as the object `sssom:NoTermFound` of an exact match."""
+    """Return the row of a decision. SSSOM writes a missing term as the object `sssom:NoTermFound` of an exact match."""
     nothing = mapping.predicate is Predicate.NONE
     predicate = Predicate.EXACT.value if nothing else mapping.predicate.value
     term = _NO_TERM if nothing else mapping.term
-    row = {
+    by_person = mapping.justification in _BY_PERSON
+    return _guarded_row({
         "subject_label": mapping.contributor_label,
-        "subject_type": "rdfs literal",
         "predicate_id": predicate,
         "object_id": term,
         "object_label": mapping.term_name,
-        "mapping_justification": mapping.justification,
+        "mapping_justification": mapping.justification if by_person else COMPOSITE,
         "confidence": f"{mapping.confidence / 1000:.3f}",
-        "object_source": "obo:cl.owl",
         "object_source_version": mapping.ontology_release,
         "reviewer_label": mapping.reviewer,
+        "review_date": mapping.review_date,
         "comment": mapping.comment,
         "dataset_id": mapping.dataset_id,
         "n_cells": str(mapping.n_cells),
         "decision": mapping.decision,
+        "decided_by": mapping.justification,
         "evidence": mapping.evidence,
         "proposed_predicate_id": predicate,
         "proposed_object_id": term,
-    }
+    })  # fmt: skip
+
+
+def _row_of_reason(reason: Justification, mapping: LabelMapping) -> dict[str, str]:
+    measured = reason.similarity >= 0
+    return _guarded_row({
+        "subject_label": reason.contributor_label,
+        "predicate_id": reason.predicate.value,
+        "object_id": reason.term,
+        "object_label": reason.term_name,
+        "mapping_justification": reason.justification,
+        "confidence": f"{reason.confidence / 1000:.3f}",
+        "similarity_score": f"{reason.similarity / 1000:.3f}" if measured else "",
+        "similarity_measure": _MEASURE if measured else "",
+        "match_string": reason.matched,
+        "object_source_version": mapping.ontology_release,
+        "reviewer_label": reason.reviewer,
+        "dataset_id": reason.dataset_id,
+        "n_cells": str(mapping.n_cells),
+        "decision": EVIDENCE,
+        "evidence_source": reason.source,
+        "proposed_predicate_id": reason.predicate.value,
+        "proposed_object_id": reason.term,
+    })  # fmt: skip
+
+
+def _guarded_row(values: Mapping[str, str]) -> dict[str, str]:
+    common = {"subject_type": "rdfs literal", "object_source": "obo:cl.owl"}
+    row = dict.fromkeys(_COLUMNS, "") | common | dict(values)
     return {name: _guarded(value) if name in _TEXT_COLUMNS else value for name, value in row.items()}
 
 
-def _mapping_of(row: Mapping[str | None, str | list[str] | None], line: str) -> LabelMapping:
-    values = {str(name): value or "" for name, value in row.items() if isinstance(value, str | None)}
-    values |= {name: _unguarded(values.get(name, "")) for name in _TEXT_COLUMNS}
-    for name in ("predicate_id", "object_id", "proposed_predicate_id", "proposed_object_id", "decision"):
-        values[name] = values.get(name, "").strip()
+def _mapping_of(row: _Row, line: str) -> LabelMapping:
+    values = _values_of(row)
     proposed = (values["proposed_predicate_id"], values["proposed_object_id"])
     term = "" if values["object_id"] in {"", _NO_TERM} else values["object_id"]
+    rejected = _rejected(values) if term else ""
+    term = "" if rejected else term
     mapping = LabelMapping(
         dataset_id=values["dataset_id"],
         contributor_label=values["subject_label"],
         predicate=Predicate.NONE,
         term=term,
-        term_name=values["object_label"],
-        justification=values.get("mapping_justification", ""),
+        term_name="" if rejected else values["object_label"],
+        justification=values.get("decided_by") or values.get("mapping_justification", ""),
         confidence=0,
         decision=values["decision"],
         ontology_release=values.get("object_source_version", ""),
-        evidence=values["evidence"],
+        evidence=rejected or values["evidence"],
         reviewer=values["reviewer_label"],
         comment=values["comment"],
     )
@@ -140,16 +234,52 @@ def _mapping_of(row: Mapping[str | None, str | list[str] | None], line: str) -> 
             predicate=Predicate(values["predicate_id"]) if term else Predicate.NONE,
             confidence=_thousandths(values.get("confidence", "")),
             n_cells=int(values.get("n_cells") or 0),
+            review_date=_day(values["review_date"]),
         )
     except ValueError as error:
         return replace(mapping, decision=MALFORMED, comment=f"{line}: {error}")
     if None in row:
         return replace(mapping, decision=MALFORMED, comment=f"{line}: more fields than columns")
     object_id = values["object_id"] or _NO_TERM
-    edited = any(proposed) and (values["predicate_id"], object_id) != proposed
+    edited = bool(rejected) or (any(proposed) and (values["predicate_id"], object_id) != proposed)
     if edited and mapping.decision != "reviewed":
-        return replace(mapping, decision="reviewed", justification=_MANUAL, confidence=1000)
+        return replace(mapping, decision="reviewed", justification=REVIEW, confidence=1000)
     return mapping
+
+
+def _values_of(row: _Row) -> dict[str, str]:
+    values = {str(name): value or "" for name, value in row.items() if isinstance(value, str | None)}
+    values |= {name: _unguarded(values.get(name, "")) for name in _TEXT_COLUMNS}
+    return values | {name: values.get(name, "").strip() for name in _STRIPPED}
+
+
+def _rejected(values: Mapping[str, str]) -> str:
+    """Return what a row says that the label is not, or an empty string."""
+    if values["predicate_modifier"] != _NOT:
+        return ""
+    return f"{REJECTED}{values['object_id']} ({values['object_label']})".removesuffix(" ()")
+
+
+def _reason_of(row: _Row, mapping: LabelMapping) -> Justification:
+    values = _values_of(row)
+    score = values.get("similarity_score", "")
+    return Justification(
+        dataset_id=mapping.dataset_id,
+        contributor_label=mapping.contributor_label,
+        predicate=mapping.predicate,
+        term=mapping.term,
+        term_name=mapping.term_name,
+        justification=values.get("mapping_justification", ""),
+        confidence=mapping.confidence,
+        similarity=_thousandths(score) if score else -1,
+        matched=values["match_string"],
+        source=values["evidence_source"],
+        reviewer=mapping.reviewer,
+    )
+
+
+def _day(text: str) -> str:
+    return date.fromisoformat(text).isoformat() if text else ""
 
 
 def _thousandths(text: str) -> int:

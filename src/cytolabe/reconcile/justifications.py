@@ -1,0 +1,146 @@
+"""Why a label may mean a term: every reason is a row of its own, and one row more is the decision.
+
+SSSOM knows one justification per row, so a decision that several reasons carry would hide them. Here each reason
+stands with its kind, its own confidence and what it matched, whether it won or not: a reviewer sees the second best
+term and why it was not taken. Reasons decide nothing by themselves; `labels` and `review` decide.
+
+Kinds: what the contributor claims (`UnspecifiedMatching`: nobody knows how it was made), neighbors in the data set
+(`BackgroundKnowledgeBasedMatching`), words (`LexicalMatching`), a common ancestor of `B/Plasma` (`LogicalReasoning`),
+similarity of letters (`LexicalSimilarityThresholdMatching`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cytolabe.errors import UnresolvedLabelError
+from cytolabe.ontology.graph import Ontology
+from cytolabe.reconcile.candidates import Candidate, Lexicon, candidates_for, lexicon_of
+from cytolabe.reconcile.evidence import confidence_in_context, neighbor_terms
+from cytolabe.reconcile.labels import CLAIMED_CONFIDENCE, NEIGHBOR_CONFIDENCE
+from cytolabe.reconcile.normalize import is_code, is_reserved
+from cytolabe.records import Predicate
+
+__all__ = ["N_REASONS", "Justification", "in_order", "justify_labels"]
+
+N_REASONS = 8
+"""Most reasons per label that the words give: five terms fill the keys of the review sheet, the rest is context."""
+
+CLAIMED = "semapv:UnspecifiedMatching"
+NEIGHBOR = "semapv:BackgroundKnowledgeBasedMatching"
+_BY_KIND: Mapping[str, str] = {
+    "similar": "semapv:LexicalSimilarityThresholdMatching",
+    "composite": "semapv:LogicalReasoning",
+}
+_LEXICAL = "semapv:LexicalMatching"
+_JOIN = " || "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Justification:
+    """One reason for one term. `confidence` and `similarity` are in thousandths; `similarity` is -1 where none was measured.
+
+    `source` names the table that the reason comes from, `reviewer` the person behind it; both are empty for reasons of ours.
+    """
+
+    dataset_id: str
+    contributor_label: str
+    predicate: Predicate
+    term: str
+    term_name: str
+    justification: str
+    confidence: int
+    similarity: int = -1
+    matched: str = ""
+    source: str = ""
+    reviewer: str = ""
+
+
+def justify_labels(labels: pd.DataFrame, *, ontology: Ontology) -> tuple[Justification, ...]:
+    """Return the reasons for each label of a `label_table`, by data set and label, the strongest first.
+
+    Reserved words and bare codes have none: nothing is ever guessed about them.
+    """
+    lexicon = lexicon_of(ontology)
+    found: list[Justification] = []
+    for dataset_id, part in labels.groupby("dataset_id", sort=True):
+        table = part.sort_values("contributor_label", kind="stable")
+        neighbors = neighbor_terms([str(label) for label in table["contributor_label"]], lexicon)
+        for record in table.to_dict("records"):
+            label = str(record["contributor_label"])
+            if is_reserved(label) or is_code(label):
+                continue
+            maker = _Maker(dataset_id=str(dataset_id), label=label, lexicon=lexicon)
+            claimed = maker.claims(str(record.get("claimed_term", "") or ""))
+            beside = maker.neighbor(*neighbors[label]) if label in neighbors else ()
+            found += in_order([*claimed, *beside, *maker.words(str(record["tissue"]))])
+    return tuple(found)
+
+
+def in_order(reasons: Iterable[Justification]) -> list[Justification]:
+    """Order the reasons of one label: the strongest first, then by term and by what matched."""
+    return sorted(reasons, key=lambda reason: (-reason.confidence, reason.term, reason.justification, reason.matched))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Maker:
+    """Makes the reasons of one label."""
+
+    dataset_id: str
+    label: str
+    lexicon: Lexicon
+
+    def claims(self, claimed: str) -> Sequence[Justification]:
+        """Return one reason for each live id that the contributor gave."""
+        terms = {}
+        for text in claimed.split(_JOIN):
+            try:
+                terms[self.lexicon.ontology.resolve(text)] = text
+            except UnresolvedLabelError:
+                continue
+        return [
+            self._reason(term, CLAIMED, CLAIMED_CONFIDENCE, matched=f"claimed as {text}")
+            for term, text in terms.items()
+        ]
+
+    def neighbor(self, term: str, why: str) -> Sequence[Justification]:
+        """Return what the other labels of the data set say."""
+        return (self._reason(term, NEIGHBOR, NEIGHBOR_CONFIDENCE, matched=why),)
+
+    def words(self, tissue: str) -> Sequence[Justification]:
+        """Return what the label's own words say, the best candidates first."""
+        candidates = candidates_for(self.label, tissue, self.lexicon)
+        return [self._of_candidate(candidate) for candidate in candidates[:N_REASONS]]
+
+    def _of_candidate(self, candidate: Candidate) -> Justification:
+        return self._reason(
+            candidate.term,
+            _BY_KIND.get(candidate.kind, _LEXICAL),
+            confidence_in_context(candidate),
+            matched=f"{candidate.kind}: {candidate.matched}",
+            predicate=Predicate.BROAD if candidate.broader else Predicate.EXACT,
+            similarity=round(candidate.similarity * 1000) if candidate.kind == "similar" else -1,
+        )
+
+    def _reason(
+        self,
+        term: str,
+        justification: str,
+        confidence: int,
+        *,
+        matched: str,
+        predicate: Predicate = Predicate.EXACT,
+        similarity: int = -1,
+    ) -> Justification:
+        return Justification(
+            dataset_id=self.dataset_id,
+            contributor_label=self.label,
+            predicate=predicate,
+            term=term,
+            term_name=self.lexicon.ontology.name(term),
+            justification=justification,
+            confidence=confidence,
+            similarity=similarity,
+            matched=matched,
+        )
