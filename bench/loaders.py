@@ -35,7 +35,7 @@ def main(n_cells: int, seconds: float) -> None:
     entropy = sum(dataset.entropy * dataset.n_nonzero for dataset in datasets) / nonzero
     peers = {name: peer(name, line, folder=folder, seconds=seconds) for name, line in CSR_PEERS.items()}
     rows = shuffled_rows(ours("csr", folder, seconds=seconds), peers)
-    rows += cache_rows(folder, seconds=seconds)
+    rows += cache_rows(folder, nonzero=nonzero, seconds=seconds)
     rows += single_cell_rows(folder, seconds=seconds)
     rows += rule_rows(folder, seconds=seconds)
     rows += size_rows(folder, entropy=entropy, nonzero=nonzero, peers=peers)
@@ -79,8 +79,7 @@ def row(what: str, mine: Found, other: tuple[str, Found | str], *, reach: str = 
     """Return a row of cells per second with non-zeros per second and shuffle entropy beside it."""
     name, theirs = other
     extra = {"nnz_per_s": mine.get("nnz_per_s", 0.0), "cores": float(os.cpu_count() or 1)}
-    if "entropy" in mine:
-        extra["entropy"] = mine["entropy"]
+    extra |= {key: mine[key] for key in ("entropy", "bytes_per_nnz") if key in mine}
     if isinstance(theirs, str):
         return compared(
             what, "cells/s", ours=mine["cells_per_s"], peer=(f"{name}: {theirs}", None), reach=reach, extra=extra
@@ -107,8 +106,8 @@ def shuffled_rows(mine: Found, peers: dict[str, Found | str]) -> list[Row]:
     return rows
 
 
-def cache_rows(folder: Path, *, seconds: float) -> list[Row]:
-    """Return the rows of the training caches beside memory maps."""
+def cache_rows(folder: Path, *, nonzero: int, seconds: float) -> list[Row]:
+    """Return the rows of the training caches beside memory maps, with what a cache takes on disk."""
     others = {
         "SCDL, views of single rows": peer("SCDL", "scdl", folder=folder, seconds=seconds),
         "raw 16-bit memory map, gathered": peer("memmap", "base", folder=folder, seconds=seconds),
@@ -116,6 +115,7 @@ def cache_rows(folder: Path, *, seconds: float) -> list[Row]:
     rows = []
     for kind, reach in (("packed", "ours >= 200000"), ("raw", "ours >= 400000")):
         mine = ours(kind, folder, seconds=seconds)
+        mine["bytes_per_nnz"] = mine["bytes"] / nonzero
         rows += [row(f"training cache, {kind}", mine, other, reach=reach) for other in others.items()]
     return rows
 

@@ -20,6 +20,8 @@ from cytolabe.encode.ranks import Ranked, RankRule, rank_entries
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.snapshot import open_atlas
 from cytolabe.snapshot.frozen import Snapshot
+from cytolabe.snapshot.layout import CACHE_FORMAT
+from cytolabe.snapshot.stream import CellStream
 from original_rules import cells_per_second, rank_rule, ranks, value_bins
 
 MINIBATCH = 256
@@ -35,8 +37,8 @@ def open_snapshot(folder: Path) -> Snapshot:
     return open_atlas(home).snapshot("bench")
 
 
-def stream(snapshot: Snapshot, name: str) -> dict[str, object]:
-    """Describe the stream of a name and its shuffle."""
+def stream(snapshot: Snapshot, name: str, *, folder: Path) -> tuple[CellStream, dict[str, float]]:
+    """Return the stream of a name, how well it is shuffled, and how large its cache is."""
     options: dict[str, object] = {"minibatch_size": MINIBATCH, "seed": 1, "reuse_buffers": True}
     if name in {"ranks", "value_bins"}:
         options["layout"] = name
@@ -44,12 +46,15 @@ def stream(snapshot: Snapshot, name: str) -> dict[str, object]:
         tokens, medians = rank_rule(len(snapshot.stream().genes))
         options["rank_rule"] = RankRule(tokens=tokens, medians=medians)
     made = snapshot.stream(**options)
+    described: dict[str, float] = {}
     if name in {"packed", "raw"}:
-        made = snapshot.cached_stream(made, kind=name)
-    return {"minibatches": made, "entropy": made.shuffle_quality()["ratio"]}
+        caches = folder / CACHE_FORMAT.replace("/", "-") / name
+        made = snapshot.cached_stream(made, kind=name, path=caches)
+        described["bytes"] = sum(path.stat().st_size for path in caches.rglob("*") if path.is_file())
+    return made, {**described, "entropy": made.shuffle_quality()["ratio"]}
 
 
-def whole_epochs(minibatches: object) -> Iterator[tuple[int, int]]:
+def whole_epochs(minibatches: CellStream) -> Iterator[tuple[int, int]]:
     """Yield cells and non-zeros of each minibatch, epoch after epoch."""
     while True:
         for minibatch in minibatches:
@@ -154,9 +159,8 @@ def main(name: str, folder: Path, seconds: float) -> None:
     elif name == "cells":
         found = measured(random_cells(snapshot), seconds=seconds)
     else:
-        described = stream(snapshot, name)
-        found = measured(whole_epochs(described["minibatches"]), seconds=seconds)
-        found["entropy"] = described["entropy"]
+        minibatches, described = stream(snapshot, name, folder=folder)
+        found = measured(whole_epochs(minibatches), seconds=seconds) | described
     print(json.dumps(found))
 
 

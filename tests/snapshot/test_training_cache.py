@@ -1,12 +1,16 @@
 """Training caches: the same cells and counts as the stream that they were written from, or an error."""
 
+import json
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import IntegrityError, UsageError
+from cytolabe.files import sha256_of_file
+from cytolabe.snapshot import cache_pools
 from cytolabe.snapshot.atlas import create_atlas
 from cytolabe.snapshot.build import write_dataset
 from cytolabe.snapshot.epoch import Reader
@@ -83,15 +87,85 @@ def test_a_cache_is_written_once_and_another_question_is_another_cache(snapshot,
     again.load_state_dict(state)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("raw", "entries.bin"), ("packed", "X/data/c/0"), ("raw", "rows.bin")])
+@pytest.fixture(params=["kernel", "python"])
+def either_reader(request, monkeypatch):
+    """Read blocks as they are read where the kernels find their libraries, and where they do not."""
+    if request.param == "python":
+        monkeypatch.setattr(cache_pools, "is_native", lambda: False)
+
+
+@pytest.mark.usefixtures("either_reader")
+@pytest.mark.parametrize("n_cells", [1, 15, 16, 17, 240])
+def test_blocks_of_a_packed_cache_are_read_whole_and_in_part(snapshot, tmp_path, n_cells):
+    weights = np.zeros(n_cells)
+    weights[:: max(1, n_cells // 7)] = 1.0
+    for plain in (
+        snapshot.stream(np.arange(n_cells), minibatch_size=7),
+        snapshot.stream(np.arange(n_cells), minibatch_size=7, weights=weights, n_draws=60),
+    ):
+        steps = drawn(snapshot.cached_stream(plain, path=tmp_path))
+        assert sum(step.n_cells for step in steps) == (n_cells if plain.weights is None else 60)
+        for step in steps:
+            expected = snapshot.counts(step.rows, plain.genes)
+            assert np.array_equal(step.to_csr().toarray(), expected.toarray())
+
+
+@pytest.mark.usefixtures("either_reader")
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("packed", "cells.bin"), ("raw", "entries.bin"), ("packed", "offsets.bin"), ("packed", "crc32c.bin"),
+        ("packed", "indptr.bin"), ("raw", "rows.bin"), ("raw", "totals.bin"),
+    ],
+)  # fmt: skip
 def test_a_flipped_bit_of_a_cache_is_an_error(snapshot, tmp_path, kind, name):
     snapshot.cached_stream(snapshot.stream(minibatch_size=20), kind=kind, path=tmp_path)
-    (path,) = [path for path in tmp_path.rglob(name.rsplit("/", maxsplit=1)[-1]) if path.as_posix().endswith(name)]
-    content = bytearray(path.read_bytes())
-    content[21] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(IntegrityError):
-        drawn(snapshot.cached_stream(snapshot.stream(minibatch_size=20), kind=kind, path=tmp_path))
+    (path,) = tmp_path.rglob(name)
+    intact = path.read_bytes()
+    for place in (0, 21, len(intact) // 2, len(intact) - 1):
+        content = bytearray(intact)
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(IntegrityError, match=r"remove the directory|changed"):
+            drawn(snapshot.cached_stream(snapshot.stream(minibatch_size=20), kind=kind, path=tmp_path))
+    path.write_bytes(intact)
+    assert drawn(snapshot.cached_stream(snapshot.stream(minibatch_size=20), kind=kind, path=tmp_path))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("packed", "cells.bin"), ("raw", "entries.bin")])
+def test_a_cache_that_is_cut_off_is_an_error(snapshot, tmp_path, kind, name):
+    stream = snapshot.cached_stream(snapshot.stream(minibatch_size=20), kind=kind, path=tmp_path)
+    (path,) = tmp_path.rglob(name)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match="missing or cut off"):
+        snapshot.cached_stream(snapshot.stream(minibatch_size=20), kind=kind, path=tmp_path)
+    if kind == "packed":
+        path.unlink()
+        with pytest.raises(IntegrityError, match="missing or cut off"):
+            drawn(stream)
+
+
+def test_packed_bytes_that_are_sealed_and_make_no_cells_are_an_error(snapshot, tmp_path):
+    snapshot.cached_stream(snapshot.stream(minibatch_size=20), path=tmp_path)
+    (path,) = tmp_path.rglob("cells.bin")
+    path.write_bytes(bytes(len(path.read_bytes())))
+    offsets = np.frombuffer((path.parent / "offsets.bin").read_bytes(), dtype="<i8")
+    checks = [cache_pools.crc_of(bytes(high - low)) for low, high in pairwise([*offsets[:-1:16].tolist(), offsets[-1]])]
+    (path.parent / "crc32c.bin").write_bytes(np.array(checks, dtype="<u4").tobytes())
+    document = json.loads((path.parent / "cache.json").read_bytes())
+    document["files"]["crc32c.bin"] = sha256_of_file(path.parent / "crc32c.bin")
+    (path.parent / "cache.json").write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match="not packed as its format says"):
+        drawn(snapshot.cached_stream(snapshot.stream(minibatch_size=20), path=tmp_path))
+
+
+def test_a_cache_of_another_format_is_refused_with_the_way_out(snapshot, tmp_path):
+    snapshot.cached_stream(snapshot.stream(minibatch_size=20), path=tmp_path)
+    (path,) = tmp_path.rglob("cache.json")
+    document = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**document, "format": "cytolabe/training-cache/1"}))
+    with pytest.raises(IntegrityError, match=r"cache/1.*cache/2 is read here; remove the directory"):
+        snapshot.cached_stream(snapshot.stream(minibatch_size=20), path=tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["packed", "raw"])
@@ -125,7 +199,10 @@ def test_a_cache_goes_when_its_cells_are_purged_and_when_nobody_names_its_snapsh
     first = atlas.freeze()
     first.cached_stream(first.stream(), kind="raw")
     caches = tmp_path / "atlas" / "cache"
-    assert free_unreachable(atlas, grace_seconds=0.0).objects == ()
+    shutil.copytree(next(caches.iterdir()), old := caches / ("0" * 64))
+    document = json.loads((old / "cache.json").read_bytes())
+    (old / "cache.json").write_text(json.dumps({**document, "format": "cytolabe/training-cache/1"}))
+    assert free_unreachable(atlas, grace_seconds=0.0).objects == (f"cache/{old.name}",), "nobody reads the old format"
     expire_revisions(atlas, keep=1)
     atlas.publish([write_dataset(atlas.path, content=make.content("zheng", make.matrix("zheng", 5)))])
     second = atlas.freeze()

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 
 from cytolabe.files import Place, place_below
 
-__all__ = ["FORMAT", "Layout"]
+__all__ = ["CACHE_FORMAT", "FORMAT", "Layout"]
 
 FORMAT = "cytolabe/atlas/1"
+CACHE_FORMAT = "cytolabe/training-cache/2"
+"""Of training caches; one of another format is never read, and `gc` frees it."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Cells of a snapshot decoded a pool at a time, wherever they lie: the partitions behind a stream."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -10,34 +11,65 @@ from jaxtyping import Int
 
 from cytolabe.errors import UsageError
 from cytolabe.snapshot.epoch import CellLayout
-from cytolabe.snapshot.stream_kernels import ASCENDING, IDENTITY, SCATTERED, totals_of
+from cytolabe.snapshot.stream_kernels import ASCENDING, IDENTITY, SCATTERED, assemble, room_of, totals_of
 from cytolabe.store.partitions import Partition
 
 if TYPE_CHECKING:
     from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["Pool", "PoolReader", "Pools", "cell_keys"]
+__all__ = ["DecodedPool", "Entries", "Pool", "PoolReader", "Pools", "cell_keys"]
 
 _LARGEST_TOTAL = 2**31 - 1
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
+Entries = tuple[int, np.ndarray, np.ndarray, np.ndarray]
+"""Arrays of a minibatch that is being made: number of its next cell, indptr, columns, counts."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Pool:
-    """Decoded cells. `starts` and `stops` bound each cell in `columns` (own features) and `counts`.
+class Pool(ABC):
+    """Cells that were read together, decoded or not.
 
     `cell_of_draw` and `rows_of_draw` give for each draw its cell in the pool and its position in `snapshot.cells`;
-    `maps` is (columns of features, map of each cell, how each map is applied); `totals` the counts of each cell.
+    `totals` the counts of each cell; `arrays` are filled again when the pool is given back.
+    """
+
+    arrays: tuple[np.ndarray, ...]
+    totals: np.ndarray
+    cell_of_draw: np.ndarray
+    rows_of_draw: np.ndarray
+
+    @abstractmethod
+    def room(self, picked: np.ndarray) -> int:
+        """Return how many entries some cells have, before features of one gene are added up."""
+
+    @abstractmethod
+    def append(self, picked: np.ndarray, into: Entries, scratch: tuple[np.ndarray, np.ndarray]) -> int:
+        """Append cells to a minibatch, and return how many entries it has then; see `Buffers.gene_scratch`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedPool(Pool):
+    """Decoded cells. `starts` and `stops` bound each in `columns` (own features) and `counts`.
+
+    `maps` is (columns of features, map of each cell, how each map is applied).
     """
 
     columns: np.ndarray
     counts: np.ndarray
     starts: np.ndarray
     stops: np.ndarray
-    totals: np.ndarray
     maps: tuple[np.ndarray, np.ndarray, np.ndarray]
-    cell_of_draw: np.ndarray
-    rows_of_draw: np.ndarray
+
+    def room(self, picked: np.ndarray) -> int:
+        """Return how many entries some cells have, before features of one gene are added up."""
+        return int(room_of((self.starts, self.stops), picked))
+
+    def append(self, picked: np.ndarray, into: Entries, scratch: tuple[np.ndarray, np.ndarray]) -> int:
+        """Append cells to a minibatch, features turned into genes."""
+        own = self.columns, self.counts, self.starts, self.stops, picked
+        return int(assemble(own, (*self.maps, *scratch), into))
 
 
 @runtime_checkable
@@ -49,7 +81,7 @@ class Pools(Protocol):
     dataset_of_cell: np.ndarray
 
     def read(self, draws: np.ndarray) -> Pool:
-        """Decode the cells behind draws (places in the layout)."""
+        """Read the cells behind draws (places in the layout, in any order, repeated at will)."""
         ...
 
     def give_back(self, pool: Pool) -> None:
@@ -99,7 +131,7 @@ class PoolReader:
         self._part_starts = np.searchsorted(part_of_cell, np.arange(len(self._parts) + 1))
         borders = np.flatnonzero((np.diff(units) != 0) | (np.diff(part_of_cell) != 0)) + 1
         self.layout = CellLayout(positions, np.concatenate([[0], borders, [len(positions)]]), entries)
-        self._free: list[tuple[np.ndarray, np.ndarray]] = []
+        self._free: list[tuple[np.ndarray, ...]] = []
 
     def read(self, draws: Int[np.ndarray, " draws"]) -> Pool:
         """Decode the cells behind draws (places in the layout, in any order, repeated at will)."""
@@ -125,7 +157,8 @@ class PoolReader:
                 "Read such cells with `snapshot.counts`."
             )
             raise UsageError(msg)
-        return Pool(
+        return DecodedPool(
+            arrays=(columns, counts),
             columns=columns,
             counts=counts,
             starts=starts[:-1],
@@ -138,7 +171,7 @@ class PoolReader:
 
     def give_back(self, pool: Pool) -> None:
         """Let the arrays of a pool be filled again."""
-        self._free.append((pool.columns, pool.counts))
+        self._free.append(pool.arrays)
 
     def keys_of(self, positions: Int[np.ndarray, " cells"]) -> np.ndarray:
         """Return a 64-bit key of each cell that depends on its data set and row in the source alone."""

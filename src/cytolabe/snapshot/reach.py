@@ -15,7 +15,7 @@ from cytolabe.provenance import digest_of
 from cytolabe.snapshot.artifacts import read_artifacts
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
 from cytolabe.snapshot.freezing import tables_of
-from cytolabe.snapshot.layout import Layout
+from cytolabe.snapshot.layout import CACHE_FORMAT, Layout
 from cytolabe.snapshot.withdrawals import read_excluded
 from cytolabe.store.documents import documents_in, read_sealed
 from cytolabe.store.leases import live_leases
@@ -91,14 +91,15 @@ def reachable(layout: Layout) -> set[Place]:
 
 
 def _caches_of(layout: Layout, snapshot_ids: Sequence[str]) -> set[Place]:
-    """Return the training caches of snapshots; one that nobody can read is nobody's."""
+    """Return the training caches of snapshots; one that nobody can read, or that is of another format, is nobody's."""
     found: set[Place] = set()
     for path in layout.caches.iterdir() if layout.caches.is_dir() else ():
         try:
-            snapshot_id = json.loads((path / "cache.json").read_bytes())["snapshot_id"]
+            document = json.loads((path / "cache.json").read_bytes())
+            snapshot_id, found_format = document["snapshot_id"], document["format"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if snapshot_id in snapshot_ids:
+        if snapshot_id in snapshot_ids and found_format == CACHE_FORMAT:
             found.add(path)
     return found
 

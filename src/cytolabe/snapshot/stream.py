@@ -31,7 +31,6 @@ from cytolabe.snapshot.buffers import Buffers
 from cytolabe.snapshot.epoch import EpochOrder, Reader
 from cytolabe.snapshot.minibatch import Minibatch
 from cytolabe.snapshot.pools import Pool, PoolReader, Pools
-from cytolabe.snapshot.stream_kernels import assemble, room_of
 from cytolabe.snapshot.stream_options import LAYOUTS, StreamOptions, checked_weights
 
 if TYPE_CHECKING:
@@ -230,15 +229,14 @@ class CellStream:
     def _minibatch(self, parts: list[tuple[Pool, int, int]], buffers: Buffers) -> Minibatch:
         picks = [(pool, pool.cell_of_draw[low:high], pool.rows_of_draw[low:high]) for pool, low, high in parts]
         rows = np.concatenate([rows for _, _, rows in picks])
-        n_entries = sum(room_of((pool.starts, pool.stops), picked) for pool, picked, _ in picks)
+        n_entries = sum(pool.room(picked) for pool, picked, _ in picks)
         indptr = buffers.array("indptr", len(rows) + 1, np.int64)
         columns = buffers.array("columns", n_entries, np.int32)
         counts = buffers.array("counts", n_entries, np.int32)
         indptr[0] = 0
         first, end = 0, 0
         for pool, picked, _ in picks:
-            own = pool.columns, pool.counts, pool.starts, pool.stops, picked
-            end = assemble(own, (*pool.maps, *buffers.gene_scratch(len(self.genes))), (first, indptr, columns, counts))
+            end = pool.append(picked, (first, indptr, columns, counts), buffers.gene_scratch(len(self.genes)))
             first += len(picked)
         minibatch = Minibatch(
             rows=rows,
