@@ -26,7 +26,7 @@ from cytolabe.store.native import is_native
 if TYPE_CHECKING:
     from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["CELLS", "CHECKED_BYTES", "CHECKED_CELLS", "ENTRIES", "PackedPools", "RawPools", "crc_of"]
+__all__ = ["CELLS", "CHECKED_BYTES", "CHECKED_CELLS", "ENTRIES", "PackedPool", "PackedPools", "RawPools", "crc_of"]
 
 CELLS, ENTRIES = "cells.bin", "entries.bin"
 CHECKED_BYTES = 1 << 20
