@@ -209,7 +209,7 @@ def _sketch_cell(
         gene_hash = hash_of_gene[gene]
         n_genes += 1
         total += count
-        mixed += _mix(gene_hash, count)
+        mixed += _mix(gene_hash, count)  # type: ignore[arg-type]
         priority = np.int64(gene_hash >> np.uint64(_PRIORITY_SHIFT))
         if priority << _COUNT_BITS < bound:
             entry = (priority << _COUNT_BITS) | np.int64(min(count, np.uint64(_LARGEST_COUNT)))
