@@ -95,3 +95,13 @@ def test_an_embedding_is_a_store_or_a_table_of_the_same_values(call, frozen, spl
     assert again.document == store.document
     other = call("embed", "pca", frozen, *words, "--seed", "5", "-o", tmp_path / "pca.zarr")
     assert other.code == 5
+
+
+def test_a_bound_on_memory_without_a_unit_or_that_is_too_small_says_what_to_write(call, frozen):
+    bare = call("snapshot", "query", frozen, "SELECT 1", "--memory", "10")
+    assert bare.code == 2
+    assert "--memory 10GB" in bare.err
+    small = call("snapshot", "query", frozen, "SELECT 1", "--memory", "10KB")
+    assert small.code == 2
+    assert "64MiB or more" in small.err
+    assert call("snapshot", "query", frozen, "SELECT 1 AS one", "--memory", "1GB").code == 0

@@ -216,6 +216,9 @@ def test_a_size_is_read_as_people_write_it_and_nothing_else():
     for wrong in ("", "much", "-1GB", "0GB", "8 GB of it"):
         with pytest.raises(UsageError, match="is no size"):
             bytes_of(wrong)
+    with pytest.raises(UsageError, match=r"would be 10 bytes\. Say of what: --memory 10GB"):
+        bytes_of("10")
+    assert bytes_of("8589934592") == 8 << 30
 
 
 @pytest.mark.parametrize("memory", [4 * 10**8, 10**9, 2 * 10**9, 8 * 10**9, 10**12])
@@ -228,7 +231,7 @@ def test_a_plan_stays_within_its_memory(memory, n_workers):
 
 
 def test_too_little_memory_is_refused_before_anything_starts(lab, tmp_path):
-    with pytest.raises(UsageError, match="too little"):
+    with pytest.raises(UsageError, match=r"too little.*Give at least --memory \d+MB"):
         ingest_sources(tmp_path / "atlas", [lab], means=Means(memory="50MB"))
 
 

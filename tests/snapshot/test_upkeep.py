@@ -1,5 +1,6 @@
 """Old revisions go, what nothing reaches is freed, what a crash left is cleaned; what is reached stays."""
 
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from hypothesis.stateful import (
 )
 
 from cytolabe.errors import ConflictError, IntegrityError, UsageError
+from cytolabe.files import local
 from cytolabe.snapshot import upkeep
 from cytolabe.snapshot.atlas import create_atlas, open_atlas
 from cytolabe.snapshot.build import write_dataset
@@ -92,6 +94,24 @@ def test_expire_without_a_limit_is_refused_and_a_dry_run_changes_nothing(atlas):
     assert len(expire_revisions(atlas, keep=1, dry_run=True)) == before - 1
     assert len(atlas.history()) == before
     assert expire_revisions(atlas, older_than=timedelta(days=1)) == (0,), "revision 0 has no time: it is the oldest"
+
+
+def test_a_dry_run_writes_nothing_so_that_a_read_only_atlas_can_be_asked(atlas, make, monkeypatch):
+    atlas.publish([write_dataset(atlas.path, content=make.content("kang", make.matrix("kang", n_cells=9)))])
+    expire_revisions(atlas, keep=1)
+    expected = free_unreachable(atlas, dry_run=True, grace_seconds=0.0)
+    assert expected.objects
+
+    def refused(*_arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for operation in ("open", "write", "link", "rename", "unlink", "mkdir", "rmdir"):
+        monkeypatch.setattr(local.operations, operation, refused)
+    opened = open_atlas(atlas.path)
+    assert free_unreachable(opened, dry_run=True, grace_seconds=0.0) == expected
+    assert expire_revisions(opened, older_than=timedelta(0), dry_run=True) == ()
+    with pytest.raises(OSError, match="Read-only"):
+        free_unreachable(opened, grace_seconds=0.0)
 
 
 def test_gc_frees_what_was_replaced_only_after_its_revision_expired(atlas, make):

@@ -40,17 +40,19 @@ def query(
     as_json: AsJson = False,
 ) -> int:
     """Answer one SELECT, or count the cells that a filter matches (--where)."""
+    from cytolabe.flow.budget import bytes_of
     from cytolabe.snapshot.atlas import open_atlas
     from cytolabe.snapshot.query import ask
 
     if bool(sql) == bool(where):
         msg = "give one SELECT, or a filter with --where."
         raise UsageError(msg)
+    memory_limit = f"{bytes_of(memory)}B"
     frozen = open_atlas(atlas).snapshot(snapshot, as_recorded=as_recorded)
     if where:
         return _count(frozen.relations, where, snapshot_id=frozen.snapshot_id, as_json=as_json)
     bound = dict(_parameter(text) for text in parameters or ())
-    answer = ask(frozen.relations, sql, bound, memory_limit=memory)
+    answer = ask(frozen.relations, sql, bound, memory_limit=memory_limit)
     names = [field.name for field in answer.reader.schema]
     rows: list[list[object]] = []
     for batch in answer.batches():

@@ -18,6 +18,7 @@ __all__ = ["Budget", "beside_a_leader", "bytes_of", "default_memory", "expected_
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
+_LEAST_BARE = 1_000_000
 _PROCESS_BYTES = 260 * 10**6
 _SHARD_BYTES = 120 * 10**6
 _ENTRY_BYTES = 64
@@ -43,11 +44,14 @@ def bytes_of(text: str) -> int:
     Raises
     ------
     UsageError
-        If it is no size.
+        If it is no size, or a number without a unit that can hardly mean bytes.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None or float(match[1]) == 0:
         msg = f"--memory {text!r} is no size; write it like 8GB or 512MB."
+        raise UsageError(msg)
+    if not match[2] and float(match[1]) < _LEAST_BARE:
+        msg = f"--memory {text.strip()} would be {match[1]} bytes. Say of what: --memory {match[1]}GB or {match[1]}MB."
         raise UsageError(msg)
     return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
 
@@ -72,7 +76,7 @@ def plan_within(memory: int, n_workers: int) -> Budget:
     if memory < needed:
         msg = (
             f"--memory {memory / 1e6:,.0f} MB is too little: one process with the smallest blocks needs "
-            f"{needed / 1e6:,.0f} MB. Give more."
+            f"{needed / 1e6:,.0f} MB. Give at least --memory {-(-needed // 10**6)}MB, or leave it out for half of what there is."
         )
         raise UsageError(msg)
     if n_workers == 1:

@@ -79,12 +79,14 @@ def locked_connection(*, memory_limit: str = MEMORY_LIMIT, n_threads: int = 0) -
         settings["threads"] = str(n_threads)
     try:
         connection = duckdb.connect(":memory:", config=settings)
+        # Arrow tells no number of rows, so that cells would look like the smaller side of a join and be held in memory.
+        connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        connection.execute("SET lock_configuration = true")
     except duckdb.Error as error:
-        msg = f"the database cannot start with memory_limit {memory_limit!r}: {_first_line(error)}"
+        msg = (
+            f"the database cannot start within {memory_limit} of memory; give it 64MiB or more. ({_first_line(error)})"
+        )
         raise UsageError(msg) from None
-    # Arrow tells no number of rows, so that cells would look like the smaller side of a join and be held in memory.
-    connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-    connection.execute("SET lock_configuration = true")
     return connection
 
 

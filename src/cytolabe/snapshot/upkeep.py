@@ -5,6 +5,7 @@ reaches, and only after a grace time; while somebody writes, it removes nothing.
 interrupted. Each can be repeated, and be interrupted itself.
 """
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
@@ -104,7 +105,8 @@ def expire_revisions(
         msg = "expire needs --keep N or --older-than AGE; without both, all history would go."
         raise UsageError(msg)
     layout = atlas.layout
-    with held_lease(layout.leases, "write"):
+    # Who only tells holds no lease: an atlas that nobody may write to can be asked, too.
+    with contextlib.nullcontext() if dry_run else held_lease(layout.leases, "write"):
         revisions = read_revisions(layout.revisions)
         dropped = _droppable(layout, revisions, keep=max(keep, 1), older_than=older_than)
         if not dry_run:
@@ -113,9 +115,12 @@ def expire_revisions(
 
 
 def free_unreachable(atlas: Atlas, *, dry_run: bool = False, grace_seconds: float = GRACE_SECONDS) -> Freed:
-    """Free the objects that nothing reaches and that are older than the grace time."""
+    """Free the objects that nothing reaches and that are older than the grace time.
+
+    A dry run writes nothing, no lease either: what it tells is as of now, while others may work in the atlas.
+    """
     layout = atlas.layout
-    with held_lease(layout.leases, "gc"):
+    with contextlib.nullcontext() if dry_run else held_lease(layout.leases, "gc"):
         writers = live_leases(layout.leases, kinds=("write",))
         reached = reachable(layout)
         loose = sorted(all_objects(layout) - reached, key=str)
@@ -224,7 +229,11 @@ def _age_of(path: Place) -> float:
 
 
 def _size_of(path: Place) -> int:
-    return size_of(path) if path.is_file() else sum(list_files(path).values())
+    """Return the bytes of an object; one that somebody freed in the meantime has none."""
+    try:
+        return size_of(path) if path.is_file() else sum(list_files(path).values())
+    except FileNotFoundError:
+        return 0
 
 
 def _remove(path: Place) -> None:
