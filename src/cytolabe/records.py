@@ -126,6 +126,8 @@ class DatasetRecord:
     label_origin_suspected: str = UNKNOWN
     label_origin_evidence: str = ""
     gene_reference: str = UNKNOWN
+    annotation: str = UNKNOWN
+    annotation_evidence: str = "none"
     genes_mapped_fraction_of_counts: float = 0.0
     upstream_fraction_of_counts: float | None = None
     provenance: Mapping[str, HopState] = field(default_factory=dict)
@@ -138,7 +140,8 @@ class FeatureAlignment:
 
     `status` is one of exact, version_stripped, symbol, renamed, composite, case_folded, alias, summed, ambiguous,
     retired, spike_in, unknown. `gene_ids` is empty where the feature has no gene. `count_fraction` is the feature's
-    share of the data set's counts.
+    share of the data set's counts. `annotation` names the GENCODE release that explains most features, several joined
+    by `|` on a tie, and `annotation_evidence` what said so: `ids`, `symbols` (a guess), both, or `none`.
     """
 
     gene_reference: str
@@ -147,6 +150,8 @@ class FeatureAlignment:
     status: tuple[str, ...]
     count_fraction: tuple[float, ...]
     genes_mapped_fraction_of_counts: float
+    annotation: str = UNKNOWN
+    annotation_evidence: str = "none"
 
     @property
     def measured_genes(self) -> tuple[str, ...]:

@@ -132,6 +132,8 @@ def _examine_opened(
         organism=organism,
         n_features=len(features),
         gene_reference=alignment.gene_reference,
+        annotation=alignment.annotation,
+        annotation_evidence=alignment.annotation_evidence,
         genes_mapped_fraction_of_counts=alignment.genes_mapped_fraction_of_counts,
         upstream_fraction_of_counts=upstream.fraction,
         label_origin_suspected=origin.suspected,

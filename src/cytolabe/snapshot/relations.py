@@ -169,7 +169,7 @@ class Relations:
         """One row per data set."""
         names = (
             "dataset_id", "title", "study", "organism", "n_cells", "n_features", "n_nonzero", "label_origin",
-            "genes_mapped_fraction_of_counts", "source_digest",
+            "genes_mapped_fraction_of_counts", "annotation", "annotation_evidence", "source_digest",
             "label_origin_suspected", "upstream_fraction_of_counts",
         )  # fmt: skip
         records = [entry.record for entry in self.entries.values()]

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
-from cytolabe.genes.reference import GeneReference
+from cytolabe.genes.reference import GeneReference, GeneRelease
 from cytolabe.randomness import rng_for
 from cytolabe.testing.cell_types import CELL_TYPES, HOUSEKEEPING, PROGRAMS, SEX_GENES, all_markers
 
@@ -29,6 +29,7 @@ _PROGRAM_SPREAD = 1.1
 _LABORATORY_EFFECT = 0.35
 _KIT_EFFECT = 0.3
 _DONOR_EFFECT = 0.15
+_OLD_RELEASE = "38"
 _DISEASE_GENES = 0.03
 _DISEASE_EFFECT = 0.8
 _NOISE_SHAPE = 2.5
@@ -125,8 +126,8 @@ class ExpressionModel:
 def make_model(reference: GeneReference, *, seed: int) -> ExpressionModel:
     """Choose the genes: the markers, genes that were renamed over the releases, and a sample of coding genes.
 
-    Every gene is protein coding or a marker, is named in the newest and the oldest release, and has names that no
-    other gene ever had, so that the truth of an alignment by symbol is known.
+    Every gene is protein coding or a marker, is named in the newest release and in v38, and has names that no
+    other gene had since, so that the truth of an alignment by symbol is known.
     """
     plain = _plain_ids(reference)
     by_symbol = {reference.symbol_of(gene_id): gene_id for gene_id in plain}
@@ -139,35 +140,42 @@ def make_model(reference: GeneReference, *, seed: int) -> ExpressionModel:
     others = [gene_id for gene_id in coding if gene_id not in wanted and gene_id not in changed]
     wanted |= set(rng.choice(others, size=_N_GENES - len(wanted), replace=False).tolist())
     genes = tuple(sorted(wanted))
-    oldest = reference.releases[-1].symbols
+    old = _releases(reference)[-1].symbols
     return ExpressionModel(
         seed=seed,
         genes=genes,
         symbols=tuple(reference.symbol_of(gene_id) for gene_id in genes),
-        old_symbols=tuple(oldest[gene_id] for gene_id in genes),
+        old_symbols=tuple(old[gene_id] for gene_id in genes),
     )
 
 
 def renamed_genes(reference: GeneReference) -> frozenset[str]:
-    """Return ids that have another symbol in the newest release than in the oldest."""
-    newest, oldest = reference.primary.symbols, reference.releases[-1].symbols
-    return frozenset(g for g, name in newest.items() if name and oldest.get(g) and oldest[g] != name)
+    """Return ids that have another symbol in the newest release than in the old one."""
+    newest, old = reference.primary.symbols, _releases(reference)[-1].symbols
+    return frozenset(g for g, name in newest.items() if name and old.get(g) and old[g] != name)
+
+
+def _releases(reference: GeneReference) -> Sequence[GeneRelease]:
+    """Return the releases down to the one that old files are written in; a reference with older ones changes no file."""
+    names = [release.name for release in reference.releases]
+    return reference.releases[: names.index(_OLD_RELEASE) + 1]
 
 
 def _plain_ids(reference: GeneReference) -> list[str]:
     """Return ids whose symbols lead back to them in every release, in either release's spelling."""
-    newest, oldest = reference.primary.symbols, reference.releases[-1].symbols
+    releases = _releases(reference)
+    newest, old = reference.primary.symbols, releases[-1].symbols
     owners: dict[str, set[str]] = {}
-    for release in reference.releases:
+    for release in releases:
         for symbol, ids in release.ids_of.items():
             owners.setdefault(symbol, set()).update(ids)
     return [
         gene_id
         for gene_id in reference.ids
         if newest[gene_id]
-        and oldest.get(gene_id)
+        and old.get(gene_id)
         and owners[newest[gene_id]] == {gene_id}
-        and owners[oldest[gene_id]] == {gene_id}
+        and owners[old[gene_id]] == {gene_id}
     ]
 
 
