@@ -2,9 +2,8 @@
 
 Facts (what a lab delivered) and interpretations (what we make of it) never share a record: `DatasetRecord` holds
 facts, `LabelMapping` an interpretation. Every check yields `Finding`s; only the caller decides to stop. Every number
-leaves as a `Score`, which says between which floor and ceiling it stands and whether it may be believed.
-
-Fractions lie in [0, 1]; `confidence` is an integer in thousandths, so that canonical JSON prints no float for it.
+leaves as a `Score`, which says between which floor and ceiling it stands and whether it may be believed. Fractions lie
+in [0, 1]; `confidence` is an integer in thousandths, so that canonical JSON prints no float for it.
 """
 
 from collections.abc import Mapping
@@ -106,8 +105,7 @@ class DatasetRecord:
 
     `columns` says which contributor column carries which role (`label`, `donor`, `batch`, `label_parent`, ...);
     `inferred` names the roles that nobody declared. `provenance` maps a hop (`matrix`, `alignment`, `reference`,
-    `kit`, `reads`) to its state and `declared` to what was said of it. `label_origin` is what was declared,
-    `label_origin_suspected` what the file itself gives away, with its evidence.
+    `kit`, `reads`) to its state, `declared` to what was said of it; `label_origin_suspected` is what the file gives away.
     """
 
     dataset_id: str
@@ -140,8 +138,8 @@ class FeatureAlignment:
 
     `status` is one of exact, version_stripped, symbol, renamed, composite, case_folded, alias, summed, ambiguous,
     retired, spike_in, unknown. `gene_ids` is empty where the feature has no gene. `count_fraction` is the feature's
-    share of the data set's counts. `annotation` names the GENCODE release that explains most features, several joined
-    by `|` on a tie, and `annotation_evidence` what said so: `ids`, `symbols` (a guess), both, or `none`.
+    share of the data set's counts. `annotation` is the GENCODE release that explains most features (`a|b` on a tie), as
+    `annotation_evidence` says: by ids, by symbols (a guess), or none.
     """
 
     gene_reference: str

@@ -54,9 +54,8 @@ class GeneRelease:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GeneReference:
     """One organism's reference. `ids` are the genes of the primary release, sorted; `releases` come newest first.
-    `protein_coding` are some of `ids`.
 
-    `previous` and `synonyms` map names that a nomenclature committee gave before, or lists as aliases, to the ids of
+    `protein_coding` are some of `ids`. `previous` and `synonyms` map names that a nomenclature committee gave before, or lists as aliases, to the ids of
     their genes, sorted.
     """
 
