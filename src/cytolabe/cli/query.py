@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "query"]
 
+_LEAST_MEMORY = 64 << 20
+
 Where = Annotated[
     str, typer.Option("--where", help="Filter: tissue = 'lung' and n_counts >= 500 and not sex is unknown")
 ]
@@ -47,12 +49,14 @@ def query(
     if bool(sql) == bool(where):
         msg = "give one SELECT, or a filter with --where."
         raise UsageError(msg)
-    memory_limit = f"{bytes_of(memory)}B"
+    if (n_bytes := bytes_of(memory)) < _LEAST_MEMORY:
+        msg = f"--memory {memory} is too little for the database: give it 64MiB or more."
+        raise UsageError(msg)
     frozen = open_atlas(atlas).snapshot(snapshot, as_recorded=as_recorded)
     if where:
         return _count(frozen.relations, where, snapshot_id=frozen.snapshot_id, as_json=as_json)
     bound = dict(_parameter(text) for text in parameters or ())
-    answer = ask(frozen.relations, sql, bound, memory_limit=memory_limit)
+    answer = ask(frozen.relations, sql, bound, memory_limit=f"{n_bytes}B")
     names = [field.name for field in answer.reader.schema]
     rows: list[list[object]] = []
     for batch in answer.batches():
