@@ -31,8 +31,7 @@ def packed_of(indptr, columns, counts):
     room = packed_room(len(columns), len(indptr) - 1, int(columns.max(initial=0)) + 1)
     packed = np.full(room + 8, 0xA5, dtype=np.uint8)
     assert pack_cells((indptr, columns, counts), packed, offsets) == -1
-    assert (packed[offsets[-1] :] == 0xA5).all(), "packed_room is enough, and nothing is written behind the cells"
-    assert offsets[-1] <= room
+    assert (packed[room:] == 0xA5).all(), "packed_room is enough, whatever is tried on the way"
     return packed[: offsets[-1]], offsets
 
 
@@ -82,6 +81,45 @@ def test_a_cell_of_usual_counts_takes_a_byte_and_a_half_a_count():
     assert len(packed) < 1.51 * 1_650
 
 
+def test_a_cell_of_deep_sequencing_takes_less_than_three_bytes_a_count():
+    rng = np.random.default_rng(1)
+    columns = np.sort(rng.choice(20_000, 6_000, replace=False)).astype(np.int32)
+    counts = np.exp(rng.normal(5, 2, 6_000)).astype(np.int32) + 1
+    packed, offsets = packed_of(np.array([0, 6_000]), columns, counts)
+    assert len(packed) < 2.9 * 6_000
+    failed, _, own, values = unpacked(
+        packed, (offsets[:-1], offsets[1:]), np.array([6_000]), picked=np.array([0]), n_genes=20_000
+    )
+    assert failed == -1
+    assert np.array_equal(own, columns)
+    assert np.array_equal(values, counts)
+
+
+@pytest.mark.parametrize("coded", range(2, 256, 23))
+def test_counts_in_an_unknown_code_are_an_error(coded):
+    packed, offsets = packed_of(np.array([0, 9]), np.arange(9, dtype=np.int32), np.ones(9, dtype=np.int32))
+    changed = packed.copy()
+    assert changed[9] == 0, "halves of bytes, behind nine gaps"
+    changed[9] = coded
+    assert unpacked(changed, (offsets[:-1], offsets[1:]), np.array([9]), picked=np.array([0]), n_genes=9)[0] == 0
+
+
+@pytest.mark.parametrize("large", [70_000, 2**31 - 1])
+@pytest.mark.parametrize("n_entries", [30, 40])
+def test_each_prefix_of_a_cell_is_an_error_in_either_code(n_entries, large):
+    # Of thirty counts one is large: halves. Of forty all are: whole bytes.
+    counts = np.array([large] * 40 if n_entries == 40 else [2, large, *[1] * 28], dtype=np.int32)
+    columns = np.arange(n_entries, dtype=np.int32) * 300
+    packed, offsets = packed_of(np.array([0, n_entries]), columns, counts)
+    assert packed[n_entries + (n_entries - 1)] == (n_entries == 40), "one byte a gap, but for the others of 255"
+    lengths, one = np.array([n_entries]), np.array([0])
+    assert unpacked(packed, (offsets[:-1], offsets[1:]), lengths, picked=one, n_genes=12_000)[0] == -1
+    for end in range(int(offsets[1])):
+        assert unpacked(packed, (offsets[:-1], np.array([end])), lengths, picked=one, n_genes=12_000)[0] == 0
+    longer = np.append(packed, np.uint8(0))
+    assert unpacked(longer, (offsets[:-1], offsets[1:] + 1), lengths, picked=one, n_genes=12_000)[0] == 0
+
+
 @pytest.mark.parametrize("columns", [[3, 3], [4, 2], [-1]])
 def test_columns_that_do_not_ascend_are_not_packed(columns):
     matrix = np.array([0, 0, len(columns)]), np.array(columns, dtype=np.int32), np.ones(len(columns), dtype=np.int32)
@@ -105,14 +143,3 @@ def test_a_changed_cell_is_other_counts_of_the_same_genes_or_an_error_and_never_
         for low, high in pairwise(indptr):
             assert (np.diff(own[low:high]) > 0).all()
             assert high == low or (own[low] >= 0 and own[high - 1] < n_genes)
-
-
-@pytest.mark.parametrize("cut", range(1, 8))
-def test_a_cell_that_ends_too_early_or_too_late_is_an_error(cut):
-    matrix = np.array([0, 3]), np.array([1, 300, 301], dtype=np.int32), np.array([2, 70_000, 1], dtype=np.int32)
-    packed, offsets = packed_of(*matrix)
-    one = np.array([0])
-    longer = np.append(packed, np.zeros(cut, np.uint8))
-    for content, end in ((packed, offsets[-1] - cut), (longer, offsets[-1] + cut)):
-        bounds = np.array([0]), np.array([max(end, 0)])
-        assert unpacked(content, bounds, np.array([3]), picked=one, n_genes=400)[0] == 0

@@ -4,13 +4,15 @@ A training cache is read again and again, and zstd, which the store uses, would 
 decoded by two loops that hardly branch, straight into the minibatch that wants it, so that a pool is held packed. That
 costs half a byte a count more than zstd, and is lossless for every column and every count of 32 bits.
 
-A cell of n entries is three runs of bytes, one behind the other (`docs/formats/cache.md`):
+A cell of n entries is runs of bytes, one behind the other (`docs/formats/cache.md`):
 
 * gaps: for each entry column - column before - 1 (the first counts from -1), as many bytes of 255 as go into it and one
   with the rest, which is below 255;
-* counts: four bits each, count - 1, low half first; 15 means that the count is among the escapes;
-* escapes: for each its place among the entries, coded like a column, and count - 16 modulo 2^32 as LEB128; a last place
-  of n ends them, and the cell.
+* a byte that tells how the counts are coded, whichever is shorter: in halves of bytes or in whole ones;
+* counts in halves: four bits each, count - 1, low half first; 15 means that the count is among the escapes, which follow:
+  for each its place among the entries, coded like a column, and count - 16 modulo 2^32 as LEB128; a last place of n ends
+  them, so that nobody has to look for them;
+* or counts in whole bytes, for cells of deep sequencing: count - 1 modulo 2^32 as LEB128.
 
 Bytes whose crc32c was right are still not trusted: no loop reads or writes beyond its cell, and one that does not come
 out even, or has columns beyond the genes, is reported.
@@ -24,11 +26,13 @@ from cytolabe.store.native import crc32c, pread
 __all__ = ["pack_cells", "packed_room", "read_blocks", "unpack_cells"]
 
 _RUN = 255
+_HALVES, _WHOLE = 0, 1
 _ESCAPE = np.uint32(15)
 _FIRST_ESCAPED = np.uint32(16)
 _LEB_BITS = 7
 _LEB_MORE = 0x80
 _LEB_BYTES = 5
+_MASK = np.uint64(0xFFFFFFFF)
 _DAMAGED = -1
 
 
@@ -91,6 +95,22 @@ def _put_gap(gap: np.int64, packed: np.ndarray, place: int) -> int:
 
 @kernel
 def _pack_counts(counts: np.ndarray, packed: np.ndarray, place: int) -> int:
+    packed[place] = _HALVES
+    end = _pack_halves(counts, packed, place + 1)
+    n_whole = 0
+    for count in counts:
+        n_whole += _leb_size(np.uint32(np.uint32(count) - np.uint32(1)))
+    if place + 1 + n_whole >= end:
+        return end
+    packed[place] = _WHOLE
+    end = place + 1
+    for count in counts:
+        end = _put_leb(np.uint32(np.uint32(count) - np.uint32(1)), packed, end)
+    return end
+
+
+@kernel
+def _pack_halves(counts: np.ndarray, packed: np.ndarray, place: int) -> int:
     n_bytes = (len(counts) + 1) // 2
     packed[place : place + n_bytes] = 0
     for entry in range(len(counts)):
@@ -104,14 +124,27 @@ def _pack_counts(counts: np.ndarray, packed: np.ndarray, place: int) -> int:
             continue
         place = _put_gap(entry - before - 1, packed, place)
         before = np.int64(entry)
-        rest = np.uint32(count - _FIRST_ESCAPED)
-        while rest >= _LEB_MORE:
-            packed[place] = (rest & np.uint32(_LEB_MORE - 1)) | np.uint32(_LEB_MORE)
-            place += 1
-            rest >>= np.uint32(_LEB_BITS)
-        packed[place] = rest
-        place += 1
+        place = _put_leb(np.uint32(count - _FIRST_ESCAPED), packed, place)
     return _put_gap(len(counts) - before - 1, packed, place)
+
+
+@kernel
+def _leb_size(value: np.uint32) -> int:
+    size = 1
+    while value >= _LEB_MORE:
+        value >>= np.uint32(_LEB_BITS)
+        size += 1
+    return size
+
+
+@kernel
+def _put_leb(value: np.uint32, packed: np.ndarray, place: int) -> int:
+    while value >= _LEB_MORE:
+        packed[place] = (value & np.uint32(_LEB_MORE - 1)) | np.uint32(_LEB_MORE)
+        place += 1
+        value >>= np.uint32(_LEB_BITS)
+    packed[place] = value
+    return place + 1
 
 
 @kernel
@@ -170,11 +203,24 @@ def _unpack_columns(packed: np.ndarray, columns: np.ndarray, n_genes: int) -> in
 @kernel
 def _unpack_counts(packed: np.ndarray, place: int, counts: np.ndarray) -> bool:
     """Fill in the counts; False where they and the end of the cell do not meet."""
+    if place >= len(packed) or packed[place] > _WHOLE:
+        return False
+    if packed[place] == _HALVES:
+        return _unpack_halves(packed[place + 1 :], counts)
+    place += 1
+    for entry in range(len(counts)):
+        rest, place = _leb(packed, place)
+        counts[entry] = np.uint32((rest + np.uint64(1)) & _MASK)
+    return place == len(packed)
+
+
+@kernel
+def _unpack_halves(packed: np.ndarray, counts: np.ndarray) -> bool:
     n = len(counts)
-    behind = place + (n + 1) // 2
+    behind = (n + 1) // 2
     if behind > len(packed):
         return False
-    halves = packed[place:behind]
+    halves = packed[:behind]
     for pair in range(n // 2):
         byte = np.int32(halves[pair])
         counts[2 * pair] = (byte & np.int32(15)) + np.int32(1)
@@ -196,15 +242,24 @@ def _unpack_escapes(packed: np.ndarray, counts: np.ndarray) -> bool:
             continue
         if entry >= len(counts):
             return entry == len(counts) and place == len(packed)
-        rest = np.uint64(0)
-        for number in range(min(_LEB_BYTES, len(packed) - place)):
-            byte = np.int64(packed[place])
-            place += 1
-            rest |= np.uint64(byte & (_LEB_MORE - 1)) << np.uint64(_LEB_BITS * number)
-            if byte < _LEB_MORE:
-                break
-        counts[entry] = np.uint32((rest + np.uint64(_FIRST_ESCAPED)) & np.uint64(0xFFFFFFFF))
+        rest, place = _leb(packed, place)
+        counts[entry] = np.uint32((rest + np.uint64(_FIRST_ESCAPED)) & _MASK)
     return False
+
+
+@kernel
+def _leb(packed: np.ndarray, place: int) -> tuple[np.uint64, int]:
+    """Return a number and where the next one begins: beyond the end where this one has none."""
+    rest = np.uint64(0)
+    for number in range(_LEB_BYTES):
+        if place >= len(packed):
+            return rest, len(packed) + 1
+        byte = np.uint64(packed[place])
+        place += 1
+        rest |= (byte & np.uint64(_LEB_MORE - 1)) << np.uint64(_LEB_BITS * number)
+        if byte < _LEB_MORE:
+            break
+    return rest, place
 
 
 @kernel
