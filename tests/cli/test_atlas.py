@@ -19,7 +19,7 @@ def edited(table, out, key, **changes):
     lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
     head = [line for line in lines if line.startswith("#")]
     rows = list(csv.DictReader([line for line in lines if not line.startswith("#")], delimiter="\t"))
-    (row,) = [row for row in rows if (row["dataset_id"], row["subject_label"]) == key]
+    (row,) = [r for r in rows if (r["dataset_id"], r["subject_label"]) == key and r["decision"] != "evidence"]
     row |= changes
     with out.open("w", encoding="utf-8", newline="") as stream:
         stream.writelines(head)
@@ -188,6 +188,31 @@ class TestReconcile:
         (line,) = [line for line in again.out.splitlines() if line.startswith("elm") and "  DC " in line]
         assert "CL:0000990" in line
         assert line.endswith("reviewed")
+
+    def test_levels_are_a_tree_with_what_stands_outside(self, call, own_atlas):
+        called = call("reconcile", own_atlas, "--levels", "--json").document
+        assert called["levels_digest"].startswith("sha256:")
+        assert called["levels_digest"] == call("reconcile", own_atlas, "--levels", "--json").document["levels_digest"]
+        terms = {term for terms in called["levels"].values() for term in terms}
+
+        def named(nodes):
+            return {f"{n['term']} {n['name']}" for n in nodes} | {x for n in nodes for x in named(n["children"])}
+
+        assert named(called["tree"]) == terms
+        printed = call("reconcile", own_atlas, "--levels").out
+        assert "└─ " in printed
+        assert "├─ " in printed
+        assert all(row["name"] in printed for row in called["left_out"])
+        assert f"levels: {called['levels_digest']}" in printed
+
+    def test_a_page_to_review_on_is_written_beside_the_table(self, call, own_atlas, tmp_path):
+        assert call("reconcile", own_atlas, "--export", tmp_path / "review.tsv").code == 0
+        page = (tmp_path / "review.html").read_text(encoding="utf-8")
+        assert "Content-Security-Policy" in page
+        assert '"label":"DC"' in page
+        called = call("reconcile", own_atlas, "--export", tmp_path / "review.html", "--json")
+        assert called.code == 2
+        assert "name the table" in called.document["error"]["message"]
 
     def test_a_second_review_replaces_the_first(self, call, own_atlas, tmp_path):
         call("reconcile", own_atlas, "--export", tmp_path / "review.tsv")

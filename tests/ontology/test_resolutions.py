@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolabe.errors import UnresolvedLabelError, UsageError
-from cytolabe.ontology.graph import load_ontology
-from cytolabe.ontology.resolutions import COARSER, GROUPING, OUTSIDE, DeclaredLevel, build_resolutions
+from cytolabe.ontology.graph import TermRecord, load_ontology, ontology_of
+from cytolabe.ontology.resolutions import COARSER, GROUPING, OUTSIDE, TIED, DeclaredLevel, build_resolutions
 
 CL = load_ontology()
 T, CD4, CD8, NAIVE_CD4, MEMORY_CD4 = "CL:0000084", "CL:0000624", "CL:0000625", "CL:0000895", "CL:0000897"
@@ -66,8 +66,9 @@ def test_each_label_has_one_class_that_covers_it_or_a_reason(counts):
         assert all(found in level.terms and CL.is_a(term, found) for term, found in level.assignment.items())
         assert all(found in level.terms and CL.is_a(term, found) for term, found in level.below.items())
         for term, reason in level.excluded.items():
-            assert reason in {COARSER, GROUPING}
-            assert not any(CL.is_a(term, found) for found in level.terms) or reason == GROUPING
+            assert reason in {COARSER, GROUPING, TIED}
+            assert not any(CL.is_a(term, found) for found in level.terms) or reason in {GROUPING, TIED}
+            assert (reason == TIED) <= (term in level.ties)
 
 
 @settings(deadline=None, max_examples=60)
@@ -179,3 +180,42 @@ def test_a_dead_id_follows_the_finer_class_of_its_replacement():
     for level in build_resolutions(counts, ontology=CL).levels:
         classes = {**level.assignment, **level.excluded}
         assert all(classes[old] == classes[new] for old, new in dead.items())
+
+
+def diamond(*, wide=0):
+    """Return a release in which X:9 lies under two classes, X:1 and X:2; the second has `wide` more terms."""
+    records = {
+        "X:0": TermRecord(name="cell"),
+        **{f"X:{n}": TermRecord(name=f"class {n}", parents=("X:0",)) for n in (1, 2)},
+        "X:9": TermRecord(name="both", parents=("X:1", "X:2")),
+        **{f"X:1{n}": TermRecord(name=f"under 1 {n}", parents=("X:1",)) for n in range(3)},
+        **{f"X:2{n}": TermRecord(name=f"under 2 {n}", parents=("X:2",)) for n in range(3 + wide)},
+        **{f"X:5{n}": TermRecord(name=f"filler {n}", parents=("X:0",)) for n in range(150)},
+    }
+    return ontology_of("X", "1", records)
+
+
+def both_at(counts, ontology):
+    levels = build_resolutions(counts, ontology=ontology)
+    level = next(level for level in levels.levels if {"X:1", "X:2"} <= set(level.terms))
+    return level.assignment.get("X:9"), level
+
+
+class TestUnderTwoClasses:
+    @pytest.mark.parametrize(("cells", "winner"), [((50, 10), "X:1"), ((10, 50), "X:2")])
+    def test_the_class_of_most_other_cells_takes_the_label(self, cells, winner):
+        counts = {"X:10": cells[0], "X:11": 1, "X:20": cells[1], "X:21": 1, "X:9": 7}
+        found, level = both_at(counts, diamond())
+        assert found == winner
+        assert "most other cells" in level.ties["X:9"]
+
+    def test_at_equal_cells_the_more_general_class_does(self):
+        counts = {"X:10": 5, "X:11": 5, "X:20": 5, "X:21": 5, "X:9": 7}
+        assert both_at(counts, diamond(wide=2))[0] == "X:2"
+
+    def test_where_nothing_tells_them_apart_the_label_has_no_class_and_no_id_decides(self):
+        counts = {"X:10": 5, "X:11": 5, "X:20": 5, "X:21": 5, "X:9": 7}
+        found, level = both_at(counts, diamond())
+        assert found is None
+        assert level.excluded["X:9"] == TIED
+        assert "no class" in level.ties["X:9"]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from cytolabe.cli.levels import print_levels
 from cytolabe.cli.lifecycle import record_artifact
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, Seed, SnapshotName, Workers, source_or_place
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
@@ -91,7 +92,9 @@ def validate(sources: Checked, cache: CachePath = None, workers: Workers = 1, as
 
 def reconcile(
     atlas: AtlasPath,
-    export: Annotated[Path | None, typer.Option(help="Write the mappings as an SSSOM table to review.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write an SSSOM table to review, and a page (.html) to review it on.")
+    ] = None,
     apply: Annotated[Path | None, typer.Option(help="Put a reviewed SSSOM table in force.")] = None,
     levels: Annotated[bool, typer.Option("--levels", help="Show the resolutions of the mapped terms.")] = False,
     as_json: AsJson = False,
@@ -101,6 +104,9 @@ def reconcile(
     from cytolabe.provenance import jsonable
 
     if export is not None:
+        if export.suffix == ".html":
+            msg = f"--export {export}: name the table, for example {export.with_suffix('.tsv')}; the page is written beside it."
+            raise UsageError(msg)
         writable_file(export, "--export")
     summary = reconcile_atlas(atlas, export=export, reviewed=apply)
     document: dict[str, object] = {
@@ -113,6 +119,12 @@ def reconcile(
     if levels:
         document["levels"] = {
             name: [f"{term} {text}" for term, text in terms] for name, terms in summary.levels.items()
+        }
+        document |= {
+            "levels_digest": summary.levels_digest,
+            "tree": jsonable(summary.tree),
+            "left_out": jsonable(summary.left_out),
+            "ties": [{"level": level, "term": term, "rule": rule} for level, term, rule in summary.ties],
         }
     code = 1 if any(finding.severity == "error" for finding in summary.findings) else 0
     if as_json:
@@ -127,8 +139,7 @@ def reconcile(
     )
     print_findings(summary.findings)
     if levels:
-        for name, terms in summary.levels.items():
-            typer.echo(f"{name}: " + "; ".join(f"{text} ({term})" for term, text in terms))
+        print_levels(summary)
     return code
 
 

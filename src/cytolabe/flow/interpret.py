@@ -5,7 +5,7 @@ reviewed is never overwritten by a later run.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from cytolabe.config.study import Study
 from cytolabe.files import Place
 from cytolabe.ontology.graph import Ontology, load_ontology
 from cytolabe.ontology.resolutions import DeclaredLevel, Resolutions, build_resolutions
+from cytolabe.ontology.tree import LeftOut, LevelNode, left_out, tree_of
 from cytolabe.reconcile import (
     DeclaredPerson,
     StudyContext,
@@ -28,6 +29,7 @@ from cytolabe.reconcile import (
     write_sssom,
 )
 from cytolabe.records import UNKNOWN, Finding, LabelMapping, Predicate
+from cytolabe.report.review_sheet import ReviewSheet, write_review_sheet
 from cytolabe.snapshot.atlas import Atlas, open_atlas
 from cytolabe.snapshot.diff import diff_snapshots
 from cytolabe.snapshot.view import SnapshotView
@@ -149,11 +151,19 @@ def links_of(study: Study) -> tuple[Link, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ReconcileSummary:
-    """What `cytolabe reconcile` tells. `levels` maps a resolution to its (term, name) pairs."""
+    """What `cytolabe reconcile` tells. `levels` maps a resolution to its (term, name) pairs.
+
+    `tree` are the same levels as a tree, `left_out` the labels without a class at some level, `ties` each choice between
+    classes as (level, term, rule); `levels_digest` is the digest of all of it, which names the release.
+    """
 
     mappings: tuple[LabelMapping, ...]
     findings: tuple[Finding, ...]
     levels: Mapping[str, Sequence[tuple[str, str]]]
+    tree: tuple[LevelNode, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    ties: tuple[tuple[str, str, str], ...] = ()
+    levels_digest: str = ""
 
     def count(self, *decisions: str) -> int:
         """Return how many labels have one of the decisions."""
@@ -168,18 +178,35 @@ def reconcile_atlas(atlas: Place, *, export: Path | None = None, reviewed: Path 
     mappings, findings = interpret_labels(opened, reviewed=rows)
     person_findings = interpret_persons(opened)
     if export is not None:
-        reasons = justify_labels(label_table(opened.cells()), ontology=ontology)
-        write_sssom(mappings, export, ontology=ontology, justifications=reasons)
+        _export(opened, mappings, export)
     counts: dict[str, int] = {}
     for mapping in mappings:
         if mapping.term:
             counts[mapping.term] = counts.get(mapping.term, 0) + mapping.n_cells
-    levels = build_resolutions(counts, ontology=ontology).levels if counts else ()
-    return ReconcileSummary(
-        mappings=mappings,
-        findings=(*findings, *person_findings),
-        levels={level.name: [(term, ontology.name(term)) for term in level.terms] for level in levels},
+    summary = ReconcileSummary(mappings=mappings, findings=(*findings, *person_findings), levels={})
+    if not counts:
+        return summary
+    found = build_resolutions(counts, ontology=ontology)
+    return replace(
+        summary,
+        levels={level.name: [(term, ontology.name(term)) for term in level.terms] for level in found.levels},
+        tree=tree_of(found, counts, ontology=ontology),
+        left_out=left_out(found, counts, ontology=ontology),
+        ties=tuple((level.name, term, rule) for level in found.levels for term, rule in level.ties.items()),
+        levels_digest=found.digest,
     )
+
+
+def _export(atlas: Atlas, mappings: Sequence[LabelMapping], path: Path) -> None:
+    """Write the table for review, and the same beside it as a page with the suffix `.html`."""
+    ontology = load_ontology("CL")
+    labels = label_table(atlas.cells())
+    reasons = justify_labels(labels, ontology=ontology)
+    write_sssom(mappings, path, ontology=ontology, justifications=reasons)
+    sheet = ReviewSheet(
+        title=atlas.path.name, mappings=mappings, justifications=reasons, labels=labels, ontology=ontology
+    )
+    write_review_sheet(sheet, path.with_suffix(".html"))
 
 
 def diff_document(atlas: Place, first: str, second: str, *, as_recorded: bool = False) -> dict[str, object]:

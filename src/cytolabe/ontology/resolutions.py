@@ -9,7 +9,8 @@ here from the data's own terms, and everything that decides is written into the 
    Only an ancestor of two classes, or one that is itself a label of the data, is taken; grouping terms never are.
 3. A label follows the class that it has in the next finer level, so levels refine each other whatever the
    multiple inheritance of CL offers. A label coarser than that level goes under the one class that covers it, or, under
-   several, the one with most cells below the label; each such choice stands in `ties`.
+   several, the one that most other cells of the data belong to, then the more general one; each such choice stands in
+   `ties`. Where neither tells the classes apart, the label has none at this level: ids never decide.
 4. A label above a class, or above parts of several, is "coarser than the level": excluded and counted, never
    silently right or wrong.
 
@@ -35,6 +36,7 @@ __all__ = [
     "GROUPING_TERMS",
     "LEVEL_CUTS",
     "OUTSIDE",
+    "TIED",
     "DeclaredLevel",
     "Resolution",
     "Resolutions",
@@ -44,6 +46,7 @@ __all__ = [
 COARSER = "coarser than the level"
 OUTSIDE = "outside the level"
 GROUPING = "grouping term, never a class"
+TIED = "under several classes of the level, and the data speak for none of them"
 FINE = "fine"
 
 LEVEL_CUTS: Mapping[str, float] = {"broad": 2.7, "mid": 4.4}
@@ -311,18 +314,25 @@ class _Filler:
             raise UnresolvedLabelError(msg)
         below = self.ontology.descendants(term) | {term}
 
-        def rank(candidate: str) -> tuple[int, float, str]:
-            shared = below & (self.ontology.descendants(candidate) | {candidate})
-            support = sum(self.counts.get(other, 0) for other in shared)
-            return -support, self.ontology.information_content(candidate), candidate
+        def rank(candidate: str) -> tuple[int, float]:
+            # What is below the label is below every candidate: only its other members tell them apart.
+            others = (self.ontology.descendants(candidate) | {candidate}) - below
+            support = sum(self.counts.get(other, 0) for other in others)
+            return -support, self.ontology.information_content(candidate)
 
-        found = min(candidates, key=rank)
-        self.ties[term] = f"under {names}; most cells below the label, then the more general class"
+        best = min(rank(candidate) for candidate in candidates)
+        found, *equal = sorted(candidate for candidate in candidates if rank(candidate) == best)
+        if equal:
+            self.ties[term] = f"under {names}; equal in other cells and generality, so it has no class"
+            return ""
+        self.ties[term] = f"under {names}; most other cells of the class, then the more general class"
         return found
 
     def _reason(self, term: str) -> str:
         if term in GROUPING_TERMS:
             return GROUPING
+        if len(self.covers.get(term, frozenset())) > 1:
+            return TIED
         # A label such as `memory T cell` is above no class when the classes are CD4 and CD8 T cell, and yet
         # holds cells of both: it is too coarse to decide, not foreign.
         return COARSER if self.ontology.descendants(term) & self.covers.keys() else OUTSIDE

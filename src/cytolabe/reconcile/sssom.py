@@ -27,7 +27,19 @@ from cytolabe.provenance.canonical import digest_of
 from cytolabe.reconcile.justifications import Justification, in_order
 from cytolabe.records import LabelMapping, Predicate
 
-__all__ = ["EVIDENCE", "MALFORMED", "MANUAL", "REJECTED", "REVIEW", "read_justifications", "read_sssom", "write_sssom"]
+__all__ = [
+    "EVIDENCE",
+    "MALFORMED",
+    "MANUAL",
+    "REJECTED",
+    "REVIEW",
+    "SHEET_COLUMNS",
+    "TEXT_COLUMNS",
+    "read_justifications",
+    "read_sssom",
+    "sssom_header",
+    "write_sssom",
+]
 
 MALFORMED = "malformed"
 """Decision of a row that could not be read; its comment says why. Never applied, always a finding."""
@@ -46,7 +58,7 @@ _NO_TERM = Predicate.NONE.value
 _FORMULA = ("=", "+", "-", "@", "'", "\t", "\r")
 _NOT = "Not"
 _BY_PERSON = (MANUAL, REVIEW)
-_COLUMNS = (
+SHEET_COLUMNS = (
     "subject_label", "subject_type", "predicate_id", "predicate_modifier", "object_id", "object_label",
     "mapping_justification", "confidence", "similarity_score", "similarity_measure", "match_string", "object_source",
     "object_source_version", "reviewer_label", "review_date", "comment",
@@ -64,7 +76,7 @@ _EXTENSIONS = {
     "proposed_object_id": "xsd:string",
 }
 _REQUIRED = frozenset({"subject_label", "predicate_id", "object_id", "dataset_id"})
-_TEXT_COLUMNS = (
+TEXT_COLUMNS = (
     "subject_label", "object_label", "match_string", "reviewer_label", "comment", "dataset_id", "evidence",
     "evidence_source",
 )  # fmt: skip
@@ -92,8 +104,8 @@ def write_sssom(
         under = in_order(reasons.get((mapping.dataset_id, mapping.contributor_label), []))
         rows += [_row_of_reason(reason, mapping) for reason in under]
     stream = io.StringIO(newline="")
-    stream.write(_header(ontology, digest_of(rows)))
-    writer = csv.DictWriter(stream, fieldnames=_COLUMNS, delimiter="\t", lineterminator="\n")
+    stream.write(sssom_header(ontology, digest_of(rows)))
+    writer = csv.DictWriter(stream, fieldnames=SHEET_COLUMNS, delimiter="\t", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     replace_file(path, stream.getvalue().encode("utf-8"))
@@ -204,8 +216,8 @@ def _row_of_reason(reason: Justification, mapping: LabelMapping) -> dict[str, st
 
 def _guarded_row(values: Mapping[str, str]) -> dict[str, str]:
     common = {"subject_type": "rdfs literal", "object_source": "obo:cl.owl"}
-    row = dict.fromkeys(_COLUMNS, "") | common | dict(values)
-    return {name: _guarded(value) if name in _TEXT_COLUMNS else value for name, value in row.items()}
+    row = dict.fromkeys(SHEET_COLUMNS, "") | common | dict(values)
+    return {name: _guarded(value) if name in TEXT_COLUMNS else value for name, value in row.items()}
 
 
 def _mapping_of(row: _Row, line: str) -> LabelMapping:
@@ -249,7 +261,7 @@ def _mapping_of(row: _Row, line: str) -> LabelMapping:
 
 def _values_of(row: _Row) -> dict[str, str]:
     values = {str(name): value or "" for name, value in row.items() if isinstance(value, str | None)}
-    values |= {name: _unguarded(values.get(name, "")) for name in _TEXT_COLUMNS}
+    values |= {name: _unguarded(values.get(name, "")) for name in TEXT_COLUMNS}
     return values | {name: values.get(name, "").strip() for name in _STRIPPED}
 
 
@@ -298,7 +310,8 @@ def _unguarded(text: str) -> str:
     return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
-def _header(ontology: Ontology, digest: str) -> str:
+def sssom_header(ontology: Ontology, digest: str) -> str:
+    """Return the metadata lines of a table whose content has `digest`."""
     extensions = "".join(
         f"#   - slot_name: {name}\n#     property: cytolabe:{name}\n#     type_hint: {kind}\n"
         for name, kind in _EXTENSIONS.items()

@@ -5,6 +5,7 @@
 
 from cytolabe.report.content import Confusion, PlantedFault, ReportContent, RunFacts, SourceRow
 from cytolabe.report.html import MAX_BYTES, render_report, write_report
+from cytolabe.report.review_sheet import ReviewSheet, render_review_sheet, write_review_sheet
 from cytolabe.report.terminal import (
     faults_table,
     findings_table,
@@ -19,6 +20,7 @@ __all__ = [
     "Confusion",
     "PlantedFault",
     "ReportContent",
+    "ReviewSheet",
     "RunFacts",
     "SourceRow",
     "faults_table",
@@ -26,7 +28,9 @@ __all__ = [
     "leaderboard_markdown",
     "leaderboard_table",
     "render_report",
+    "render_review_sheet",
     "sources_table",
     "verdict_lines",
     "write_report",
+    "write_review_sheet",
 ]
