@@ -40,7 +40,7 @@ QUESTIONS = {
 REACHED = "count by tissue and assay"
 TISSUES = tuple(f"tissue {number}" for number in range(60))
 ASSAYS = ("10x 3' v2", "10x 3' v3", "10x 5' v1", "10x 5' v2", "Smart-seq2", "Drop-seq", "sci-RNA-seq3", "Seq-Well")
-BYTES_PER_ROW = 12
+BYTES_PER_ROW = 17
 """More than a row of these tables takes on disk."""
 
 

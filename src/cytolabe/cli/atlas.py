@@ -172,7 +172,7 @@ def split(
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
     words = tuple(word.strip() for word in by.split(","))
-    progress()(f"comparing {len(frozen.cells):,} cells, so that copies stay together")
+    progress()(f"comparing {frozen.n_cells:,} cells, so that copies stay together")
     made = make_split(frozen, by=words, test_fraction=test_fraction, n_folds=folds, seed=seed)
     write_split(made, out)
     record_artifact(opened, "split", out, snapshot_id=frozen.snapshot_id)

@@ -12,8 +12,10 @@ from cytolabe.errors import UsageError
 from cytolabe.files import remove_directory, replace_file
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import Certificate, Exposure, Finding, Fold, Split
+from cytolabe.snapshot.cell_table import cell_table, different_cells
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
 from cytolabe.snapshot.frozen import Snapshot
+from cytolabe.snapshot.relations import FACTOR_COLUMNS
 from cytolabe.split import grouped_folds, hold_out_groups, leave_one_group_out, read_split
 from cytolabe.store.tables import write_parquet
 
@@ -51,12 +53,13 @@ def audit_atlas(
     The document of `cytolabe audit --json`, and the findings.
     """
     folds = read_split(split_file, frozen).folds if split_file is not None else ()
-    on_progress(f"comparing {len(frozen.cells):,} cells")
+    on_progress(f"comparing {frozen.n_cells:,} cells")
     duplicates = find_duplicates(frozen)
     out.mkdir(parents=True, exist_ok=True)
     table = out / "duplicates.parquet"
     write_parquet(duplicates.pairs, table)
-    confounding, findings = audit_confounding(frozen.cells)
+    # Confounding is about which combinations there are: no cell more than once.
+    confounding, findings = audit_confounding(different_cells(frozen, FACTOR_COLUMNS))
     found = [*duplicates.findings, *findings]
     certificates: list[Certificate] = []
     exposures: list[Exposure] = []
@@ -109,7 +112,7 @@ def embed_fold(
     genes = _shared_genes(frozen, fold)
     rows = np.sort(np.concatenate([fold.train_rows, fold.test_rows]))
     fitted = fit_embedder(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed)
-    cell_ids = frozen.cells["cell_id"]
+    cell_ids = cell_table(frozen, ["cell_id"])["cell_id"]
     inputs = {
         "genes": genes,
         "fitted_on": cells_digest(cell_ids.iloc[fold.train_rows]),
@@ -160,7 +163,8 @@ def _fold_of(split: Split, fold_id: str) -> Fold:
 def _shared_genes(snapshot: Snapshot, fold: Fold) -> list[str]:
     """Return the genes that every data set of the fold measures: unmeasured is not zero (rule R1)."""
     rows = np.concatenate([fold.train_rows, fold.test_rows])
-    names = sorted(snapshot.cells["dataset_id"].iloc[rows].unique())
+    all_names = list(snapshot.entries)
+    names = [all_names[number] for number in np.unique(snapshot.locate(rows)[0])]
     genes = sorted(set.intersection(*(set(snapshot.measured_genes(name)) for name in names)))
     if not genes:
         msg = (

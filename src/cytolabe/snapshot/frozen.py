@@ -92,7 +92,7 @@ class Snapshot:
     def datasets(self) -> Mapping[str, DatasetRecord]:
         """What each lab delivered, by data set id, sorted; `n_cells` without the cells of persons who withdrew."""
         return {
-            dataset_id: dataclasses.replace(entry.record, n_cells=len(self.kept_rows(dataset_id)))
+            dataset_id: dataclasses.replace(entry.record, n_cells=self._size(dataset_id))
             for dataset_id, entry in self._entries.items()
         }
 
@@ -294,15 +294,17 @@ class Snapshot:
 
     def describe(self) -> dict[str, object]:
         """Return what a person wants to see first: sizes, references, and each data set in one row."""
-        from cytolabe.snapshot.description import describe  # noqa: PLC0415 - it reads the whole table of cells
+        from cytolabe.snapshot.description import describe  # noqa: PLC0415 - the database loads where it is asked
 
         return describe(self)
 
     @cached_property
     def _offsets(self) -> np.ndarray:
         """First position of each data set in `cells`, and the number of cells."""
-        sizes = [len(self.kept_rows(dataset_id)) for dataset_id in self._entries]
-        return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        return np.concatenate([[0], np.cumsum([*map(self._size, self._entries)], dtype=np.int64)])
+
+    def _size(self, dataset_id: str) -> int:
+        return self._entries[dataset_id].n_cells - len(self._excluded.get(dataset_id, ()))
 
     @cached_property
     def _excluded(self) -> Mapping[str, np.ndarray]:
@@ -317,11 +319,10 @@ class Snapshot:
         return found.iloc[self.kept_rows(dataset_id)].reset_index(drop=True)
 
     def _positions(self, rows: np.ndarray) -> np.ndarray:
-        n_cells = int(self._offsets[-1])
         if rows.size == 0:
             return np.zeros(0, dtype=np.int64)
-        if rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n_cells:
-            msg = f"rows must be positions 0..{n_cells - 1} in `cells`; a mask of bools is no list of positions."
+        if rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= self.n_cells:
+            msg = f"rows must be positions 0..{self.n_cells - 1} in `cells`; a mask of bools is no list of positions."
             raise UsageError(msg)
         return rows.astype(np.int64)
 

@@ -50,7 +50,7 @@ _TERM_COLUMNS = tuple(column for column in OVERLAY_COLUMNS if column not in _PER
 QUERY_COLUMNS: Mapping[str, str] = {**CELL_COLUMNS, "position": "int64: place of the cell in the canonical order"}
 """Columns of `cells` in a question."""
 
-FACTOR_COLUMNS = tuple(set(CELL_COLUMNS) - {"cell_id", "row", "n_counts", "n_genes"})
+FACTOR_COLUMNS = tuple(name for name in CELL_COLUMNS if name not in ("cell_id", "row", "n_counts", "n_genes"))
 """Columns of `cells` whose values repeat: what a contributor wrote about many cells, and what is joined by it."""
 
 N_LIKE = "cytolabe_n_like"
@@ -101,7 +101,7 @@ class Relations:
             facts.add("contributor_label")
         nothing = np.zeros(0, dtype=np.int64)
         dropped = [self.excluded.get(dataset_id, nothing) for dataset_id in self.entries]
-        groups = count_groups(self._parts, sorted(facts), dropped=dropped, n_threads=n_threads)
+        groups = count_groups(self.parts, sorted(facts), dropped=dropped, n_threads=n_threads)
         if groups is None:
             return False
         connection.register(_HELD, groups)
@@ -193,10 +193,11 @@ class Relations:
                 (_FIRST_POSITION, pa.int64()),
             ]
         )
-        return scan_tables(self._parts, schema)
+        return scan_tables(self.parts, schema)
 
     @cached_property
-    def _parts(self) -> list[TablePart]:
+    def parts(self) -> list[TablePart]:
+        """The tables of cells, in the order of `entries`."""
         sizes = [self._size(dataset_id) for dataset_id in self.entries]
         firsts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).tolist()
         return [
