@@ -102,3 +102,18 @@ def test_a_damaged_file_is_replaced_when_its_table_is_written_again(tmp_path):
     (tmp_path / entry.file).write_bytes(b"nothing")
     assert write_table(frame, tmp_path) == entry
     assert read_table(tmp_path, entry)["label"].tolist() == ["T", "B"]
+
+
+def test_some_columns_are_read_without_the_others_and_checked_all_the_same(tmp_path):
+    frame = pd.DataFrame({"label": ["T", None, "T", ""], "n": [1, 2, 3, 4], "text": list("wxyz")})
+    entry = write_table(frame, tmp_path)
+    back = read_table(tmp_path, entry, columns=["n", "label"])
+    assert list(back.columns) == ["n", "label"]
+    assert back["n"].tolist() == [1, 2, 3, 4]
+    assert back["label"].astype(object).where(back["label"].notna(), None).tolist() == ["T", None, "T", ""]
+    assert isinstance(back["label"].dtype, pd.CategoricalDtype)
+    content = (tmp_path / entry.file).read_bytes()
+    page = content.index(b"wxyz") if b"wxyz" in content else len(content) // 2
+    (tmp_path / entry.file).write_bytes(content[:page] + bytes([content[page] ^ 1]) + content[page + 1 :])
+    with pytest.raises(IntegrityError):
+        read_table(tmp_path, entry, columns=["n"])

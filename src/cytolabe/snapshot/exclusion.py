@@ -72,7 +72,7 @@ def require_no_withdrawn(layout: Layout, snapshot_id: str, *, as_recorded: bool)
 
 
 def _by_donor(layout: Layout, entry: DatasetEntry, facts: Withdrawals) -> np.ndarray:
-    cells = read_table(layout.tables, entry.tables["cells"])
+    cells = read_table(layout.tables, entry.tables["cells"], columns=["donor_id"])
     nobody = pd.DataFrame({name: [] for name in ("dataset_id", "donor_id", "person_id", "person_state")}, dtype=object)
     found = own_rows(entry, cells, nobody, facts=facts, key=pseudonyms(layout))
     return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *found.values()]))
@@ -91,7 +91,7 @@ def looked_through(
     own: dict[tuple[str, str], np.ndarray] = {}
     added: list[tuple[str, str, str, str, int]] = []
     for entry in {entry.digest: entry for entry, _ in new}.values():
-        cells = read_table(layout.tables, entry.tables["cells"])
+        cells = read_table(layout.tables, entry.tables["cells"], columns=["donor_id"])
         for name, rows in own_rows(entry, cells, persons, facts=facts, key=key).items():
             if (entry.digest, name) not in is_new:
                 continue

@@ -166,9 +166,9 @@ def _names_of(
     names: set[tuple[str, str]] = set()
     key = pseudonyms(layout)
     for entry in held:
-        cells = read_table(layout.tables, entry.tables["cells"])
+        cells = read_table(layout.tables, entry.tables["cells"], columns=["donor_id"])
         for rows in own_rows(entry, cells, persons, facts=facts, key=key).values():
-            names |= {(entry.dataset_id, donor) for donor in cells["donor_id"].astype(str).iloc[rows]}
+            names |= {(entry.dataset_id, str(donor)) for donor in cells["donor_id"].iloc[rows].unique()}
     return names
 
 

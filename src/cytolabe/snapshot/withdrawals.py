@@ -203,7 +203,7 @@ def own_rows(
         for donor, person, state in zip(known["donor_id"], known["person_id"], known["person_state"], strict=True)
         if state == "resolved"
     }
-    donors = sorted(set(cells["donor_id"].astype(str)))
+    donors = sorted(map(str, cells["donor_id"].unique()))
     donor_keys = {donor: pseudonym_of(key, "donor", entry.dataset_id, donor) for donor in donors}
     person_keys = {donor: pseudonym_of(key, "person", person_of[donor]) for donor in donors if donor in person_of}
     found = {}
