@@ -9,9 +9,11 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cytolabe.config.study import JoinedSpec, LabelContextSpec, PersonSpec, Study
+from cytolabe.errors import UnreadableInputError
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, reconcile_atlas
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
+from cytolabe.reconcile import read_justifications
 from cytolabe.records import LabelMapping, Predicate
 from cytolabe.snapshot.atlas import open_atlas
 
@@ -150,3 +152,52 @@ def test_joined_data_sets_are_linked_in_a_chain():
         ("a", "b", "one donor"),
         ("b", "c", "one donor"),
     ]
+
+
+class TestImports:
+    """A table of others is the atlas's memory: it helps, is replaced by its newer self, and overrules nobody."""
+
+    @staticmethod
+    def table(folder, term, *, name="others.csv"):
+        path = folder / name
+        path.write_text(f"author_label,cl_id\nthelper,{term}\nZorb,CL:0000236\n", encoding="utf-8")
+        return path
+
+    def test_memory_is_kept_and_its_newer_self_replaces_it(self, atlas, tmp_path):
+        reconcile_atlas(atlas.path, imports=[self.table(tmp_path, "CL:0000624")])
+        reconcile_atlas(atlas.path)
+        assert {row.term for row in open_atlas(atlas.path).memory()} == {"CL:0000624", "CL:0000236"}
+        before = open_atlas(atlas.path).revision
+        reconcile_atlas(atlas.path, imports=[self.table(tmp_path, "CL:0000624")])
+        assert open_atlas(atlas.path).revision == before
+        reconcile_atlas(atlas.path, imports=[self.table(tmp_path, "CL:0000912")])
+        assert {row.term for row in open_atlas(atlas.path).memory()} == {"CL:0000912", "CL:0000236"}
+
+    def test_no_reviewed_row_changes_through_an_import(self, atlas, tmp_path):
+        interpret_labels(atlas, reviewed=[review("CL:0000624")])
+        tables = [self.table(tmp_path, "CL:0000084", name=name) for name in ("a.csv", "b.csv")]
+        reconcile_atlas(atlas.path, imports=tables)
+        assert terms_of(atlas)["ash", "thelper"] == ("CL:0000624", "reviewed")
+
+    def test_memory_is_no_part_of_what_a_snapshot_means(self, atlas, tmp_path):
+        reconcile_atlas(atlas.path)
+        before = open_atlas(atlas.path).freeze().snapshot_id
+        path = tmp_path / "others.csv"
+        path.write_text("author_label,cl_id\nZorb,CL:0000236\n", encoding="utf-8")
+        reconcile_atlas(atlas.path, imports=[path])
+        assert open_atlas(atlas.path).memory()
+        assert open_atlas(atlas.path).freeze().snapshot_id == before
+
+    def test_a_file_that_is_no_table_changes_nothing(self, atlas, tmp_path):
+        before = open_atlas(atlas.path).revision
+        (tmp_path / "x.csv").write_text("nothing\n", encoding="utf-8")
+        with pytest.raises(UnreadableInputError, match="no header"):
+            reconcile_atlas(atlas.path, imports=[self.table(tmp_path, "CL:0000624"), tmp_path / "x.csv"])
+        assert open_atlas(atlas.path).revision == before
+
+    def test_reasons_of_memory_are_exported_with_their_source(self, atlas, tmp_path):
+        imports = [self.table(tmp_path, "CL:0000624")]
+        reconcile_atlas(atlas.path, export=tmp_path / "review.tsv", imports=imports)
+        sources = {reason.source: reason for reason in read_justifications(tmp_path / "review.tsv") if reason.source}
+        assert (sources["others.csv"].term, sources["others.csv"].contributor_label) == ("CL:0000624", "thelper")
+        assert "others.csv" in (tmp_path / "review.html").read_text(encoding="utf-8")

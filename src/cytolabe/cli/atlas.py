@@ -96,6 +96,12 @@ def reconcile(
         Path | None, typer.Option(help="Write an SSSOM table to review, and a page (.html) to review it on.")
     ] = None,
     apply: Annotated[Path | None, typer.Option(help="Put a reviewed SSSOM table in force.")] = None,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--import", help="A mapping table of others: CAS (JSON), HRA, CellTypist or SSSOM. May be repeated."
+        ),
+    ] = None,
     levels: Annotated[bool, typer.Option("--levels", help="Show the resolutions of the mapped terms.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -108,7 +114,7 @@ def reconcile(
             msg = f"--export {export}: name the table, for example {export.with_suffix('.tsv')}; the page is written beside it."
             raise UsageError(msg)
         writable_file(export, "--export")
-    summary = reconcile_atlas(atlas, export=export, reviewed=apply)
+    summary = reconcile_atlas(atlas, export=export, reviewed=apply, imports=imports or ())
     document: dict[str, object] = {
         "n_labels": len(summary.mappings),
         "mapped": summary.count("auto", "reviewed"),

@@ -22,6 +22,8 @@ from cytolabe.reconcile import (
     justify_labels,
     keep_reviewed,
     label_table,
+    memory_of,
+    read_import,
     read_sssom,
     reconcile_labels,
     release_findings,
@@ -32,12 +34,14 @@ from cytolabe.records import UNKNOWN, Finding, LabelMapping, Predicate
 from cytolabe.report.review_sheet import ReviewSheet, write_review_sheet
 from cytolabe.snapshot.atlas import Atlas, open_atlas
 from cytolabe.snapshot.diff import diff_snapshots
+from cytolabe.snapshot.overlays import DECIDING
 from cytolabe.snapshot.view import SnapshotView
 from cytolabe.split import Link
 
 __all__ = [
     "ReconcileSummary",
     "diff_document",
+    "import_memory",
     "interpret_labels",
     "interpret_persons",
     "links_of",
@@ -81,7 +85,9 @@ def interpret_labels(
         )
         for item in (study.context if study is not None else ())
     )
-    proposed, findings = reconcile_labels(label_table(atlas.cells()), ontology=release, context=context)
+    memory = memory_of(atlas.memory(), ontology=release)
+    table = label_table(atlas.cells())
+    proposed, findings = reconcile_labels(table, ontology=release, context=context, memory=memory)
     in_force = atlas.mappings()
     said = {(item.dataset_id, item.contributor_label) for item in context}
     # One after the other: a person may change what was decided before, and that is no contradiction.
@@ -170,20 +176,37 @@ class ReconcileSummary:
         return sum(mapping.decision in decisions for mapping in self.mappings)
 
 
-def reconcile_atlas(atlas: Place, *, export: Path | None = None, reviewed: Path | None = None) -> ReconcileSummary:
-    """Map the labels of an atlas, apply a reviewed table if there is one, and write the table for review."""
+def reconcile_atlas(
+    atlas: Place, *, export: Path | None = None, reviewed: Path | None = None, imports: Sequence[Path] = ()
+) -> ReconcileSummary:
+    """Map the labels of an atlas, apply a reviewed table if there is one, and write the table for review.
+
+    Parameters
+    ----------
+    atlas
+        Where it lies.
+    export
+        The table for review; a page is written beside it.
+    reviewed
+        A table that a person went over.
+    imports
+        Mapping tables of others. They become the atlas's memory, in place of an earlier import of the same name, and help this run and
+        later ones; no reviewed row changes through them.
+    """
     ontology = load_ontology("CL")
     rows = read_sssom(reviewed) if reviewed is not None else ()
     opened = open_atlas(atlas)
+    import_findings = import_memory(opened, imports, ontology=ontology)
     mappings, findings = interpret_labels(opened, reviewed=rows)
     person_findings = interpret_persons(opened)
     if export is not None:
         _export(opened, mappings, export)
     counts: dict[str, int] = {}
     for mapping in mappings:
-        if mapping.term:
+        if mapping.term and mapping.decision in DECIDING:
             counts[mapping.term] = counts.get(mapping.term, 0) + mapping.n_cells
-    summary = ReconcileSummary(mappings=mappings, findings=(*findings, *person_findings), levels={})
+    told = (*import_findings, *findings, *person_findings)
+    summary = ReconcileSummary(mappings=mappings, findings=told, levels={})
     if not counts:
         return summary
     found = build_resolutions(counts, ontology=ontology)
@@ -197,11 +220,29 @@ def reconcile_atlas(atlas: Place, *, export: Path | None = None, reviewed: Path 
     )
 
 
+def import_memory(atlas: Atlas, paths: Sequence[Path], *, ontology: Ontology) -> tuple[Finding, ...]:
+    """Put what mapping tables of others say into the atlas's memory; all files are read before anything is changed.
+
+    Raises
+    ------
+    UnreadableInputError
+        If one of them is none of the kinds that are known.
+    """
+    found = [read_import(path, ontology=ontology) for path in paths]
+    replaced = {path.name for path in paths}
+    before = atlas.memory()
+    rows = [row for row in before if row.source not in replaced]
+    rows += [row for said, _ in found for row in said]
+    if paths and set(rows) != set(before):
+        atlas.put_memory(rows, message=f"import {', '.join(sorted(replaced))}")
+    return tuple(finding for _, findings in found for finding in findings)
+
+
 def _export(atlas: Atlas, mappings: Sequence[LabelMapping], path: Path) -> None:
     """Write the table for review, and the same beside it as a page with the suffix `.html`."""
     ontology = load_ontology("CL")
     labels = label_table(atlas.cells())
-    reasons = justify_labels(labels, ontology=ontology)
+    reasons = justify_labels(labels, ontology=ontology, memory=memory_of(atlas.memory(), ontology=ontology))
     write_sssom(mappings, path, ontology=ontology, justifications=reasons)
     sheet = ReviewSheet(
         title=atlas.path.name, mappings=mappings, justifications=reasons, labels=labels, ontology=ontology

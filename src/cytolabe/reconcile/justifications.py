@@ -6,11 +6,12 @@ term and why it was not taken. Reasons decide nothing by themselves; `labels` an
 
 Kinds: what the contributor claims (`UnspecifiedMatching`: nobody knows how it was made), neighbors in the data set
 (`BackgroundKnowledgeBasedMatching`), words (`LexicalMatching`), a common ancestor of `B/Plasma` (`LogicalReasoning`),
-similarity of letters (`LexicalSimilarityThresholdMatching`).
+similarity of letters (`LexicalSimilarityThresholdMatching`), what curators elsewhere said (`ManualMappingCuration`, or
+`MappingInversion` where their table pointed the other way).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ from cytolabe.ontology.graph import Ontology
 from cytolabe.reconcile.candidates import Candidate, Lexicon, candidates_for, lexicon_of
 from cytolabe.reconcile.evidence import confidence_in_context, neighbor_terms
 from cytolabe.reconcile.labels import CLAIMED_CONFIDENCE, NEIGHBOR_CONFIDENCE
+from cytolabe.reconcile.memory import SPLIT, Memory
 from cytolabe.reconcile.normalize import is_code, is_reserved
 from cytolabe.records import Predicate
 
@@ -57,10 +59,12 @@ class Justification:
     reviewer: str = ""
 
 
-def justify_labels(labels: pd.DataFrame, *, ontology: Ontology) -> tuple[Justification, ...]:
+def justify_labels(
+    labels: pd.DataFrame, *, ontology: Ontology, memory: Memory | None = None
+) -> tuple[Justification, ...]:
     """Return the reasons for each label of a `label_table`, by data set and label, the strongest first.
 
-    Reserved words and bare codes have none: nothing is ever guessed about them.
+    Reserved words and bare codes have none: nothing is ever guessed about them. `memory` is what curators elsewhere said.
     """
     lexicon = lexicon_of(ontology)
     found: list[Justification] = []
@@ -74,7 +78,8 @@ def justify_labels(labels: pd.DataFrame, *, ontology: Ontology) -> tuple[Justifi
             maker = _Maker(dataset_id=str(dataset_id), label=label, lexicon=lexicon)
             claimed = maker.claims(str(record.get("claimed_term", "") or ""))
             beside = maker.neighbor(*neighbors[label]) if label in neighbors else ()
-            found += in_order([*claimed, *beside, *maker.words(str(record["tissue"]))])
+            recalled = maker.memories(memory) if memory is not None else ()
+            found += in_order([*claimed, *beside, *recalled, *maker.words(str(record["tissue"]))])
     return tuple(found)
 
 
@@ -112,6 +117,26 @@ class _Maker:
         """Return what the label's own words say, the best candidates first."""
         candidates = candidates_for(self.label, tissue, self.lexicon)
         return [self._of_candidate(candidate) for candidate in candidates[:N_REASONS]]
+
+    def memories(self, memory: Memory) -> Sequence[Justification]:
+        """Return what each curator elsewhere said of a label with the same words."""
+        found = memory.recall(self.label)
+        if found is None:
+            return ()
+        made = (
+            self._reason(
+                row.term,
+                row.justification,
+                found.confidence if row.term == found.term else min(found.confidence, SPLIT),
+                matched=f"memory: {row.label}" + (f" [{row.tissue}]" if row.tissue else ""),
+                predicate=row.predicate,
+            )
+            for row in found.rows
+        )
+        return [
+            replace(reason, source=row.source, reviewer=row.reviewer or row.curator)
+            for reason, row in zip(made, found.rows, strict=True)
+        ]
 
     def _of_candidate(self, candidate: Candidate) -> Justification:
         return self._reason(

@@ -2,7 +2,7 @@
 
 In this order, the first that applies decides: what the study declares; reserved words and bare codes (never guessed);
 an id that the contributor claims, checked against the release and against the label; neighbors in the data set;
-lexical candidates, under the parent label. Last, labels of one data set that would mean exactly the same term keep
+lexical candidates, under the parent label, beside what curators elsewhere said of the same words (`memory`). Last, labels of one data set that would mean exactly the same term keep
 one exact match, and the less literal ones become broad matches.
 
 Wording counts, not expression (rule R6b). Nothing is dropped: a label without a term is a row that says so.
@@ -19,6 +19,7 @@ from cytolabe.ontology.graph import Ontology
 from cytolabe.reconcile.candidates import KINDS, Candidate, Lexicon, candidates_for, lexicon_of
 from cytolabe.reconcile.combine import ACCEPT, decision_of
 from cytolabe.reconcile.evidence import compatible_first, confidence_in_context, neighbor_terms
+from cytolabe.reconcile.memory import Memory, remembered
 from cytolabe.reconcile.normalize import bag_of, is_code, is_reserved
 from cytolabe.records import Finding, LabelMapping, Predicate, Severity
 
@@ -82,7 +83,7 @@ def count_unlabelled(cells: pd.DataFrame) -> dict[str, int]:
 
 
 def reconcile_labels(
-    labels: pd.DataFrame, *, ontology: Ontology, context: Sequence[StudyContext] = ()
+    labels: pd.DataFrame, *, ontology: Ontology, context: Sequence[StudyContext] = (), memory: Memory | None = None
 ) -> tuple[tuple[LabelMapping, ...], tuple[Finding, ...]]:
     """Map every label of `label_table` to a term, or say why not.
 
@@ -94,6 +95,8 @@ def reconcile_labels(
         The release to map into.
     context
         What the study declares; it wins over everything else.
+    memory
+        What curators elsewhere said of labels with the same words.
 
     Returns
     -------
@@ -107,7 +110,7 @@ def reconcile_labels(
         names = [str(label) for label in table["contributor_label"]]
         neighbors = neighbor_terms(names, lexicon)
         rows = [
-            _decide(_Label.of(record), declared=declared, neighbors=neighbors, lexicon=lexicon)
+            _decide(_Label.of(record), declared=declared, neighbors=neighbors, lexicon=lexicon, memory=memory)
             for record in table.to_dict("records")
         ]
         rows, collapsed = _without_collapse(rows)
@@ -149,6 +152,7 @@ def _decide(
     declared: Mapping[tuple[str, str], StudyContext],
     neighbors: Mapping[str, tuple[str, str]],
     lexicon: Lexicon,
+    memory: Memory | None,
 ) -> _Row:
     said = declared.get((label.dataset_id, label.text))
     if said:
@@ -168,7 +172,8 @@ def _decide(
     if label.text in neighbors:
         term, why = neighbors[label.text]
         return _row(label, lexicon, term=term, confidence=NEIGHBOR_CONFIDENCE, justification=COMPOSITE, evidence=why)
-    return _lexical(label, candidates, lexicon)
+    row = _lexical(label, candidates, lexicon)
+    return row if memory is None or row.problem else replace(row, mapping=remembered(row.mapping, memory))
 
 
 def _claimed(label: _Label, candidates: Sequence[Candidate], lexicon: Lexicon) -> _Row:

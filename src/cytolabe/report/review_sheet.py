@@ -25,7 +25,7 @@ from markupsafe import Markup
 from cytolabe.files import replace_file
 from cytolabe.ontology.graph import Ontology
 from cytolabe.provenance.canonical import digest_of
-from cytolabe.reconcile.justifications import Justification
+from cytolabe.reconcile.justifications import Justification, in_order
 from cytolabe.reconcile.review import review_queue
 from cytolabe.reconcile.sssom import SHEET_COLUMNS, TEXT_COLUMNS, sssom_header
 from cytolabe.records import LabelMapping
@@ -138,7 +138,7 @@ def _row(mapping: LabelMapping, reasons: Sequence[Justification], facts: Mapping
 def _choices(mapping: LabelMapping, reasons: Iterable[Justification]) -> list[dict[str, object]]:
     """Return the terms that have a key: the one in force first, then by their strongest reason."""
     by_term: dict[str, list[Justification]] = {}
-    for reason in reasons:
+    for reason in in_order(reasons):
         by_term.setdefault(reason.term, []).append(reason)
     if mapping.term:
         by_term = {mapping.term: by_term.pop(mapping.term, []), **by_term}

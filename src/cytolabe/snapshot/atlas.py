@@ -13,6 +13,7 @@ import pandas as pd
 
 from cytolabe.errors import ConflictError, UsageError
 from cytolabe.files import Place, create_new, place_of
+from cytolabe.reconcile.imports import MemoryRow
 from cytolabe.records import Finding, LabelMapping
 from cytolabe.snapshot.artifacts import ArtifactRecord, write_artifact
 from cytolabe.snapshot.build import FACT_COLUMNS
@@ -23,9 +24,12 @@ from cytolabe.snapshot.frozen import Snapshot, snapshot_id_of
 from cytolabe.snapshot.layout import FORMAT, Layout
 from cytolabe.snapshot.moments import LATEST, revision_at, snapshot_called
 from cytolabe.snapshot.overlays import (
+    MEMORY,
     persons_of,
     read_mappings,
+    read_memory,
     write_mappings,
+    write_memory,
     write_persons,
 )
 from cytolabe.snapshot.reach import require_objects
@@ -178,6 +182,12 @@ class Atlas:
             return ()
         return read_mappings(self._layout.overlay("mappings"), self._revision.overlays["mappings"])
 
+    def memory(self) -> tuple[MemoryRow, ...]:
+        """Return what imported tables say of labels, in canonical order."""
+        if MEMORY not in self._revision.overlays:
+            return ()
+        return read_memory(self._layout.overlay(MEMORY), self._revision.overlays[MEMORY])
+
     def persons(self) -> pd.DataFrame:
         """Return the persons in force, by data set and donor."""
         return persons_of(self._layout, self._revision)
@@ -240,6 +250,18 @@ class Atlas:
         with held_lease(self._layout.leases, "write"):
             table = write_mappings(mappings, self._layout.overlay("mappings"))
             return self.publish_change(Change(overlays={"mappings": table}), author=author, message=message)
+
+    def put_memory(self, rows: Sequence[MemoryRow], *, author: str = "", message: str = "") -> Revision:
+        """Put what imported tables say of labels in force in place of what was there.
+
+        Raises
+        ------
+        ConflictError
+            If somebody else imported a table in the meantime.
+        """
+        with held_lease(self._layout.leases, "write"):
+            table = write_memory(rows, self._layout.overlay(MEMORY))
+            return self.publish_change(Change(overlays={MEMORY: table}), author=author, message=message)
 
     def put_persons(self, persons: pd.DataFrame, *, author: str = "", message: str = "") -> Revision:
         """Put resolved persons in force in place of those before.

@@ -7,7 +7,7 @@ from cytolabe.errors import RefusedError
 from cytolabe.records import UNKNOWN
 from cytolabe.snapshot.entries import DatasetEntry
 from cytolabe.snapshot.layout import Layout
-from cytolabe.snapshot.overlays import ontology_release_of, read_mappings
+from cytolabe.snapshot.overlays import MEMORY, ontology_release_of, read_mappings
 from cytolabe.snapshot.withdrawals import EXCLUDED, WITHDRAWALS, Withdrawals, write_excluded
 from cytolabe.store.manifest import Revision
 from cytolabe.store.tables import TableEntry
@@ -43,7 +43,7 @@ def snapshot_document(
             "One gene would have two names. Ingest them again with one reference."
         )
         raise RefusedError(msg)
-    overlays = {name: table for name, table in state.overlays.items() if name != WITHDRAWALS}
+    overlays = {name: table for name, table in state.overlays.items() if name not in {WITHDRAWALS, MEMORY}}
     excluded = write_excluded(layout, [(entry.dataset_id, facts.rows(entry.digest)) for entry in entries])
     if excluded is not None:
         overlays[EXCLUDED] = excluded

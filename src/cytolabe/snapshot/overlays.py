@@ -13,6 +13,7 @@ import pandas as pd
 
 from cytolabe.errors import UnresolvedLabelError, UsageError
 from cytolabe.files import Place
+from cytolabe.reconcile.imports import MemoryRow
 from cytolabe.records import UNKNOWN, LabelMapping, Predicate
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.view import CELL_COLUMNS
@@ -21,18 +22,24 @@ from cytolabe.store.tables import TableEntry, read_table, write_table
 
 __all__ = [
     "DECIDING",
+    "MEMORY",
     "PERSON_COLUMNS",
     "decided_terms",
     "join_overlays",
     "ontology_release_of",
     "persons_of",
     "read_mappings",
+    "read_memory",
     "write_mappings",
+    "write_memory",
     "write_persons",
 ]
 
 DECIDING = ("auto", "reviewed")
 """Decisions of a mapping that give its cells a term."""
+
+MEMORY = "memory"
+"""Overlay of what curators elsewhere said. It helps to make mappings, so it is no part of what a snapshot means."""
 
 DECISIONS = (*DECIDING, "review", "abstained", "reserved")
 PERSON_COLUMNS = ("dataset_id", "donor_id", "person_id", "person_state", "evidence")
@@ -109,6 +116,22 @@ def persons_of(layout: Layout, revision: Revision) -> pd.DataFrame:
     if "persons" not in revision.overlays:
         return pd.DataFrame({column: pd.Series([], dtype=object) for column in PERSON_COLUMNS})
     return read_table(layout.overlay("persons"), revision.overlays["persons"])
+
+
+def write_memory(rows: Sequence[MemoryRow], directory: Place) -> TableEntry:
+    """Write what curators elsewhere said, each statement once, in canonical order."""
+    columns = [field.name for field in dataclasses.fields(MemoryRow)]
+    values = sorted({tuple(str(getattr(row, column)) for column in columns) for row in rows})
+    return write_table(_typed(pd.DataFrame(values, columns=columns)), directory)
+
+
+def read_memory(directory: Place, entry: TableEntry) -> tuple[MemoryRow, ...]:
+    """Read what curators elsewhere said, in canonical order."""
+    rows = read_table(directory, entry).to_dict("records")
+    return tuple(
+        MemoryRow(**{**{str(key): value for key, value in row.items()}, "predicate": Predicate(row["predicate"])})
+        for row in rows
+    )
 
 
 def join_overlays(facts: pd.DataFrame, *, persons: pd.DataFrame, mappings: Sequence[LabelMapping]) -> pd.DataFrame:
