@@ -310,12 +310,26 @@ def test_a_number_that_would_not_fit_is_refused_and_never_wrapped_or_rounded(tmp
     large = np.array([[2**30, 0, 0, 2**30, 0], [2**24 + 1, 0, 0, 0, 0]])
     atlas.publish([write_dataset(atlas.path, content=make.content("kang", csr_matrix(large)))])
     snapshot = atlas.freeze()
-    with pytest.raises(UsageError, match=r"a cell has over 2,147,483,647 counts.*snapshot\.counts"):
+    with pytest.raises(UsageError, match=r"over 2,147,483,647 counts \(kang:.*snapshot\.counts"):
         drawn(snapshot.stream())
     (minibatch,) = drawn(snapshot.stream(np.array([1])))
     assert minibatch.counts.tolist() == [2**24 + 1]
     with pytest.raises(UsageError, match="a count is 16,777,217; dense blocks hold float32"):
         drawn(snapshot.stream(np.array([1]), layout="dense"))
+
+
+@pytest.mark.parametrize("largest", [2**32 + 7, 2**40])
+def test_one_count_of_64_bits_keeps_no_other_cell_from_being_streamed(tmp_path, make, largest):
+    atlas = create_atlas(tmp_path / "atlas")
+    counts = np.array([[3, 0, 1, 0, 2], [largest, 0, 0, 0, 0], [0, 2**31 - 1, 0, 0, 0]])
+    atlas.publish([write_dataset(atlas.path, content=make.content("kang", csr_matrix(counts)))])
+    snapshot = atlas.freeze()
+    with pytest.raises(UsageError, match="over 2,147,483,647 counts"):
+        drawn(snapshot.stream())
+    genes = snapshot.measured_genes("kang")
+    (minibatch,) = drawn(snapshot.stream(np.array([0, 2]), genes=genes))
+    assert np.array_equal(minibatch.to_csr().toarray(), snapshot.counts(minibatch.rows, genes).toarray())
+    assert minibatch.n_counts.tolist() == [counts[row].sum() for row in minibatch.rows]
 
 
 # --- quality and damage -------------------------------------------------------------------------------------------

@@ -147,14 +147,15 @@ class PoolReader:
             partition, first_row = self._parts[number]
             begin = int(starts[low])
             rows = self._rows[places[low:high]] - first_row
-            own = partition.decode_cells(rows, columns=columns[begin:], counts=counts[begin:])
+            own = _decoded(partition, rows, columns[begin:], counts[begin:])
             starts[low : high + 1] = begin + own
         totals = np.empty(len(places), dtype=np.int64)
         # Of the whole cell, because several features of one gene are added up: no sum can be larger.
         if totals_of((starts[:-1], starts[1:]), counts, totals) > _LARGEST_TOTAL:
+            worst = self.layout.cells[places[int(np.argmax(totals))]]
             msg = (
-                f"a cell has over {_LARGEST_TOTAL:,} counts; streams hold 32 bits. "
-                "Read such cells with `snapshot.counts`."
+                f"a cell has over {_LARGEST_TOTAL:,} counts ({self._snapshot.cells['cell_id'].iloc[worst]}); streams hold "
+                f"32 bits. Leave such cells out (n_counts <= {_LARGEST_TOTAL}), or read them with `snapshot.counts`."
             )
             raise UsageError(msg)
         return DecodedPool(
@@ -184,6 +185,17 @@ class PoolReader:
                 return columns, counts
         room = n_entries + n_entries // 8
         return np.empty(room, dtype=np.uint32), np.empty(room, dtype=np.uint32)
+
+
+def _decoded(partition: Partition, rows: np.ndarray, columns: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Fill arrays with the entries of some cells; counts beyond 32 bits become the largest number, which is refused."""
+    if partition.counts_dtype.itemsize <= counts.dtype.itemsize:
+        return partition.decode_cells(rows, columns=columns, counts=counts)
+    # One large count makes the whole partition wide; its other cells are as good as any.
+    wide = partition.rows(rows)
+    columns[: wide.nnz] = wide.indices
+    counts[: wide.nnz] = np.minimum(wide.data, np.iinfo(counts.dtype).max)
+    return np.asarray(wide.indptr, dtype=np.int64)
 
 
 def _positions(snapshot: "Snapshot", cells: np.ndarray | None) -> np.ndarray:
