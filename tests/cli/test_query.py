@@ -61,6 +61,9 @@ def test_export_writes_a_file_with_its_origin(call, frozen, tmp_path):
     assert called.document["snapshot_id"] == found.uns["snapshot_id"]
     genes = tmp_path / "genes.txt"
     genes.write_text("\n".join(found.var_names[:3]) + "\n")
+    # The names of some twenty genes are longer than that of any file may be.
+    many = ("--where", where, "--genes", ",".join(found.var_names[:40]))
+    assert call("snapshot", "export", frozen, "-o", tmp_path / "many.h5ad", *many, "--json").document["n_genes"] == 40
     for words in (str(genes), ",".join(found.var_names[:3])):
         name = tmp_path / f"{len(words)}.zarr"
         assert call("snapshot", "export", frozen, "-o", name, "--genes", words, "--json").document["n_genes"] == 3

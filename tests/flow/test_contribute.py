@@ -1,5 +1,6 @@
 """A contribution goes in once, whole, and the same whoever reads it."""
 
+import os
 import shutil
 
 import anndata
@@ -146,3 +147,23 @@ def test_a_table_of_older_gene_names_is_recorded_by_its_digest(contribution, tmp
     snapshot = open_atlas(tmp_path / "atlas").freeze()
     assert gene in snapshot.measured_genes("lab")
     assert snapshot.datasets["lab"].declared["gene_aliases"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_a_device_is_refused_and_not_read_without_end(tmp_path, kind):
+    source = tmp_path / "lab.h5ad"
+    os.mkfifo(source) if kind == "pipe" else source.symlink_to("/dev/zero")
+    (outcome,), _, _ = ingest_sources(tmp_path / "atlas", [source])
+    assert (outcome.status, outcome.unreadable) == ("refused", True)
+    assert [finding.code for finding in outcome.findings] == ["E-FILE-02"]
+
+
+def test_a_file_that_may_not_be_read_keeps_no_other_one_out(contribution, tmp_path, monkeypatch):
+    denied = tmp_path / "denied.h5ad"
+    shutil.copy(contribution, denied)
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != denied and allowed(path, mode))
+    outcomes, _, _ = ingest_sources(tmp_path / "atlas", [denied, contribution])
+    by_source = {outcome.source: outcome for outcome in outcomes}
+    assert [finding.code for finding in by_source["denied.h5ad"].findings] == ["E-FILE-11"]
+    assert by_source[contribution.name].status == "accepted"

@@ -145,7 +145,7 @@ def record_artifact(atlas: "Atlas", kind: str, made: "str | Path", *, snapshot_i
         atlas.register_artifact(kind, made, snapshot_id, name=name)
     except OSError as error:
         progress()(
-            f"this {kind} is not recorded in the atlas ({error.strerror or error}): a withdrawal will not list it"
+            f"{kind} {name or made} is not recorded in the atlas ({error.strerror or error}): a withdrawal will not list it"
         )
 
 

@@ -124,7 +124,11 @@ def _gene_list(text: str) -> list[str] | None:
     if not text:
         return None
     path = Path(text)
-    words = path.read_text(encoding="utf-8").split() if path.is_file() else text.split(",")
+    try:
+        is_file = path.is_file()
+    except OSError:
+        is_file = False  # a list of some twenty genes is longer than a name of a file may be
+    words = path.read_text(encoding="utf-8").split() if is_file else text.split(",")
     return [word.strip() for word in words if word.strip()]
 
 

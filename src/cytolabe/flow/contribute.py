@@ -9,6 +9,7 @@ which there are enough to go round are one task each (`flow.schedule`). The resu
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from cytolabe.flow.preflight import estimate, require_room
 from cytolabe.flow.schedule import files_to_cut
 from cytolabe.flow.work import CountsToWrite, Work, write_counts
 from cytolabe.genes.aliases import read_alias_table
-from cytolabe.ingest.identity import digest_of, n_bytes_of
+from cytolabe.ingest.identity import digest_of, files_of, n_bytes_of
 from cytolabe.ingest.sources import SourceFile
 from cytolabe.provenance import canonical_json
 from cytolabe.provenance.ledger import ledger_key, source_state
@@ -197,7 +198,7 @@ def contribute_alone(task: Contribution) -> SourceOutcome:
 
 def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
     source = task.source
-    if not source.path.exists():
+    if not _has_content(source.path):
         return _outcome(examine(source, aliases=task.aliases), "refused", None)
     state = source_state(source.path)
     aliases = read_alias_table(task.aliases)[1] if task.aliases is not None else ""
@@ -290,6 +291,13 @@ def _unchanged(task: Contribution, said: Mapping[str, object]) -> SourceOutcome 
     )
 
 
+def _has_content(path: Path) -> bool:
+    """Tell whether there are bytes to name: a pipe or a device may have no end, and the system may deny them."""
+    if not (path.is_file() or path.is_dir()) or not os.access(path, os.R_OK):
+        return False
+    return all(os.access(part, os.R_OK) for part in files_of(path))
+
+
 def _outcome(found: Examination, status: str, entry: DatasetEntry | None) -> SourceOutcome:
     path, content = found.source.path, found.content
     outcome = SourceOutcome(
@@ -300,7 +308,7 @@ def _outcome(found: Examination, status: str, entry: DatasetEntry | None) -> Sou
         unreadable=found.unreadable,
         entry=entry,
     )
-    if path.exists():
+    if _has_content(path):
         sha256 = found.source_sha256 or digest_of(path)
         outcome = dataclasses.replace(outcome, source_sha256=sha256, n_bytes=n_bytes_of(path))
     if content is None:

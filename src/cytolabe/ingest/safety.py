@@ -90,6 +90,14 @@ def scan_trio(trio: Trio) -> tuple[Finding, ...]:
     return tuple(found)
 
 
+def denied(path: Path) -> Finding | None:
+    """Say that the system lets nobody like this process read a source; None where it may be read, or is not there."""
+    if not path.exists() or os.access(path, os.R_OK):
+        return None
+    message = "The system denies reading it (permission denied)."
+    return _unreadable("E-FILE-11", path, message=message, remedy="Have its owner let you read it, or copy it: chmod u+r.")
+
+
 def raise_if_unsafe(findings: Sequence[Finding]) -> None:
     """Stop if a scan found anything.
 

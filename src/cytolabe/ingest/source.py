@@ -16,7 +16,7 @@ from cytolabe.ingest.inspection import HDF5_CHILD, TAR_CHILD, ZARR_CHILD, inspec
 from cytolabe.ingest.loom import is_loom, open_loom
 from cytolabe.ingest.opened import Source
 from cytolabe.ingest.refusals import readable
-from cytolabe.ingest.safety import scan_trio, sniff
+from cytolabe.ingest.safety import denied, scan_trio, sniff
 from cytolabe.ingest.tar_listing import is_tar
 from cytolabe.ingest.tenx_h5 import is_tenx, open_tenx_h5
 from cytolabe.ingest.tenx_mtx import open_tenx_mtx
@@ -35,9 +35,11 @@ def scan_source(path: Path) -> tuple[Finding, ...]:
     """
     if is_census(path):
         return ()
+    if (refused := denied(path)) is not None:
+        return (refused,)
     trio = trio_of(path)
     if trio is not None:
-        return scan_trio(trio)
+        return tuple(found for part in trio.files if (found := denied(part)) is not None) or scan_trio(trio)
     if is_zarr(path):
         return inspect(path, ZARR_CHILD)
     if is_tar(path):
