@@ -18,7 +18,8 @@ def donor_of(atlas):
     return cells["donor_id"].iloc[0], int((cells["donor_id"] == cells["donor_id"].iloc[0]).sum())
 
 
-def test_a_person_is_withdrawn_and_purged_and_the_commands_say_what_came_of_them(call, own_atlas):
+@pytest.mark.timeout(180)
+def test_a_person_is_withdrawn_and_purged_and_the_commands_say_what_came_of_them(call, own_atlas, labs):
     donor, n_cells = donor_of(own_atlas)
     # The atlas is a copy of one that other tests split as well; this split has a name of its own.
     assert call("split", own_atlas, "--by", "dataset", "-o", own_atlas.parent / "held_out.json").code == 0
@@ -46,8 +47,19 @@ def test_a_person_is_withdrawn_and_purged_and_the_commands_say_what_came_of_them
     assert (verified.code, verified.document["ok"]) == (0, True)
     assert {finding["code"] for finding in verified.document["findings"]} == {"N-INTEGRITY-02"}
     assert call(*asked, "--as-recorded", "--snapshot", "v1").code == 1
+    # The files of all labs again: that of the person stays out, and keeps no other one out.
+    ingested = call("ingest", own_atlas, labs, "--json")
+    assert ingested.code == 1
+    told = {
+        row["dataset_id"]: (row["status"], [f["code"] for f in row["findings"]][-1:])
+        for row in ingested.document["datasets"]
+    }
+    assert told["birch"] == ("refused", ["E-PURGED-01"])
+    assert {told[name][0] for name in ("amber", "elm")} <= {"accepted", "unchanged"}
+    assert {row["code"] for row in call("verify", own_atlas, "--json").document["findings"]} == {"N-INTEGRITY-02"}
 
 
+@pytest.mark.timeout(180)
 def test_everything_that_commands_made_of_a_person_is_listed_and_can_be_made_again_as_recorded(
     call, own_atlas, tmp_path
 ):

@@ -32,6 +32,8 @@ from cytolabe.snapshot.atlas import Atlas
 from cytolabe.snapshot.build import DatasetContent, write_dataset
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
 from cytolabe.snapshot.layout import Layout
+from cytolabe.snapshot.purge import finish_purge
+from cytolabe.snapshot.reach import stub_of
 from cytolabe.snapshot.sketches import SketchTable
 from cytolabe.store.scratch import held_scratch, scratch_root
 
@@ -116,6 +118,17 @@ def contribute_with(
     ]
     on_progress(estimate(atlas.path, sum(n_bytes_of(source.path) for source in ordered if source.path.exists())))
     outcomes = _of_one_organism(atlas, _run_all(tasks, work, on_progress))
+    ended = tuple(_refused_as_purged(outcome) if _is_purged(atlas, outcome) else outcome for outcome in outcomes)
+    try:
+        return _published(atlas, ended)
+    finally:
+        if ended != outcomes:
+            # What was written again of cells that are to be nowhere leaves at once.
+            finish_purge(atlas.layout)
+
+
+def _published(atlas: Atlas, outcomes: tuple[SourceOutcome, ...]) -> tuple[SourceOutcome, ...]:
+    """Put the data sets that were accepted in force, and tell which of them were before."""
     entries = [outcome.entry for outcome in outcomes if outcome.entry is not None]
     if not entries:
         return outcomes
@@ -349,5 +362,24 @@ def _refused_for_organism(outcome: SourceOutcome, chosen: str, n_cells: Counter[
         message=f"The cells are {own}, the atlas is {chosen}; their genes are not the same genes.",
         remedy=f"Make an atlas of its own for {own}, or correct organism in the manifest.",
         rule="R3",
+    )
+    return dataclasses.replace(outcome, status="refused", entry=None, findings=(*outcome.findings, finding))
+
+
+def _is_purged(atlas: Atlas, outcome: SourceOutcome) -> bool:
+    layout, entry = atlas.layout, outcome.entry
+    return entry is not None and stub_of(layout, layout.document(layout.datasets, entry.digest))
+
+
+def _refused_as_purged(outcome: SourceOutcome) -> SourceOutcome:
+    finding = Finding(
+        code="E-PURGED-01",
+        severity=Severity.ERROR,
+        where=outcome.source,
+        n_affected=outcome.n_cells,
+        n_total=outcome.n_cells,
+        message="This is the data set that was purged, with the cells of persons who withdrew in it.",
+        remedy="Ingest a version without them. Nothing of this attempt was kept.",
+        rule="cytolabe/withdrawals",
     )
     return dataclasses.replace(outcome, status="refused", entry=None, findings=(*outcome.findings, finding))

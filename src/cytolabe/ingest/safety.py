@@ -95,7 +95,9 @@ def denied(path: Path) -> Finding | None:
     if not path.exists() or os.access(path, os.R_OK):
         return None
     message = "The system denies reading it (permission denied)."
-    return _unreadable("E-FILE-11", path, message=message, remedy="Have its owner let you read it, or copy it: chmod u+r.")
+    return _unreadable(
+        "E-FILE-11", path, message=message, remedy="Have its owner let you read it, or copy it: chmod u+r."
+    )
 
 
 def raise_if_unsafe(findings: Sequence[Finding]) -> None:
