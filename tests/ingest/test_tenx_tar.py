@@ -3,6 +3,7 @@
 import gzip
 import io
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -92,3 +93,19 @@ def test_an_archive_that_was_cut_off_or_holds_no_matrix_is_unreadable(tmp_path, 
         archive.addfile(entry("notes.txt"))
     with pytest.raises(UnreadableInputError, match="does not hold one matrix"), open_source(path):
         pass
+
+
+def test_an_archive_of_something_else_says_what_it_holds_and_what_to_do(tmp_path, counts):
+    folder = tmp_path / "sample"
+    with tarfile.open(pack(tmp_path / "a.tar", counts, mode="w")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    with zipfile.ZipFile(tmp_path / "mtx.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"out/{file.name}")
+    with tarfile.open(tmp_path / "zarr.tar", "w") as archive:
+        archive.addfile(entry("x.zarr/zarr.json"))
+    for name, held in (("mtx.zip", "barcodes.tsv.gz"), ("zarr.tar", "x.zarr/zarr.json")):
+        (finding,) = scan_source(tmp_path / name)
+        assert finding.code == "E-ARCHIVE-01"
+        assert held in finding.message
+        assert "Unpack it" in finding.remedy

@@ -7,16 +7,16 @@ others.
 
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cytolabe.records import Finding, Severity
 
-__all__ = ["MAX_FILES", "ZarrFiles", "hostile", "list_zarr"]
+__all__ = ["MAX_FILES", "ROOT_NAMES", "ZarrFiles", "hostile", "list_zarr", "nothing_to_read"]
 
 MAX_FILES = 1_000_000
-_ROOT_NAMES = ("zarr.json", ".zgroup", ".zarray")
+ROOT_NAMES = ("zarr.json", ".zgroup", ".zarray")
 _MAX_ZIP_RATIO = 2_000
 _SMALL_BYTES = 1 << 20
 
@@ -64,6 +64,21 @@ def hostile(code: str, where: str, *, message: str, remedy: str) -> Finding:
         message=message,
         remedy=remedy,
         rule="cytolabe/safety",
+    )
+
+
+def nothing_to_read(where: str, names: Sequence[str]) -> Finding:
+    """Return the finding for an archive of something that is read only when it is unpacked."""
+    shown = ", ".join(repr(name[:60]) for name in sorted(names)[:3]) or "nothing"
+    return Finding(
+        code="E-ARCHIVE-01",
+        severity=Severity.ERROR,
+        where=where,
+        n_affected=len(names),
+        n_total=len(names),
+        message=f"The archive holds neither AnnData in zarr (zip) nor one 10x matrix with its tables (tar), but {shown}.",
+        remedy="Unpack it, and give the file or folder that was in it.",
+        rule="cytolabe/readable",
     )
 
 
@@ -129,7 +144,7 @@ def _what_is_wrong(entry: zipfile.ZipInfo) -> str:
 
 def _prefix_of(sizes: Mapping[str, int]) -> str:
     """Return where the root of the hierarchy lies: at the top, or in the one folder there is."""
-    if any(name in sizes for name in _ROOT_NAMES):
+    if any(name in sizes for name in ROOT_NAMES):
         return ""
     tops = {name.split("/", 1)[0] for name in sizes if "/" in name}
     return f"{tops.pop()}/" if len(tops) == 1 else ""

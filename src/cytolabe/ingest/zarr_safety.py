@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cytolabe.ingest.safety import MAX_CHUNK_BYTES, MAX_DEPTH, MAX_RATIO, MAX_TABLE_BYTES, SMALL_BYTES
-from cytolabe.ingest.zarr_files import MAX_FILES, ZarrFiles, hostile, list_zarr
+from cytolabe.ingest.zarr_files import MAX_FILES, ROOT_NAMES, ZarrFiles, hostile, list_zarr, nothing_to_read
 from cytolabe.records import Finding, Severity
 
 __all__ = ["scan_zarr"]
@@ -67,6 +67,8 @@ def scan_zarr(path: Path) -> tuple[Finding, ...]:
         listed = list_zarr(path)
         if listed.findings:
             return listed.findings
+        if path.is_file() and not any(name in listed.sizes for name in ROOT_NAMES):
+            return (nothing_to_read(path.name, tuple(listed.sizes)),)
         return tuple(sorted(_scan(listed), key=lambda finding: (finding.code, finding.where)))
     except (OSError, BadZipFile, ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
         message = f"The metadata cannot be read: {type(error).__name__} {str(error)[:200]}."

@@ -147,7 +147,7 @@ class PoolReader:
             partition, first_row = self._parts[number]
             begin = int(starts[low])
             rows = self._rows[places[low:high]] - first_row
-            own = _decoded(partition, rows, columns[begin:], counts[begin:])
+            own = _decoded(partition, rows, columns=columns[begin:], counts=counts[begin:])
             starts[low : high + 1] = begin + own
         totals = np.empty(len(places), dtype=np.int64)
         # Of the whole cell, because several features of one gene are added up: no sum can be larger.
@@ -187,7 +187,7 @@ class PoolReader:
         return np.empty(room, dtype=np.uint32), np.empty(room, dtype=np.uint32)
 
 
-def _decoded(partition: Partition, rows: np.ndarray, columns: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _decoded(partition: Partition, rows: np.ndarray, *, columns: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Fill arrays with the entries of some cells; counts beyond 32 bits become the largest number, which is refused."""
     if partition.counts_dtype.itemsize <= counts.dtype.itemsize:
         return partition.decode_cells(rows, columns=columns, counts=counts)
