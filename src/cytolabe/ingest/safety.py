@@ -23,7 +23,7 @@ from cytolabe.ingest.refusals import refusal
 from cytolabe.ingest.trios import Trio
 from cytolabe.records import Finding, Severity
 
-__all__ = ["raise_if_unsafe", "scan_h5", "scan_trio", "sniff"]
+__all__ = ["denied", "raise_if_unsafe", "scan_h5", "scan_trio", "sniff"]
 
 MAX_RATIO = 2_000
 """Declared over stored bytes. Deflate cannot do better than 1,032, so a larger ratio means chunks that are absent."""
