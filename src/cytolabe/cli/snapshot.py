@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from cytolabe.cli import lifecycle as lifecycle_commands
+from cytolabe.cli import quality as quality_commands
 from cytolabe.cli import query as query_commands
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath
 from cytolabe.cli.output import print_document, print_pairs, print_table, progress
@@ -106,6 +107,7 @@ def diff(
 
 
 snapshot_app.command("query")(query_commands.query)
+snapshot_app.command("quality")(quality_commands.quality)
 snapshot_app.command("export")(query_commands.export)
 snapshot_app.command("withdraw")(lifecycle_commands.withdraw)
 snapshot_app.command("purge")(lifecycle_commands.purge)

@@ -9,6 +9,7 @@ revisions/<number>.json         the log
 head.json                       witness of the last revision
 snapshots/<digest>.json         what a snapshot is made of
 cache/<digest>/                 training caches (snapshot.training_cache); derived
+quality/<digest>.json|.parquet  quality of the cells of a data set (snapshot.cell_quality); derived
 artifacts/<digest>.json         what was made of a snapshot: splits, embeddings, runs
 overlays/withdrawals|excluded/  who withdrew, and which rows a snapshot leaves out for it
 withdrawals.key.json            the key of the pseudonyms of who withdrew; private
@@ -58,6 +59,11 @@ class Layout:
     def caches(self) -> Place:
         """Training caches: derived, and never needed."""
         return self.root / "cache"
+
+    @property
+    def quality(self) -> Place:
+        """Quality of cells: derived, measured again where it is missing."""
+        return self.root / "quality"
 
     @property
     def revisions(self) -> Place:

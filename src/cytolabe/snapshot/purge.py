@@ -131,10 +131,11 @@ def finish_purge(layout: Layout) -> list[str]:
     live = _of_other_entries(layout, set(facts.purged()))
     left = [name for name in purged_objects(layout) if (layout.root / name).exists()]
     removed = [name for name in left if layout.root / name not in live]
-    if (there or removed) and layout.caches.exists():
-        # A training cache holds counts of cells that are gone; it is written again where it is needed. Before the
-        # objects, because what is left of those is how an interrupted purge knows that it is not done.
-        remove_directory(layout.caches)
+    for derived in (layout.caches, layout.quality) if there or removed else ():
+        # A training cache holds counts of cells that are gone, quality their measures; both are made again where they are
+        # needed. Before the objects, because what is left of those is how an interrupted purge knows that it is not done.
+        if derived.exists():
+            remove_directory(derived)
     for name in removed:
         _remove(layout.root / name)
     return removed

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from cytolabe.errors import UsageError
+from cytolabe.snapshot.cell_quality import QUALITY_COLUMNS
 from cytolabe.snapshot.conditions import AllOf, Comparison, Condition, Not, comparisons_of, near, parse_condition
 from cytolabe.snapshot.counting import Counting, counting_of
 from cytolabe.snapshot.relations import QUERY_COLUMNS, Relations, type_of
@@ -66,7 +67,7 @@ def ask(
     memory_limit: str = MEMORY_LIMIT,
     n_threads: int = 0,
 ) -> Answer:
-    """Answer one SELECT over `cells`, `datasets` and `contributed.<dataset_id>`.
+    """Answer one SELECT over `cells`, `datasets`, `quality` and `contributed.<dataset_id>`.
 
     Parameters
     ----------
@@ -102,6 +103,9 @@ def ask(
     if question.uses_datasets:
         columns["datasets"] = relations.datasets.column_names
         relations.create_datasets(connection)
+    if question.uses_quality:
+        columns["quality"] = ["dataset_id", *QUALITY_COLUMNS]
+        relations.create_quality(connection)
     if question.contributed:
         relations.create_contributed(connection, question.contributed)
     return _run(connection, sql, parameters, columns=columns)

@@ -4,7 +4,7 @@ Objects are paths inside the atlas. What was purged is gone on purpose: it reach
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import numpy as np
@@ -87,7 +87,21 @@ def reachable(layout: Layout) -> set[Place]:
         found |= {layout.overlay(name) / str(table["file"]) for name, table in overlays.items()}
     for digest in sorted(entries):
         found |= entry_objects(layout, digest)
-    return found | _caches_of(layout, snapshots_of(layout, revisions))
+    return found | _quality_of(layout, entries) | _caches_of(layout, snapshots_of(layout, revisions))
+
+
+def _quality_of(layout: Layout, entries: Collection[str]) -> set[Place]:
+    """Return the documents and tables of quality of data sets; what cannot be read is nobody's."""
+    found: set[Place] = set()
+    for path in documents_in(layout.quality):
+        try:
+            document = read_sealed(path)
+        except IntegrityError:
+            continue
+        if document["entry"] in entries:
+            table = cast("dict[str, str]", document["table"])
+            found |= {path, layout.quality / table["file"]}
+    return found
 
 
 def _caches_of(layout: Layout, snapshot_ids: Sequence[str]) -> set[Place]:
@@ -153,7 +167,7 @@ def stub_path(layout: Layout, path: Place) -> Place:
 
 def all_objects(layout: Layout) -> set[Place]:
     """Return every object that is named by its content; what is only staged is none."""
-    directories = [layout.partitions, layout.tables, layout.datasets, layout.snapshots, layout.caches]
+    directories = [layout.partitions, layout.tables, layout.datasets, layout.snapshots, layout.caches, layout.quality]
     overlays = layout.overlay("genes").parent
     if overlays.is_dir():
         directories += [path for path in overlays.iterdir() if path.is_dir()]

@@ -1,4 +1,4 @@
-"""What a question can be asked of: `cells`, `datasets` and `contributed.<dataset_id>`, as lazily read relations.
+"""What a question can be asked of: `cells`, `datasets`, `quality` and `contributed.<dataset_id>`, as lazily read relations.
 
 `cells` is the fact tables of all data sets as one Arrow data set, with persons and terms joined from their small
 overlay tables in SQL. A join is left out where no column of it is asked for: counting 170 million cells by tissue
@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cytolabe.errors import UsageError
 from cytolabe.records import UNKNOWN, LabelMapping
 from cytolabe.snapshot.build import OVERLAY_COLUMNS
+from cytolabe.snapshot.cell_quality import QUALITY_COLUMNS, quality_key, read_quality
 from cytolabe.snapshot.entries import DatasetEntry
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.overlays import decided_terms
@@ -35,6 +37,7 @@ _PERSON_JOIN = "LEFT JOIN cytolabe_persons AS p ON f.dataset_id = p.dataset_id A
 _TERM_JOIN = (
     "LEFT JOIN cytolabe_terms AS m ON f.dataset_id = m.dataset_id AND f.contributor_label = m.contributor_label"
 )
+_QUALITY = "cytolabe_quality"
 _EXCLUDED, _HELD = "cytolabe_excluded", "cytolabe_held"
 _WHOLE = "CREATE VIEW cytolabe_held AS SELECT f.*, f.first_position + f.row AS position FROM cytolabe_facts AS f"
 _OTHERS = "WHERE f.dataset_id NOT IN ("
@@ -146,6 +149,36 @@ class Relations:
         """Make `datasets`: one row per data set, what its record says."""
         connection.register("cytolabe_datasets", self.datasets)
         connection.execute("CREATE VIEW datasets AS FROM cytolabe_datasets")
+
+    def create_quality(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make `quality`: one row per cell of every data set, as `cytolabe snapshot quality` measured it.
+
+        Raises
+        ------
+        UsageError
+            If a data set was not measured: an answer without its cells would look whole.
+        """
+        excluded = {name: rows.tolist() for name, rows in self.excluded.items()}
+        records = {
+            name: read_quality(self.layout, quality_key(entry, excluded.get(name, ())))
+            for name, entry in self.entries.items()
+        }
+        missing = [name for name, record in records.items() if record is None]
+        if missing:
+            msg = (
+                f"the quality of {len(missing)} of {len(records)} data sets was not measured: {', '.join(missing[:5])}. "
+                "Run `cytolabe snapshot quality ATLAS` first; it is not part of ingest."
+            )
+            raise UsageError(msg)
+        parts = [
+            TablePart(place=self.layout.quality / found.table.file, entry=found.table, known={"dataset_id": name})
+            for name, found in records.items()
+            if found is not None
+        ]
+        types = {"int64": pa.int64(), "str": pa.string(), "double": pa.float64(), "bool": pa.bool_()}
+        fields = [(name, types[meaning.partition(":")[0]]) for name, meaning in QUALITY_COLUMNS.items()]
+        connection.register(_QUALITY, scan_tables(parts, pa.schema([("dataset_id", pa.string()), *fields])))
+        connection.execute("CREATE VIEW quality AS FROM cytolabe_quality")
 
     def create_contributed(self, connection: duckdb.DuckDBPyConnection, dataset_ids: Collection[str]) -> None:
         """Make `contributed.<dataset_id>` for some data sets: the contributor's columns, verbatim."""

@@ -32,6 +32,8 @@ __all__ = [
 
 MEMORY_LIMIT = "2GiB"
 MAX_CHARACTERS = 100_000
+TABLES = ("cells", "datasets", "quality")
+"""Tables that every snapshot has, beside `contributed.<dataset_id>`."""
 
 MAX_BRACKETS = 100
 
@@ -42,7 +44,7 @@ _MISSING_COLUMN = re.compile(r'(?:Referenced column|does not have a column named
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a SELECT speaks of: `cells`, `datasets`, some `contributed` tables, and the words in it.
+    """What a SELECT speaks of: `cells`, `datasets`, `quality`, some `contributed` tables, and the words in it.
 
     `words` are all names in lower case; `reads_all` is true where it asks for columns without naming them.
     `tree` is what DuckDB's parser made of it.
@@ -50,6 +52,7 @@ class Question:
 
     uses_cells: bool
     uses_datasets: bool
+    uses_quality: bool
     contributed: frozenset[str]
     words: frozenset[str]
     reads_all: bool
@@ -170,6 +173,7 @@ def _question(tree: Mapping[str, object], dataset_ids: Collection[str]) -> Quest
     return Question(
         uses_cells=("", "cells") in named,
         uses_datasets=("", "datasets") in named,
+        uses_quality=("", "quality") in named and "quality" not in defined,
         contributed=contributed,
         words=words,
         reads_all=is_star or is_row,
@@ -183,7 +187,7 @@ def _table(node: Mapping[str, object], defined: Collection[str], dataset_ids: Co
     if name.lower().startswith(HIDDEN):
         msg = f"{name!r} is no table of a snapshot."
         raise UsageError(msg)
-    if not catalog and not schema and (name.lower() in ("cells", "datasets") or name.lower() in defined):
+    if not catalog and not schema and (name.lower() in TABLES or name.lower() in defined):
         return "", name.lower()
     if not catalog and schema.lower() == "contributed":
         if name in dataset_ids:
@@ -192,8 +196,8 @@ def _table(node: Mapping[str, object], defined: Collection[str], dataset_ids: Co
         msg = f"the snapshot has no data set {name!r}.{hint} An id with signs in it stands in double quotes."
         raise UsageError(msg)
     shown = ".".join(part for part in (catalog, schema, name) if part)
-    hint = near(name, ["cells", "datasets"])
-    msg = f"there is no table {shown[:80]!r}.{hint} A snapshot has cells, datasets and contributed.<dataset_id>."
+    hint = near(name, list(TABLES))
+    msg = f"there is no table {shown[:80]!r}.{hint} A snapshot has {', '.join(TABLES)} and contributed.<dataset_id>."
     raise UsageError(msg)
 
 

@@ -1,0 +1,129 @@
+"""Quality is measured once, kept beside the atlas, asked in SQL, freed with its data set, and never part of an id."""
+
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix, vstack
+from sklearn.metrics import roc_auc_score
+
+from cytolabe.errors import UsageError
+from cytolabe.flow.contribute import contribute
+from cytolabe.flow.quality import flagged_positions, purity_of, quality_document, quality_of_snapshot
+from cytolabe.genes.reference import load_reference
+from cytolabe.ingest.sources import find_sources
+from cytolabe.snapshot.atlas import create_atlas
+from cytolabe.snapshot.upkeep import free_unreachable
+
+N_CELLS, N_DOUBLETS = 300, 8
+
+
+def write_library(path, *, seed):
+    """Write one library of three types with doublets of two types at its end, a cell of few genes, and a stressed one."""
+    rng = np.random.default_rng(seed)
+    reference = load_reference()
+    mt = sorted(s for s in reference.primary.ids_of if s.startswith("MT-") and not s.startswith(("MT-T", "MT-R")))
+    others = [s for s in sorted(reference.primary.ids_of) if not s.startswith(("MT-", "ENSG"))][::6][:5200]
+    markers = ["CD3D", "CD79A", "MALAT1"]
+    genes = list(dict.fromkeys([*mt, *markers, *others]))
+    mean = rng.lognormal(-2.0, 1.2, len(genes))
+    mean[: len(mt)] = 1.5
+    profiles = []
+    for kind in range(3):
+        profile = mean.copy()
+        profile[len(mt) + 3 + 150 * kind : len(mt) + 153 + 150 * kind] *= 20.0
+        profile[genes.index("CD3D")] = 6.0 if kind == 0 else 0.01
+        profile[genes.index("CD79A")] = 6.0 if kind == 1 else 0.01
+        profiles.append(profile)
+    types = np.concatenate([rng.integers(0, 3, N_CELLS), np.tile([0, 1, 1, 2], N_DOUBLETS // 2)])
+    counts = csr_matrix(rng.poisson(np.array(profiles)[types]))
+    pairs = counts[N_CELLS::2] + counts[N_CELLS + 1 :: 2]
+    together = vstack([counts[:N_CELLS], pairs]).tolil()
+    together[0, len(mt) :] = together[0, len(mt) :].multiply(rng.random(len(genes) - len(mt)) < 0.02)
+    together[1, : len(mt)] = 400
+    together[0, : len(mt)] = 0
+    labels = np.array(["T cell", "B cell", "monocyte"])[np.concatenate([types[:N_CELLS], np.zeros(N_DOUBLETS, int)])]
+    obs = pd.DataFrame({"cell_type": labels, "donor_id": "d1"}, index=[f"c{i}" for i in range(len(labels))])
+    anndata.AnnData(csr_matrix(together, dtype=np.float32), obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(path)
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+    home = tmp_path_factory.mktemp("quality")
+    write_library(home / "lib.h5ad", seed=1)
+    atlas = create_atlas(home / "atlas")
+    sources, _ = find_sources([home / "lib.h5ad"])
+    (outcome,) = contribute(atlas, sources)
+    assert outcome.status == "accepted", outcome.findings
+    return atlas, atlas.freeze()
+
+
+def test_before_it_is_measured_a_question_is_refused_and_says_how(frozen):
+    _, snapshot = frozen
+    with pytest.raises(UsageError, match="cytolabe snapshot quality"):
+        snapshot.query("SELECT count(*) FROM quality")
+    assert snapshot.query("WITH quality AS (SELECT 1 AS one) SELECT one FROM quality").to_pydict() == {"one": [1]}
+
+
+def test_planted_cells_are_flagged_and_stay_in_the_atlas(frozen):
+    atlas, snapshot = frozen
+    before = snapshot.snapshot_id
+    found = quality_of_snapshot(atlas.layout, snapshot)
+    cells = found["lib"].cells
+    assert cells["low_genes"].iloc[0]
+    assert cells["high_mt"].iloc[1]
+    is_doublet = np.arange(len(cells)) >= N_CELLS
+    # Flags are strict, so that few singlets get one; the score tells far more.
+    assert cells["likely_doublet"][is_doublet].mean() > 0.25
+    assert cells["likely_doublet"][~is_doublet].mean() < 0.03
+    assert roc_auc_score(is_doublet, cells["doublet_score"]) > 0.9
+    assert atlas.freeze().snapshot_id == before, "quality enters no id"
+    np.testing.assert_array_equal(flagged_positions(snapshot, found), cells["is_flagged"])
+    share = snapshot.query("SELECT sum(is_flagged::INT) AS n FROM quality q JOIN cells c USING (dataset_id, row)")
+    assert share.to_pydict()["n"] == [int(cells["is_flagged"].sum())]
+
+
+def test_what_cannot_be_assessed_is_null_and_says_why(frozen):
+    atlas, snapshot = frozen
+    found = quality_of_snapshot(atlas.layout, snapshot)
+    document = json.loads(json.dumps(quality_document(snapshot, found)))
+    (row,) = document["datasets"]
+    assert row["states"]["ambient_fraction"]["state"] == "not_assessable"
+    assert row["states"]["nuclear_fraction"]["state"] == "not_assessable"
+    assert row["states"]["mt_fraction"] == {"state": "measured", "reason": ""}
+    assert row["medians"]["nuclear_fraction"] is None
+    assert row["medians"]["mt_fraction"] > 0
+    assert row["n_cells"] == N_CELLS + N_DOUBLETS
+
+
+def test_a_second_look_reads_what_is_there(frozen, monkeypatch):
+    atlas, snapshot = frozen
+    first = quality_of_snapshot(atlas.layout, snapshot)
+    monkeypatch.setattr("cytolabe.flow.quality.fit_doublets", None)
+    again = quality_of_snapshot(atlas.layout, snapshot)
+    pd.testing.assert_frame_equal(first["lib"].cells, again["lib"].cells)
+
+
+def test_purity_needs_a_mapping_and_says_where_there_is_none(frozen):
+    atlas, snapshot = frozen
+    table = purity_of(snapshot, "lib", quality_of_snapshot(atlas.layout, snapshot)["lib"])
+    assert set(table["state"]) == {"not_mapped"}
+
+
+def test_gc_keeps_quality_of_what_is_reached_and_frees_it_with_its_data_set(tmp_path):
+    write_library(tmp_path / "lib.h5ad", seed=2)
+    atlas = create_atlas(tmp_path / "atlas")
+    contribute(atlas, find_sources([tmp_path / "lib.h5ad"])[0])
+    snapshot = atlas.freeze()
+    quality_of_snapshot(atlas.layout, snapshot)
+    kept = sorted(path.name for path in atlas.layout.quality.iterdir())
+    assert len(kept) == 2
+    free_unreachable(atlas, grace_seconds=0.0)
+    assert sorted(path.name for path in atlas.layout.quality.iterdir()) == kept
+    # An entry that nobody has: its document and its table are nobody's.
+    (document,) = atlas.layout.quality.glob("*.json")
+    document.write_bytes(b"{}")
+    free_unreachable(atlas, grace_seconds=0.0)
+    assert list(atlas.layout.quality.iterdir()) == []
