@@ -6,9 +6,10 @@ division, by two counting passes over the 20 leading bits of its range.
 
 Integers that are rounded may stand in another order than the values only if they differ by `NEAR` at most. The last
 pass, an insertion, computes the values of just these pairs, in the arithmetic of the rule, and puts equal ones in the
-order of their tokens. It almost never has to move anything; cells where it would have to, because many values
-are equal or lie in a few buckets, are merge-sorted by their values instead. So are all cells of a rule with medians that
-could bring values out of the range of normal floats, where unequal logarithms can be equal values.
+order of their tokens. It almost never has to move anything. A cell where it would have to, because many values are equal,
+is sorted by token first: counting passes keep that order. One that is crowded even then is merge-sorted by its values, and
+so are all cells of a rule with medians that could bring values out of the range of normal floats, where unequal logarithms
+can be equal values.
 """
 
 import math
@@ -33,7 +34,7 @@ _KEY_SHIFT = np.uint64(32)
 _ENTRY = np.uint64(0xFFFFFFFF)
 _LARGEST_LOG = 32 * _PER_DOUBLING
 _EXTREME = 900.0  # doublings; counts of 32 bits and totals of 64 then leave every value a normal float
-_MOVES_PER_ENTRY = 4
+_FEW_MOVES, _MANY_MOVES = 1 / 8, 4.0  # for each entry: what costs less than to sort again, and to merge
 _DISTINCT, _TIED, _CROWDED = 0, 1, 2
 
 
@@ -56,6 +57,8 @@ class Vocabulary(NamedTuple):
     """float64."""
     logs: np.ndarray
     """uint32: logarithm of the median, in the units of a key; or that the gene has no token."""
+    token_places: np.ndarray
+    """uint32: where the token of the gene stands among all."""
     is_extreme: bool
     """Logarithms do not decide."""
     pad_token: int
@@ -69,7 +72,9 @@ def vocabulary_of(tokens: np.ndarray, medians: np.ndarray, pad_token: int) -> Vo
     is_extreme = bool(np.abs(logs).max(initial=0.0) > _EXTREME)
     logs = np.zeros_like(logs) if is_extreme else logs - logs[is_used].min(initial=np.inf)
     keys = np.where(is_used, np.rint(logs * _PER_DOUBLING), float(_ABSENT)).astype(np.uint32)
-    return Vocabulary(tokens.astype(np.int32), medians, keys, is_extreme, pad_token)
+    places = np.empty(len(tokens), dtype=np.uint32)
+    places[np.argsort(tokens, kind="stable")] = np.arange(len(tokens))
+    return Vocabulary(tokens.astype(np.int32), medians, keys, places, is_extreme, pad_token)
 
 
 @kernel
@@ -121,7 +126,12 @@ def _sorted(
     n, lowest, highest = _collect(entries, vocabulary.logs, words)
     if not vocabulary.is_extreme:
         n = _radix_sort(scratch, (lowest, highest), (n, width))
-        outcome = _finish(words[:n], entries, vocabulary)
+        known = entries, vocabulary
+        outcome = _finish(words[:n], known, 32 + _FEW_MOVES * n)
+        if outcome == _CROWDED:
+            _sort_by_token(scratch, n, known)
+            n = _radix_sort(scratch, (lowest, highest), (n, width))
+            outcome = _finish(words[:n], known, _MANY_MOVES * n)
         if outcome != _CROWDED:
             return n, outcome == _TIED
     return n, _merge_sort(words[:n], entries, vocabulary)
@@ -135,19 +145,45 @@ def _collect(
     columns, counts, _ = entries
     n = 0
     lowest, highest = np.uint64(0xFFFFFFFF), np.uint64(0)
-    last = np.uint64(len(_SMALL_COUNTS) - 1)
     for entry in range(len(columns)):
-        log, count = np.uint64(logs[columns[entry]]), np.uint64(counts[entry])
-        key = log + np.uint64(_SMALL_COUNTS[min(count, last)])
-        if count > last:
-            key = log + np.uint64(_LARGEST_LOG - np.int64(math.log2(np.float64(count)) * _PER_DOUBLING + 0.5))
+        log = logs[columns[entry]]
+        key = _key(log, counts[entry])
         # No branch: which genes have a token cannot be guessed.
-        is_kept = (log != _ABSENT) & (count != 0)
+        is_kept = (log != _ABSENT) & (counts[entry] != 0)
         words[n] = (key << _KEY_SHIFT) | np.uint64(entry)
         n += is_kept
         lowest = min(lowest, key if is_kept else lowest)
         highest = max(highest, key if is_kept else highest)
     return n, lowest, highest
+
+
+@kernel
+def _key(log: np.uint32, count: np.uint32) -> np.uint64:
+    """Return log(median) - log(count), counted from the largest count: the lower, the higher the value."""
+    last = np.uint64(len(_SMALL_COUNTS) - 1)
+    if np.uint64(count) <= last:
+        return np.uint64(log) + np.uint64(_SMALL_COUNTS[count])
+    logarithm = np.int64(math.log2(np.float64(count)) * _PER_DOUBLING + 0.5)
+    return np.uint64(log) + np.uint64(_LARGEST_LOG - logarithm)
+
+
+@kernel
+def _sort_by_token(
+    scratch: tuple[np.ndarray, np.ndarray, np.ndarray],
+    n: int,
+    known: tuple[tuple[np.ndarray, np.ndarray, float], Vocabulary],
+) -> None:
+    """Put words in the order of their tokens, keys as they were."""
+    words = scratch[0]
+    (columns, counts, _), vocabulary = known
+    for place in range(n):
+        entry = words[place] & _ENTRY
+        words[place] = (np.uint64(vocabulary.token_places[columns[entry]]) << _KEY_SHIFT) | entry
+    _radix_sort(scratch, (np.uint64(0), np.uint64(len(vocabulary.token_places))), (n, n))
+    for place in range(n):
+        entry = words[place] & _ENTRY
+        key = _key(vocabulary.logs[columns[entry]], counts[entry])
+        words[place] = (key << _KEY_SHIFT) | entry
 
 
 @kernel
@@ -219,10 +255,12 @@ def _value(word: np.uint64, entries: tuple[np.ndarray, np.ndarray, float], media
 
 
 @kernel
-def _finish(words: np.ndarray, entries: tuple[np.ndarray, np.ndarray, float], vocabulary: Vocabulary) -> int:
+def _finish(
+    words: np.ndarray, known: tuple[tuple[np.ndarray, np.ndarray, float], Vocabulary], moves_left: float
+) -> int:
     """Put neighbors right whose keys cannot tell; return `_CROWDED` where too much would have to move."""
+    entries, vocabulary = known
     outcome = _DISTINCT
-    moves_left = _MOVES_PER_ENTRY * len(words)
     for entry in range(1, len(words)):
         word = words[entry]
         key = np.int64(word >> _KEY_SHIFT)
@@ -252,20 +290,26 @@ def _compared(
     pair: tuple[np.uint64, np.uint64], entries: tuple[np.ndarray, np.ndarray, float], vocabulary: Vocabulary
 ) -> tuple[bool, bool]:
     """Tell whether two words are in the order of the rule (value, the highest first, then token), and if values are equal."""
-    columns = entries[0]
-    left, right = _value(pair[0], entries, vocabulary.medians), _value(pair[1], entries, vocabulary.medians)
-    if left != right:
-        return left > right, False
-    return vocabulary.tokens[columns[pair[0] & _ENTRY]] < vocabulary.tokens[columns[pair[1] & _ENTRY]], True
+    columns, counts, _ = entries
+    first, second = pair[0] & _ENTRY, pair[1] & _ENTRY
+    medians, tokens = vocabulary.medians, vocabulary.tokens
+    is_same = counts[first] == counts[second] and medians[columns[first]] == medians[columns[second]]
+    if not is_same:
+        left, right = _value(first, entries, medians), _value(second, entries, medians)
+        if left != right:
+            return left > right, False
+    return tokens[columns[first]] < tokens[columns[second]], True
 
 
 @kernel
 def _merge_sort(words: np.ndarray, entries: tuple[np.ndarray, np.ndarray, float], vocabulary: Vocabulary) -> bool:
     """Sort words by value, the highest first, then by token, whatever the order was; tell whether values are equal."""
     n = len(words)
-    values, others, other_words = np.empty(n, np.float64), np.empty(n, np.float64), np.empty(n, np.uint64)
+    values, tokens = np.empty(n, np.float64), np.empty(n, np.int32)
     for place in range(n):
         values[place] = _value(words[place], entries, vocabulary.medians)
+        tokens[place] = vocabulary.tokens[entries[0][words[place] & _ENTRY]]
+    order, other = np.arange(n), np.empty(n, np.int64)
     width = 1
     is_tied = False
     while width < n:
@@ -275,15 +319,14 @@ def _merge_sort(words: np.ndarray, entries: tuple[np.ndarray, np.ndarray, float]
             for place in range(low, high):
                 takes_left = right >= high
                 if left < middle and right < high:
-                    takes_left = values[left] > values[right]
-                    if values[left] == values[right]:
-                        is_tied = True
-                        takes_left = _compared((words[left], words[right]), entries, vocabulary)[0]
-                source = left if takes_left else right
-                others[place], other_words[place] = values[source], words[source]
+                    a, b = order[left], order[right]
+                    is_equal = values[a] == values[b]
+                    is_tied |= is_equal
+                    takes_left = values[a] > values[b] or (is_equal and tokens[a] < tokens[b])
+                other[place] = order[left if takes_left else right]
                 left += takes_left
                 right += not takes_left
-        values, others = others, values
-        words[:] = other_words
+        order, other = other, order
         width *= 2
+    words[:] = words[order]
     return is_tied
