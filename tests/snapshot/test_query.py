@@ -28,6 +28,17 @@ def test_cells_are_those_of_the_table_with_their_positions(snapshot):
         assert found[column].tolist() == expected[column].tolist(), column
 
 
+def test_what_became_of_the_features_is_a_table(snapshot):
+    found = snapshot.query("SELECT feature, gene_id FROM genes WHERE dataset_id = 'kang' ORDER BY 1").to_pylist()
+    assert [(row["feature"], row["gene_id"]) for row in found] == [
+        ("CD3D", "G-CD3D"), ("CD3D-alias", "G-CD3D"), ("ENSG3.1", "G-NKG7"), ("MS4A1", "G-MS4A1"), ("noise", ""),
+    ]  # fmt: skip
+    lost = snapshot.query("SELECT dataset_id, feature FROM genes WHERE gene_id = ''").to_pylist()
+    assert lost == [{"dataset_id": "kang", "feature": "noise"}]
+    columns = snapshot.query("SELECT * FROM genes").column_names
+    assert columns == ["dataset_id", "feature", "gene_id", "symbol", "status", "count_fraction"]
+
+
 @pytest.mark.parametrize("column", ["person_id", "person_state", "cell_type", "mapping_decision", "mapping_confidence"])
 def test_an_overlay_is_joined_where_it_is_asked_for(snapshot, column):
     found = snapshot.query(" ".join(["SELECT position,", column, "AS value FROM cells ORDER BY position"]))

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from cytolabe.encode import RankRule, gene_keys_of, rank_tokens, value_bins
-from cytolabe.errors import IntegrityError, UnmeasuredGeneError, UsageError
+from cytolabe.errors import IntegrityError, RefusedError, UnmeasuredGeneError, UsageError
 from cytolabe.snapshot.atlas import create_atlas, open_atlas
 from cytolabe.snapshot.build import write_dataset
 from cytolabe.snapshot.epoch import CellLayout, EpochOrder, Reader
+from cytolabe.snapshot.stream_options import StreamOptions
 from cytolabe.store import array_spec, shards
 
 GENES = ("G-CD3D", "G-MS4A1", "G-NKG7")
@@ -260,12 +261,24 @@ def test_dense_blocks_are_the_counts(snapshot):
 
 def test_ranks_are_those_of_the_rule_over_all_counts_of_the_cell(snapshot):
     rule = RankRule(tokens=np.array([7, -1, 5]), medians=np.array([2.0, 1.0, 0.5]), n_tokens=4)
-    for minibatch in snapshot.stream(minibatch_size=33, layout="ranks", rank_rule=rule, **SMALL):
+    for minibatch in snapshot.stream(minibatch_size=33, layout="ranks", rank_rule=rule, panels="flag", **SMALL):
         expected = rank_tokens(snapshot.counts(minibatch.rows, GENES), rule, totals=minibatch.n_counts)
         assert np.array_equal(minibatch.tokens, expected[0])
         assert np.array_equal(minibatch.lengths, expected[1])
     with pytest.raises(UsageError, match="no rule was given for 3 genes"):
         snapshot.stream(layout="ranks")
+
+
+def test_cells_of_a_panel_are_not_ranked_unless_the_stream_says_so(snapshot):
+    rule = RankRule(tokens=np.array([7, -1, 5]), medians=np.array([2.0, 1.0, 0.5]), n_tokens=4)
+    with pytest.raises(RefusedError, match="it measures 3 genes, and a rank among all genes needs 5,000"):
+        snapshot.stream(layout="ranks", rank_rule=rule)
+    flagged = snapshot.stream(layout="ranks", rank_rule=rule, panels="flag")
+    assert [flag.split(":")[0] for flag in flagged.flags] == list(snapshot.entries)
+    plain = snapshot.stream()
+    assert plain.flags == ()
+    with pytest.raises(RefusedError, match="cannot be ranked"):
+        plain.with_options(StreamOptions(layout="ranks", rank_rule=rule))
 
 
 def test_value_bins_do_not_depend_on_order_or_company(snapshot):

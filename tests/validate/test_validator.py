@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from cytolabe.genes import load_reference
+from cytolabe.genes.panels import FULL_TOTAL_FRACTION, TRANSCRIPTOME_GENES, why_not_ranked
 from cytolabe.records import DatasetRecord, FeatureAlignment, HopState, MatrixKind, Severity
 from cytolabe.validate.validator import load_pack, validate_dataset
 
@@ -103,6 +104,17 @@ def test_absent_gene_names_are_said_to_be_absent():
 def test_a_panel_is_called_one():
     alignment = make_alignment(features=[f"GEN{i}A" for i in range(499)])
     assert findings_of(alignment=alignment)["W-PANEL-01"].n_affected == 499
+
+
+def test_what_is_no_transcriptome_is_said_not_to_be_ranked_from_the_same_number_on_as_a_stream_refuses():
+    def codes_of(n_genes):
+        return set(findings_of(alignment=make_alignment(features=[f"GEN{i}A" for i in range(n_genes)])))
+
+    assert "N-PANEL-02" in codes_of(TRANSCRIPTOME_GENES - 1)
+    assert "N-PANEL-02" not in codes_of(TRANSCRIPTOME_GENES)
+    assert why_not_ranked(TRANSCRIPTOME_GENES - 1, None)
+    assert why_not_ranked(TRANSCRIPTOME_GENES, FULL_TOTAL_FRACTION - 0.01)
+    assert not why_not_ranked(TRANSCRIPTOME_GENES, FULL_TOTAL_FRACTION)
 
 
 def test_mouse_genes_in_a_human_file_are_an_error():

@@ -28,7 +28,10 @@ Where = Annotated[
 def query(
     atlas: AtlasPath,
     sql: Annotated[
-        str, typer.Argument(metavar="[SQL]", help="One SELECT over cells, datasets, quality, contributed.<dataset_id>.")
+        str,
+        typer.Argument(
+            metavar="[SQL]", help="One SELECT over cells, datasets, quality, genes, contributed.<dataset_id>."
+        ),
     ] = "",
     parameters: Annotated[
         list[str] | None,

@@ -256,7 +256,7 @@ class Snapshot:
         return Relations(self._layout, self._entries, lambda: self.persons, lambda: self.mappings, self._excluded)
 
     def query(self, sql: str, parameters: Mapping[str, object] | Sequence[object] | None = None) -> "pa.Table":
-        """Return the answer to one SELECT over `cells`, `datasets` and `contributed.<dataset_id>` as an Arrow table.
+        """Return the answer to one SELECT over `cells`, `datasets`, `genes` and `contributed.<dataset_id>` as an Arrow table.
 
         Values are bound: `snapshot.query("SELECT ... WHERE tissue = $tissue", {"tissue": "lung"})`.
         """

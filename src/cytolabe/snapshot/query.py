@@ -15,6 +15,7 @@ from cytolabe.errors import UsageError
 from cytolabe.snapshot.cell_quality import QUALITY_COLUMNS
 from cytolabe.snapshot.conditions import AllOf, Comparison, Condition, Not, comparisons_of, near, parse_condition
 from cytolabe.snapshot.counting import Counting, counting_of
+from cytolabe.snapshot.gene_tables import GENE_COLUMNS
 from cytolabe.snapshot.relations import QUERY_COLUMNS, Relations, type_of
 from cytolabe.snapshot.statements import MEMORY_LIMIT, locked_connection, parsed, read_question, told_errors
 
@@ -67,7 +68,7 @@ def ask(
     memory_limit: str = MEMORY_LIMIT,
     n_threads: int = 0,
 ) -> Answer:
-    """Answer one SELECT over `cells`, `datasets`, `quality` and `contributed.<dataset_id>`.
+    """Answer one SELECT over `cells`, `datasets`, `quality`, `genes` and `contributed.<dataset_id>`.
 
     Parameters
     ----------
@@ -106,6 +107,9 @@ def ask(
     if question.uses_quality:
         columns["quality"] = ["dataset_id", *QUALITY_COLUMNS]
         relations.create_quality(connection)
+    if question.uses_genes:
+        columns["genes"] = list(GENE_COLUMNS)
+        relations.create_genes(connection, columns["genes"] if question.reads_all else question.words)
     if question.contributed:
         relations.create_contributed(connection, question.contributed)
     return _run(connection, sql, parameters, columns=columns)

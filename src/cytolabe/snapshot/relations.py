@@ -1,4 +1,4 @@
-"""What a question can be asked of: `cells`, `datasets`, `quality` and `contributed.<dataset_id>`, as lazily read relations.
+"""What a question can be asked of: `cells`, `datasets`, `quality`, `genes`, `contributed.<dataset_id>`; lazily read relations.
 
 `cells` is the fact tables of all data sets as one Arrow data set, with persons and terms joined from their small
 overlay tables in SQL. A join is left out where no column of it is asked for: counting 170 million cells by tissue
@@ -20,6 +20,7 @@ from cytolabe.records import UNKNOWN, LabelMapping
 from cytolabe.snapshot.build import OVERLAY_COLUMNS
 from cytolabe.snapshot.cell_quality import QUALITY_COLUMNS, quality_key, read_quality
 from cytolabe.snapshot.entries import DatasetEntry
+from cytolabe.snapshot.gene_tables import alignment_of, symbols_of
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.overlays import decided_terms
 from cytolabe.snapshot.view import CELL_COLUMNS
@@ -46,6 +47,10 @@ _PARTLY = """) UNION ALL SELECT f.*, f.first_position + f.row - coalesce(x.n_bef
 FROM (SELECT * FROM cytolabe_facts WHERE dataset_id IN ("""
 _EXCLUDING = """)) AS f ASOF LEFT JOIN cytolabe_excluded AS x ON f.dataset_id = x.dataset_id AND f.row >= x.row
 WHERE x.row IS NULL OR x.row <> f.row"""
+_ALIGNMENT, _SYMBOLS = "cytolabe_alignment", "cytolabe_symbols"
+_GENES_WITHOUT_SYMBOLS = "CREATE VIEW genes AS FROM cytolabe_alignment"
+_GENES = """CREATE VIEW genes AS SELECT a.dataset_id, a.feature, a.gene_id, coalesce(s.symbol, '') AS symbol, a.status,
+a.count_fraction FROM cytolabe_alignment AS a LEFT JOIN cytolabe_symbols AS s ON a.gene_id = s.gene_id"""
 _FIRST_POSITION = "first_position"
 _PERSON_COLUMNS = ("person_id", "person_state")
 _TERM_COLUMNS = tuple(column for column in OVERLAY_COLUMNS if column not in _PERSON_COLUMNS)
@@ -179,6 +184,13 @@ class Relations:
         fields = [(name, types[meaning.partition(":")[0]]) for name, meaning in QUALITY_COLUMNS.items()]
         connection.register(_QUALITY, scan_tables(parts, pa.schema([("dataset_id", pa.string()), *fields])))
         connection.execute("CREATE VIEW quality AS FROM cytolabe_quality")
+
+    def create_genes(self, connection: duckdb.DuckDBPyConnection, columns: Collection[str]) -> None:
+        """Make `genes`: what became of each feature of each data set; symbols are looked up where they are asked for."""
+        connection.register(_ALIGNMENT, alignment_of(self.layout, self.entries))
+        if "symbol" in columns:
+            connection.register(_SYMBOLS, symbols_of(self.entries))
+        connection.execute(_GENES if "symbol" in columns else _GENES_WITHOUT_SYMBOLS)
 
     def create_contributed(self, connection: duckdb.DuckDBPyConnection, dataset_ids: Collection[str]) -> None:
         """Make `contributed.<dataset_id>` for some data sets: the contributor's columns, verbatim."""

@@ -32,7 +32,7 @@ __all__ = [
 
 MEMORY_LIMIT = "2GiB"
 MAX_CHARACTERS = 100_000
-TABLES = ("cells", "datasets", "quality")
+TABLES = ("cells", "datasets", "quality", "genes")
 """Tables that every snapshot has, beside `contributed.<dataset_id>`."""
 
 MAX_BRACKETS = 100
@@ -44,7 +44,7 @@ _MISSING_COLUMN = re.compile(r'(?:Referenced column|does not have a column named
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a SELECT speaks of: `cells`, `datasets`, `quality`, some `contributed` tables, and the words in it.
+    """What a SELECT speaks of: `cells`, `datasets`, `quality`, `genes`, some `contributed` tables, and the words in it.
 
     `words` are all names in lower case; `reads_all` is true where it asks for columns without naming them.
     `tree` is what DuckDB's parser made of it.
@@ -53,6 +53,7 @@ class Question:
     uses_cells: bool
     uses_datasets: bool
     uses_quality: bool
+    uses_genes: bool
     contributed: frozenset[str]
     words: frozenset[str]
     reads_all: bool
@@ -174,6 +175,7 @@ def _question(tree: Mapping[str, object], dataset_ids: Collection[str]) -> Quest
         uses_cells=("", "cells") in named,
         uses_datasets=("", "datasets") in named,
         uses_quality=("", "quality") in named and "quality" not in defined,
+        uses_genes=("", "genes") in named and "genes" not in defined,
         contributed=contributed,
         words=words,
         reads_all=is_star or is_row,

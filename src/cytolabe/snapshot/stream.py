@@ -24,7 +24,8 @@ from cytolabe.encode.binning import BinRule, bin_entries, bin_rule, gene_keys_of
 from cytolabe.encode.dense import fill_dense
 from cytolabe.encode.entries import CellEntries
 from cytolabe.encode.ranks import Ranked, rank_entries
-from cytolabe.errors import UsageError
+from cytolabe.errors import RefusedError, UsageError
+from cytolabe.genes.panels import why_not_ranked
 from cytolabe.provenance import digest_of
 from cytolabe.randomness import rng_for
 from cytolabe.snapshot.buffers import Buffers
@@ -52,7 +53,13 @@ class CellStream:
     """
 
     def __init__(
-        self, pools: Pools, *, options: StreamOptions, snapshot_id: str, weights: np.ndarray | None = None
+        self,
+        pools: Pools,
+        *,
+        options: StreamOptions,
+        snapshot_id: str,
+        weights: np.ndarray | None = None,
+        panels: tuple[str, ...] = (),
     ) -> None:
         if options.layout not in LAYOUTS:
             msg = f"layout {options.layout!r} is none of {', '.join(LAYOUTS)}."
@@ -67,13 +74,20 @@ class CellStream:
         self.genes = pools.genes
         self.cells = pools.layout.cells
         self.weights = weights
+        self.panels = panels
         self._require_rule()
+        self._require_transcriptomes()
         self.snapshot_id = snapshot_id
         self._fingerprint = self._named(snapshot_id)
         self._known_order: tuple[int, EpochOrder] | None = None
         self._epoch = 0
         self._step = 0
         self._buffers = [Buffers() for _ in range(_AHEAD + 1)]
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Which data sets have tokens that mean something else than those of a transcriptome, and why."""
+        return self.panels if self.options.layout == "ranks" else ()
 
     @property
     def epoch(self) -> int:
@@ -169,7 +183,9 @@ class CellStream:
 
     def with_options(self, options: StreamOptions, *, weights: np.ndarray | None = None) -> "CellStream":
         """Return a stream over the same cells and genes with other options."""
-        return CellStream(self._pools, options=options, snapshot_id=self.snapshot_id, weights=weights)
+        return CellStream(
+            self._pools, options=options, snapshot_id=self.snapshot_id, weights=weights, panels=self.panels
+        )
 
     def shuffle_quality(self, *, n_minibatches: int = 200) -> dict[str, float]:
         """Compare how well data sets are mixed in minibatches with a perfect shuffle of the same cells.
@@ -298,6 +314,14 @@ class CellStream:
             msg = f"ranks need one token and one median per gene: {n_tokens} was given for {len(self.genes)} genes."
             raise UsageError(msg)
 
+    def _require_transcriptomes(self) -> None:
+        if self.flags and self.options.panels == "refuse":
+            msg = (
+                f"{len(self.flags)} data set(s) cannot be ranked: {'; '.join(self.flags[:5])}. Their tokens would be "
+                "those of other cells (rule R3). Leave these cells out, or say panels='flag' and keep what `flags` says."
+            )
+            raise RefusedError(msg)
+
     def _named(self, snapshot_id: str) -> str:
         """Return the digest of everything that decides on a minibatch."""
         options = self.options
@@ -329,7 +353,19 @@ def stream_of(
     if weights is not None and cells is not None:
         # Cells are streamed in canonical order; their weights go with them.
         weights = weights[np.argsort(cells, kind="stable")]
-    return CellStream(pools, options=options, snapshot_id=snapshot.snapshot_id, weights=weights)
+    panels = _panels_among(snapshot, pools.dataset_of_cell)
+    return CellStream(pools, options=options, snapshot_id=snapshot.snapshot_id, weights=weights, panels=panels)
+
+
+def _panels_among(snapshot: "Snapshot", dataset_of_cell: np.ndarray) -> tuple[str, ...]:
+    """Return for each data set among the cells that carries no transcriptome, why."""
+    names = list(snapshot.entries)
+    flags = []
+    for dataset_id in (names[number] for number in np.unique(dataset_of_cell).tolist()):
+        record = snapshot.entries[dataset_id].record
+        why = why_not_ranked(len(snapshot.measured_genes(dataset_id)), record.upstream_fraction_of_counts)
+        flags += [f"{dataset_id}: {why}"] if why else []
+    return tuple(flags)
 
 
 def _array_digest(values: np.ndarray) -> str:

@@ -43,6 +43,9 @@ class StreamOptions:
         For `value_bins`.
     unmeasured
         `refuse` or `skip` genes that a data set does not measure.
+    panels
+        For `ranks`: `refuse` cells of panels and of files that were subset (rule R3), or `flag` them: the stream then
+        says in `flags` of which data sets the tokens mean something else.
     label_codes
         Integer codes by name, one per row of `snapshot.cells`; their values come with each minibatch.
     reuse_buffers
@@ -63,6 +66,7 @@ class StreamOptions:
     n_bins: int = 51
     ties: Ties = "random"
     unmeasured: Literal["refuse", "skip"] = "refuse"
+    panels: Literal["refuse", "flag"] = "refuse"
     label_codes: Mapping[str, np.ndarray] = field(default_factory=dict)
     reuse_buffers: bool = False
     unit_chunks: int = 8

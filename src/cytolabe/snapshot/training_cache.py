@@ -85,7 +85,7 @@ def cached_stream(snapshot: "Snapshot", stream: CellStream, *, folder: Place, ki
     if stream.weights is not None:
         weights = stream.weights[np.searchsorted(np.sort(stream.cells), pools.layout.cells)]
     options = replace(stream.options, pool_entries=min(stream.options.pool_entries, _POOL_ENTRIES))
-    return CellStream(pools, options=options, snapshot_id=stream.snapshot_id, weights=weights)
+    return CellStream(pools, options=options, snapshot_id=stream.snapshot_id, weights=weights, panels=stream.panels)
 
 
 def _write(stream: CellStream, directory: Path, *, kind: str) -> None:

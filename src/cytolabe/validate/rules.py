@@ -124,6 +124,8 @@ def check_panel(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
     n_genes = len(examined.alignment.measured_genes)
     if 0 < n_genes < thresholds["W-PANEL-01"]["panel_below"]:
         yield Hit(code="W-PANEL-01", where="var", n_affected=n_genes, n_total=len(examined.alignment.features))
+    if 0 < n_genes < thresholds["N-PANEL-02"]["ranked_from"]:
+        yield Hit(code="N-PANEL-02", where="var", n_affected=n_genes, n_total=len(examined.alignment.features))
 
 
 def check_organism(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
