@@ -10,7 +10,7 @@ from cytolabe.genes.panels import FULL_TOTAL_FRACTION, TRANSCRIPTOME_GENES, why_
 from cytolabe.records import DatasetRecord, FeatureAlignment, HopState, MatrixKind, Severity
 from cytolabe.validate.validator import load_pack, validate_dataset
 
-N_CELLS, N_GENES = 40, 600
+N_CELLS, N_GENES = 40, 5_000
 RECORD = DatasetRecord(
     dataset_id="d",
     title="",

@@ -214,7 +214,7 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
     if not _has_content(source.path):
         return _outcome(examine(source, aliases=task.aliases), "refused", None)
     state = source_state(source.path)
-    aliases = read_alias_table(task.aliases)[1] if task.aliases is not None else ""
+    aliases = read_alias_table(task.aliases).digest if task.aliases is not None else ""
     declared = dataclasses.asdict(source.manifest)
     said = {"dataset_id": source.dataset_id, "manifest": declared, "aliases": aliases}
     before = _unchanged(task, said)

@@ -114,12 +114,12 @@ def _examine_opened(
     features = opened.features(matrix)
     told = roles.constants.get("organism") or _one_organism(opened.cell_table, roles)
     organism = canonical_organism(told or guess_organism(features))
-    alias_table, alias_digest = read_alias_table(aliases) if aliases is not None else (None, "")
+    alias_table = read_alias_table(aliases) if aliases is not None else None
     alignment, gene_findings = align_features(
         features,
         proof.feature_totals,
         reference=load_reference(organism if organism in shipped_organisms() else _DEFAULT_ORGANISM),
-        aliases=alias_table,
+        aliases=alias_table.genes if alias_table is not None else None,
     )
     origin = label_origin_evidence(opened.cell_table, roles.columns, declared=manifest.label_origin)
     upstream = upstream_verdict(opened.cell_table, proof.cell_totals, features)
@@ -127,7 +127,7 @@ def _examine_opened(
         opened.cell_table, opened.cell_names, facts=_cell_facts(source, roles, proof, organism=organism)
     )
     record = dataclasses.replace(
-        _record(source, opened, proof, roles=roles, alias_digest=alias_digest),
+        _record(source, opened, proof, roles=roles, alias_digest=alias_table.digest if alias_table is not None else ""),
         source_digest=f"sha256:{first_pass.source_sha256}",
         organism=organism,
         n_features=len(features),

@@ -31,6 +31,9 @@ OVERLAY_COLUMNS = (
 )  # fmt: skip
 """Columns of the cell table that are interpretations: they are joined when a snapshot is read."""
 
+ALIASES = "gene_aliases"
+"""Where a record declares the digest of the user's alias table."""
+
 INTEGER_COLUMNS = ("row", "n_counts", "n_genes")
 FACT_COLUMNS = (*(column for column in CELL_COLUMNS if column not in OVERLAY_COLUMNS), "claimed_term")
 """Columns of `DatasetContent.cells`; `claimed_term` is the term that the contributor claims, or empty."""
@@ -93,7 +96,7 @@ def write_dataset(atlas: str | Place, *, content: DatasetContent) -> DatasetEntr
         partitions=partitions,
         tables=tables,
         gene_reference=content.alignment.gene_reference,
-        alignment_digest=alignment_digest(content.alignment),
+        alignment_digest=alignment_digest(content.alignment, aliases=record.declared.get(ALIASES, "")),
         findings=content.findings,
     )
     return write_entry(layout, parts)
