@@ -368,3 +368,21 @@ class TestAudit:
         called = call("audit", frozen, "--out", tmp_path)
         assert "NOT_RUN" not in called.out
         assert "nothing to compare" in called.out
+
+
+class TestGenes:
+    def test_every_data_set_has_its_annotation_statuses_and_coverage(self, own_atlas, call, tmp_path):
+        vocabulary = tmp_path / "vocab.json"
+        vocabulary.write_text('{"<pad>": 0, "CD4": 1}', encoding="utf-8")
+        called = call("genes", own_atlas, "--vocabulary", vocabulary, "--out", tmp_path / "tables", "--json")
+        assert called.code == 0
+        rows, coverages = called.document["datasets"], called.document["vocabularies"]
+        assert [item["dataset_id"] for item in coverages] == [row["dataset_id"] for row in rows]
+        for row in rows:
+            assert sum(status["n_features"] for status in row["statuses"].values()) == row["n_features"]
+            assert sum(status["fraction_of_counts"] for status in row["statuses"].values()) == pytest.approx(1.0)
+            assert (tmp_path / "tables" / f"{row['dataset_id']}.genes.tsv").exists()
+        assert "revision" in call("genes", own_atlas).out
+
+    def test_aliases_without_align_are_a_usage_error(self, own_atlas, call, tmp_path):
+        assert call("genes", own_atlas, "--aliases", tmp_path / "a.tsv", "--json").code == 2

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from cytolabe.cli import atlas as atlas_commands
 from cytolabe.cli import explain as explain_commands
+from cytolabe.cli import genes as gene_commands
 from cytolabe.cli import snapshot as snapshot_commands
 from cytolabe.cli import study as study_commands
 from cytolabe.cli.output import print_error
@@ -54,6 +55,7 @@ app.command("demo")(study_commands.demo)
 app.command("benchmark")(study_commands.benchmark)
 app.command("ingest")(atlas_commands.ingest)
 app.command("validate")(atlas_commands.validate)
+app.command("genes")(gene_commands.genes)
 app.command("reconcile")(atlas_commands.reconcile)
 app.add_typer(snapshot_commands.snapshot_app, name="snapshot")
 app.command("split")(atlas_commands.split)

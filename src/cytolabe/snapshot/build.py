@@ -24,7 +24,15 @@ from cytolabe.store.names import Names
 from cytolabe.store.partitions import PartitionEntry, write_partitions
 from cytolabe.store.tables import TableEntry, write_table
 
-__all__ = ["FACT_COLUMNS", "OVERLAY_COLUMNS", "DatasetContent", "alignment_digest", "write_dataset"]
+__all__ = [
+    "ALIASES",
+    "FACT_COLUMNS",
+    "OVERLAY_COLUMNS",
+    "DatasetContent",
+    "alignment_digest",
+    "write_alignment",
+    "write_dataset",
+]
 
 OVERLAY_COLUMNS = (
     "person_id", "person_state", "cell_type_ontology_term_id", "cell_type", "mapping_decision", "mapping_confidence",
@@ -88,7 +96,7 @@ def write_dataset(atlas: str | Place, *, content: DatasetContent) -> DatasetEntr
     tables = {
         "cells": write_table(cells, layout.tables),
         "contributed": write_table(content.contributed, layout.tables),
-        "alignment": _write_alignment(content.alignment, layout),
+        "alignment": write_alignment(content.alignment, layout),
         **derived,
     }
     parts = EntryParts(
@@ -120,14 +128,19 @@ def _sketched(blocks: Iterable[Block], content: DatasetContent, sketches: Sketch
         yield block
 
 
-def alignment_digest(alignment: FeatureAlignment) -> str:
-    """Return the digest of what an alignment says: which feature is which gene of which reference."""
+def alignment_digest(alignment: FeatureAlignment, *, aliases: str = "") -> str:
+    """Return the digest of what an alignment says: which feature is which gene of which reference.
+
+    `aliases` is the digest of the user's table that was asked, if any: it enters although it may have changed nothing,
+    so that a snapshot names what its genes rest on.
+    """
     order = feature_order(alignment.features)
     pairs = [[alignment.features[position], alignment.gene_ids[position]] for position in order.tolist()]
-    return digest_of({"gene_reference": alignment.gene_reference, "genes": pairs})
+    asked = {"aliases": aliases} if aliases else {}
+    return digest_of({"gene_reference": alignment.gene_reference, "genes": pairs, **asked})
 
 
-def _write_alignment(alignment: FeatureAlignment, layout: Layout) -> TableEntry:
+def write_alignment(alignment: FeatureAlignment, layout: Layout) -> TableEntry:
     """Write the alignment in the order in which partitions keep the features."""
     frame = pd.DataFrame(
         {

@@ -17,7 +17,8 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.errors import UsageError
 from cytolabe.files import Place, create_new, remove, remove_directory
-from cytolabe.records import Block, FeatureAlignment, Finding
+from cytolabe.records import Block, Finding
+from cytolabe.snapshot.alignments import alignment_of_entry
 from cytolabe.snapshot.artifacts import ArtifactRecord, artifacts_of
 from cytolabe.snapshot.atlas import Atlas
 from cytolabe.snapshot.build import DatasetContent, write_dataset
@@ -213,7 +214,7 @@ def _without(layout: Layout, entry: DatasetEntry, *, facts: Withdrawals, names: 
     tables = {name: read_table(layout.tables, t) for name, t in entry.tables.items() if name not in _MADE_ANEW}
     left = {name: _rows_of(table, kept, n_cells=entry.n_cells) for name, table in tables.items()}
     cells = left.pop("cells")
-    alignment = _alignment(layout, entry)
+    alignment = alignment_of_entry(layout, entry)
     donors = {donor for dataset_id, donor in names if dataset_id == entry.dataset_id}
     n_nonzero = int(cells["n_genes"].sum())
     return DatasetContent(
@@ -238,18 +239,6 @@ def _rows_of(table: pd.DataFrame, kept: np.ndarray, *, n_cells: int) -> pd.DataF
 
 def _derived(layout: Layout, before: TableEntry, table: pd.DataFrame) -> TableEntry:
     return before if len(table) == before.n_rows else write_table(table, layout.tables)
-
-
-def _alignment(layout: Layout, entry: DatasetEntry) -> FeatureAlignment:
-    table = read_table(layout.overlay("genes"), entry.tables["alignment"])
-    return FeatureAlignment(
-        gene_reference=entry.gene_reference,
-        features=tuple(table["feature"]),
-        gene_ids=tuple(table["gene_id"]),
-        status=tuple(table["status"]),
-        count_fraction=tuple(table["count_fraction"]),
-        genes_mapped_fraction_of_counts=entry.record.genes_mapped_fraction_of_counts or 0.0,
-    )
 
 
 def _blocks(layout: Layout, entry: DatasetEntry, kept: np.ndarray) -> Iterator[Block]:

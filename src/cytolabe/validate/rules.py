@@ -17,6 +17,8 @@ from cytolabe.records import UNKNOWN, DatasetRecord, FeatureAlignment, HopState
 
 __all__ = [
     "CHECKS",
+    "GENE_CHECKS",
+    "Check",
     "Examined",
     "Hit",
     "check_assay",
@@ -63,6 +65,10 @@ class Hit:
     n_total: int
     examples: tuple[str, ...] = ()
     values: Mapping[str, str] = field(default_factory=dict)
+
+
+Check = Callable[[Examined, Thresholds], Iterator[Hit]]
+"""A check."""
 
 
 # --- genes --------------------------------------------------------------------------------------------------------
@@ -324,7 +330,7 @@ def _share(names: Sequence[str], pattern: re.Pattern[str]) -> float:
     return sum(pattern.fullmatch(name) is not None for name in names) / len(names) if names else 0.0
 
 
-CHECKS: Sequence[Callable[[Examined, Thresholds], Iterator[Hit]]] = (
+CHECKS: Sequence[Check] = (
     check_genes,
     check_panel,
     check_organism,
@@ -337,3 +343,6 @@ CHECKS: Sequence[Callable[[Examined, Thresholds], Iterator[Hit]]] = (
     check_provenance,
 )
 """Every check, in the order in which findings are reported."""
+
+GENE_CHECKS: Sequence[Check] = (check_genes, check_panel)
+"""Those that look at nothing but the alignment, as long as something maps."""

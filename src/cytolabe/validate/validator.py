@@ -1,7 +1,7 @@
 """Run every rule of a pack on one data set and return all findings at once, so that a contributor goes round once."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from cytolabe.records import DatasetRecord, FeatureAlignment, Finding, Severity
-from cytolabe.validate.rules import CHECKS, Examined, Hit
+from cytolabe.validate.rules import CHECKS, Check, Examined, Hit
 
 __all__ = ["DEFAULT_PACK", "Rule", "load_pack", "validate_dataset"]
 
@@ -59,6 +59,7 @@ def validate_dataset(
     cells: pd.DataFrame,
     alignment: FeatureAlignment,
     cell_totals: Int[np.ndarray, " cells"],
+    checks: Sequence[Check] = CHECKS,
 ) -> tuple[Finding, ...]:
     """Check one data set.
 
@@ -72,11 +73,13 @@ def validate_dataset(
         What became of its features.
     cell_totals
         Counts per cell over all features.
+    checks
+        Which checks; `GENE_CHECKS` are those that another alignment changes.
     """
     pack = load_pack()
     thresholds = {code: rule.thresholds for code, rule in pack.items()}
     examined = Examined(record=record, cells=cells, alignment=alignment, cell_totals=cell_totals)
-    return tuple(_finding(pack[hit.code], hit) for check in CHECKS for hit in check(examined, thresholds))
+    return tuple(_finding(pack[hit.code], hit) for check in checks for hit in check(examined, thresholds))
 
 
 def _finding(rule: Rule, hit: Hit) -> Finding:
