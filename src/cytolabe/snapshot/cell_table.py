@@ -19,7 +19,7 @@ from cytolabe.records import UNKNOWN
 from cytolabe.snapshot.build import OVERLAY_COLUMNS
 from cytolabe.snapshot.overlays import decided_terms
 from cytolabe.snapshot.view import CELL_COLUMNS
-from cytolabe.store.scans import TablePart, opened_table
+from cytolabe.store.scans import TablePart, opened_table, require_whole
 
 if TYPE_CHECKING:
     from cytolabe.snapshot.frozen import Snapshot
@@ -100,6 +100,8 @@ def _facts(part: TablePart, names: Sequence[str], *, excluded: np.ndarray | None
             msg = f"{part.place.name} has {file.metadata.num_rows:,} rows where {part.entry.n_rows:,} are recorded."
             raise IntegrityError(msg)
         table = file.read(columns=list(names), use_threads=False)
+        if names:
+            require_whole(part, table, n_rows=part.entry.n_rows)
     if excluded is None:
         return table
     return table.take(pa.array(np.setdiff1d(np.arange(part.entry.n_rows), excluded)))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from cytolabe.errors import IntegrityError
-from cytolabe.store.scans import LOOKS_AT_ONCE, TablePart, opened_table
+from cytolabe.store.scans import LOOKS_AT_ONCE, TablePart, opened_table, require_whole
 
 __all__ = ["N_ROWS", "count_groups"]
 
@@ -84,6 +84,8 @@ def _groups_of(part: TablePart, schema: pa.Schema, dropped: np.ndarray) -> pa.Ta
         found, first = [], 0
         for number in range(file.num_row_groups):
             table = file.read_row_group(number, columns=wanted, use_threads=False)
+            # A changed header of a page can hide rows, or leave codes without words.
+            require_whole(part, table, n_rows=file.metadata.row_group(number).num_rows)
             if not table.num_rows:
                 continue
             low, high = np.searchsorted(dropped, [first, first + table.num_rows])

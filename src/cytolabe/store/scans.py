@@ -23,7 +23,7 @@ from cytolabe.errors import IntegrityError
 from cytolabe.files import Place, read_range, read_verified, sha256_of_file, size_of
 from cytolabe.store.tables import TableEntry, footer_length
 
-__all__ = ["LOOKS_AT_ONCE", "TablePart", "opened_table", "scan_tables"]
+__all__ = ["LOOKS_AT_ONCE", "TablePart", "opened_table", "require_whole", "scan_tables"]
 
 _READ_OPTIONS = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 
@@ -90,6 +90,21 @@ def opened_table(part: TablePart, *, codes: Sequence[str] = ()) -> Iterator[pq.P
             page_checksum_verification=True,
         ) as file:
             yield file
+
+
+def require_whole(part: TablePart, table: pa.Table, *, n_rows: int) -> None:
+    """Refuse columns that were read with other rows, or with codes that stand for no word.
+
+    Raises
+    ------
+    IntegrityError
+        If so: the header of a page was changed, which no checksum of a large file covers.
+    """
+    with _told(part):
+        table.validate(full=True)
+    if table.num_rows != n_rows:
+        msg = f"{part.place.name} gave {table.num_rows:,} of {n_rows:,} rows: its bytes were changed. Run `cytolabe verify`."
+        raise IntegrityError(msg)
 
 
 @contextmanager
