@@ -9,6 +9,8 @@ import zarr
 from cytolabe.errors import ConflictError, IntegrityError, RefusedError, UsageError
 from cytolabe.files import local
 from cytolabe.snapshot import embeddings
+from cytolabe.snapshot.atlas import create_atlas
+from cytolabe.snapshot.build import write_dataset
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
 from cytolabe.snapshot.withdraw import withdraw_person
 
@@ -173,3 +175,16 @@ def test_after_a_withdrawal_filters_and_exports_speak_of_who_is_left(atlas):
         np.testing.assert_array_equal(
             view.to_memory().X.toarray(), after.to_anndata(after.rows(where), list(view.var_names)).X.toarray()
         )
+
+
+def test_data_sets_that_share_a_partition_keep_embeddings_of_their_own(tmp_path, make, monkeypatch):
+    known = make.content.__globals__
+    for table in ("FEATURES", "GENES"):
+        monkeypatch.setitem(known[table], "twin", known[table]["kang"])
+    atlas = create_atlas(tmp_path / "atlas")
+    atlas.publish([write_dataset(atlas.path, content=make.content(name)) for name in ("kang", "twin")])
+    snapshot = atlas.freeze()
+    assert len({part.digest for entry in snapshot.entries.values() for part in entry.partitions}) == 1
+    spec = EmbeddingSpec(snapshot_id=snapshot.snapshot_id, model="pca", card_digest="sha256:0", n_dims=N_DIMS, seed=7)
+    store = fill(EmbeddingStore(tmp_path / "x.zarr", snapshot, spec))
+    np.testing.assert_array_equal(store.read(np.arange(24)), values_of(np.arange(24)))

@@ -76,8 +76,8 @@ def _require(atlas: Place, needed: int) -> int | None:
     free = shutil.disk_usage(next(path for path in (atlas, *atlas.absolute().parents) if path.exists())).free
     if free < needed + _SPARE:
         msg = (
-            f"{atlas}: the disk has {_size(free)} free, and up to {_size(needed)} will be written. Free some space, or "
-            "put the atlas elsewhere. Nothing was written."
+            f"{atlas}: the disk has {_size(free)} free, and up to {_size(needed)} will be written, with {_size(_SPARE)} "
+            "to spare. Free some space, or put the atlas elsewhere. Nothing was written."
         )
         raise UsageError(msg)
     return free

@@ -12,6 +12,7 @@ several processes may write different shards. Reading a shard without a mark is 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -260,13 +261,19 @@ class _Part:
 
 
 def _parts_of(snapshot: "Snapshot") -> tuple[_Part, ...]:
-    parts, before = [], 0
+    parts: list[_Part] = []
+    before = 0
+    n_named: Counter[str] = Counter()
     records = snapshot.datasets
     for dataset_id, entry in snapshot.entries.items():
         n_held, first_row = records[dataset_id].n_cells, 0
         held = None if n_held == entry.n_cells else _held_rows(snapshot, dataset_id)
         for partition in entry.partitions:
             digest = partition.digest.removeprefix("sha256:")
+            n_named[digest] += 1
+            if n_named[digest] > 1:
+                # Two data sets may hold equal counts and share a partition; a model may tell them apart all the same.
+                digest = f"{digest}-{n_named[digest]}"
             kept, offset = None, before + first_row
             if held is not None:
                 a, b = np.searchsorted(held, [first_row, first_row + partition.n_cells])
