@@ -141,7 +141,10 @@ def test_a_query_holds_the_counts_of_the_equal_files(labs, census, tmp_path):
         kept.write_h5ad(folder / f"{kept.obs['dataset_id'].iloc[0]}.h5ad")
     ingest_sources(tmp_path / "of_files", [folder])
     where = f"census[{census / 'cell-census' / '2025-01-30' / 'soma'}]:{LUNG}"
-    outcomes, findings, _ = ingest_sources(tmp_path / "of_census", [where])
+    said = []
+    outcomes, findings, _ = ingest_sources(tmp_path / "of_census", [where], on_progress=said.append)
+    # The file that stands for a data set is small; what it stands for is not.
+    assert any(f"{len(outcomes)} data set(s) of a SOMA experiment come on top" in line for line in said)
     assert [(outcome.dataset_id, outcome.status) for outcome in outcomes] == [(name, "accepted") for name in IDS]
     assert findings == ()
     assert content(tmp_path / "of_census") == content(tmp_path / "of_files")

@@ -23,6 +23,7 @@ from cytolabe.flow.preflight import estimate, require_room
 from cytolabe.flow.schedule import files_to_cut
 from cytolabe.flow.work import CountsToWrite, Work, write_counts
 from cytolabe.genes.aliases import read_alias_table
+from cytolabe.ingest.census import is_census
 from cytolabe.ingest.identity import digest_of, files_of, n_bytes_of
 from cytolabe.ingest.sources import SourceFile
 from cytolabe.provenance import canonical_json
@@ -116,7 +117,9 @@ def contribute_with(
         )
         for source in ordered
     ]
-    on_progress(estimate(atlas.path, sum(n_bytes_of(source.path) for source in ordered if source.path.exists())))
+    remote = [source.path for source in ordered if is_census(source.path)]
+    here = [source.path for source in ordered if source.path.exists() and source.path not in remote]
+    on_progress(estimate(atlas.path, sum(map(n_bytes_of, here)), n_remote=len(remote)))
     outcomes = _of_one_organism(atlas, _run_all(tasks, work, on_progress))
     ended = tuple(_refused_as_purged(outcome) if _is_purged(atlas, outcome) else outcome for outcome in outcomes)
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from cytolabe.errors import UsageError
 from cytolabe.files import Place
 from cytolabe.flow.budget import expected_peak
+from cytolabe.ingest.census import is_census
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.source import Source
 
@@ -24,8 +25,8 @@ _READINGS = 4
 """A file is looked through, hashed, proven and read to be written; matrices that are not the counts are not written."""
 
 
-def estimate(atlas: Place, n_bytes: int) -> str:
-    """Say what will be read and written for sources of `n_bytes`.
+def estimate(atlas: Place, n_bytes: int, *, n_remote: int = 0) -> str:
+    """Say what will be read and written for files of `n_bytes`, and that `n_remote` data sets lie elsewhere.
 
     Raises
     ------
@@ -35,7 +36,8 @@ def estimate(atlas: Place, n_bytes: int) -> str:
     needed = int(_MOST_WRITTEN * n_bytes)
     free = _require(atlas, needed)
     room = "" if free is None else f", {_size(free)} are free"
-    return f"{_size(n_bytes)} to read {_READINGS} times, about {_size(needed)} or less to write{room}"
+    elsewhere = f"; {n_remote} data set(s) of a SOMA experiment come on top, as large as they are" if n_remote else ""
+    return f"{_size(n_bytes)} to read {_READINGS} times, about {_size(needed)} or less to write{room}{elsewhere}"
 
 
 def expectation(opened: Source, n_bytes: int, *, n_workers: int, max_nonzero: int) -> str:
@@ -44,6 +46,13 @@ def expectation(opened: Source, n_bytes: int, *, n_workers: int, max_nonzero: in
     Which matrix has the counts is not known yet, so the entries are those of the largest one. `n_workers`
     tasks hold `max_nonzero` entries each at most.
     """
+    if is_census(opened.path):
+        # The file only says where the cells are; how many counts they have is known once these are read.
+        return (
+            f"{opened.path.name}: {opened.n_cells:,} cells of a SOMA experiment; about {_BYTES_PER_NONZERO} bytes to write for "
+            f"each non-zero count, about {_size(expected_peak(n_workers, max_nonzero=max_nonzero, n_cells=opened.n_cells))} "
+            "of memory at the peak"
+        )
     stored = max((_n_stored(matrix) for matrix in opened.matrices), default=0)
     memory = expected_peak(n_workers, max_nonzero=min(max_nonzero, stored), n_cells=opened.n_cells)
     written = int(min(_MOST_WRITTEN * n_bytes, _BYTES_PER_NONZERO * stored))
