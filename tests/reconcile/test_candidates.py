@@ -2,7 +2,7 @@ import pytest
 
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.resolutions import GROUPING_TERMS
-from cytolabe.reconcile.candidates import _seed_table, candidates_for, lexicon_of, scopes_of
+from cytolabe.reconcile.candidates import seed_table, candidates_for, lexicon_of, scopes_of
 from cytolabe.reconcile.combine import ACCEPT, CURVE, REVIEW, confidence_of, decision_of
 from cytolabe.reconcile.evidence import confidence_in_context
 from cytolabe.reconcile.normalize import bag_of
@@ -16,7 +16,7 @@ def best(label, tissue=""):
 
 
 def test_every_seed_is_a_live_term_with_the_name_written_beside_it():
-    for entries in _seed_table()["labels"].values():
+    for entries in seed_table()["labels"].values():
         for key, spellings in entries.items():
             term, name = key.split(" ", 1)
             assert CL.name(term) == name
@@ -25,7 +25,7 @@ def test_every_seed_is_a_live_term_with_the_name_written_beside_it():
 
 
 def test_no_spelling_means_two_terms_in_one_scope():
-    for scope, entries in _seed_table()["labels"].items():
+    for scope, entries in seed_table()["labels"].items():
         seen = {}
         for key, spellings in entries.items():
             for spelling in spellings:

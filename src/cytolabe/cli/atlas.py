@@ -7,7 +7,8 @@ import typer
 
 from cytolabe.cli.levels import print_levels
 from cytolabe.cli.lifecycle import record_artifact
-from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, Seed, SnapshotName, Workers, source_or_place
+from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OptionalAtlas, Seed, SnapshotName, Workers, source_or_place
+from cytolabe.cli.scored import tell_scores
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.errors import UsageError
 
@@ -90,8 +91,8 @@ def validate(sources: Checked, cache: CachePath = None, workers: Workers = 1, as
     return 0 if all(row.valid for row in rows) else 1
 
 
-def reconcile(
-    atlas: AtlasPath,
+def reconcile(  # noqa: PLR0913 - one option each
+    atlas: OptionalAtlas = None,
     export: Annotated[
         Path | None, typer.Option(help="Write an SSSOM table to review, and a page (.html) to review it on.")
     ] = None,
@@ -103,12 +104,24 @@ def reconcile(
         ),
     ] = None,
     levels: Annotated[bool, typer.Option("--levels", help="Show the resolutions of the mapped terms.")] = False,
+    score: Annotated[
+        Path | None, typer.Option(help="Measure the mapper on a table of labels and terms; no atlas is read.")
+    ] = None,
+    train: Annotated[Path | None, typer.Option(help="With --score: a table of other studies to learn from.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Map the labels of every contribution to the Cell Ontology, with confidence and abstention."""
     from cytolabe.flow.interpret import reconcile_atlas
     from cytolabe.provenance import jsonable
 
+    if (atlas is None) == (score is None) or (train is not None and score is None):
+        msg = "name an atlas, or a table with --score (and then --train, if it shall learn from other studies)."
+        raise UsageError(msg)
+    if score is not None:
+        if export is not None or apply is not None or levels:
+            msg = "--score measures the mapper on a table; --export, --apply and --levels are about an atlas."
+            raise UsageError(msg)
+        return tell_scores(score, train=train, as_json=as_json)
     if export is not None:
         if export.suffix == ".html":
             msg = f"--export {export}: name the table, for example {export.with_suffix('.tsv')}; the page is written beside it."

@@ -14,6 +14,7 @@ __all__ = [
     "AtlasOrRun",
     "AtlasPath",
     "CachePath",
+    "OptionalAtlas",
     "OutPath",
     "Seed",
     "SnapshotName",
@@ -33,6 +34,12 @@ AtlasPath = Annotated[
     typer.Argument(metavar="ATLAS", parser=place_of, help="Directory of the atlas, or its URL: s3://bucket/prefix."),
 ]
 """A `files.Place`; typer knows no unions."""
+
+OptionalAtlas = Annotated[
+    Any,
+    typer.Argument(metavar="[ATLAS]", parser=place_of, help="Directory of the atlas, or its URL: s3://bucket/prefix."),
+]
+"""An `AtlasPath` that a command can do without."""
 
 AtlasOrRun = Annotated[
     Any, typer.Argument(metavar="PATH", parser=place_of, help="An atlas or its URL, or the output folder of a run.")

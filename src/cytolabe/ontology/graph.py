@@ -120,7 +120,8 @@ class Ontology:
 
     def children(self, term: str) -> tuple[str, ...]:
         """Return the direct children, sorted; empty for leaves and for obsolete terms."""
-        return tuple(sorted(below for below in self.descendants(term) if term in self.records[below].parents))
+        self._record(term)
+        return self._children.get(term, ())
 
     def part_of(self, term: str) -> tuple[str, ...]:
         """Return the nearest terms that the term is part of and no kind of, sorted."""
@@ -181,6 +182,14 @@ class Ontology:
             parents = self.records[term].parents
             found[term] = frozenset(parents).union(*(found[parent] for parent in parents))
         return found
+
+    @cached_property
+    def _children(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for term in self.terms:
+            for parent in self.records[term].parents:
+                found.setdefault(parent, []).append(term)
+        return {term: tuple(members) for term, members in found.items()}
 
     @cached_property
     def _descendants(self) -> Mapping[str, frozenset[str]]:

@@ -17,7 +17,7 @@ acronyms of CL that the table does not confirm, and numbers that CL reads as par
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -31,7 +31,17 @@ from cytolabe.ontology.graph import Ontology
 from cytolabe.ontology.resolutions import GROUPING_TERMS
 from cytolabe.reconcile.normalize import bag_of, normalize_label
 
-__all__ = ["KINDS", "Candidate", "Lexicon", "candidates_for", "lexicon_of", "scopes_of"]
+__all__ = [
+    "KINDS",
+    "Candidate",
+    "Lexicon",
+    "candidates_for",
+    "is_tag",
+    "lexicon_of",
+    "matched_candidates",
+    "scopes_of",
+    "seed_table",
+]
 
 KINDS = ("scoped_seed", "name", "synonym", "seed", "stripped", "composite", "partial", "similar")
 _ROOT_CELL = "CL:0000000"
@@ -93,7 +103,7 @@ class Lexicon:
 @lru_cache(maxsize=2)
 def lexicon_of(ontology: Ontology) -> Lexicon:
     """Build the lookup tables of a release: about a second, once per process."""
-    table = _seed_table()
+    table = seed_table()
     words = {str(key): str(value) for key, value in table["words"].items()}
     bags: dict[tuple[str, ...], dict[str, set[str]]] = {}
     rows: list[tuple[str, str]] = []
@@ -145,14 +155,25 @@ def candidates_for(label: str, tissue: str, lexicon: Lexicon) -> tuple[Candidate
 
     The label must be neither reserved nor a code. Empty where not even a similar name exists.
     """
+    return _each_once([*_matched(label, tissue, lexicon), *_similar(label, lexicon)])
+
+
+def matched_candidates(label: str, tissue: str, lexicon: Lexicon) -> tuple[Candidate, ...]:
+    """Return what `candidates_for` finds by words alone, without the similarity of letters."""
+    return _each_once(_matched(label, tissue, lexicon))
+
+
+def _matched(label: str, tissue: str, lexicon: Lexicon) -> list[Candidate]:
     scopes = scopes_of(tissue, lexicon)
     bag = bag_of(lexicon.normalize(label))
     found = _composite(label, scopes, lexicon)
     if not found or _JOINS_PARTS & set(bag):
         # `B/Plasma` holds two types although `plasma B cell` is one; `Gran/Mono progenitor` is one.
         found += _exact(bag, scopes, lexicon)
-    found += _partial(bag, scopes, lexicon)
-    found += _similar(label, lexicon)
+    return found + _partial(bag, scopes, lexicon)
+
+
+def _each_once(found: Sequence[Candidate]) -> tuple[Candidate, ...]:
     unique: dict[str, Candidate] = {}
     for candidate in sorted(found, key=_rank):
         unique.setdefault(candidate.term, candidate)
@@ -228,7 +249,7 @@ def _partial(bag: tuple[str, ...], scopes: tuple[str, ...], lexicon: Lexicon) ->
         rest = words - set(known)
         if rest & _CHANGES_MEANING or any(word.endswith("-") for word in rest):
             continue
-        harmless = all(word in lexicon.modifiers or _is_tag(word, lexicon) for word in rest)
+        harmless = all(word in lexicon.modifiers or is_tag(word, lexicon) for word in rest)
         share = len(known) / len(bag)
         found += [
             Candidate(
@@ -245,7 +266,7 @@ def _partial(bag: tuple[str, ...], scopes: tuple[str, ...], lexicon: Lexicon) ->
     return found
 
 
-def _is_tag(word: str, lexicon: Lexicon) -> bool:
+def is_tag(word: str, lexicon: Lexicon) -> bool:
     """Return whether a word is a number or a gene-like tag that no name of CL contains (`calb1`, `2`)."""
     return word.isdigit() or (any(ch.isdigit() for ch in word) and word not in lexicon.by_word)
 
@@ -272,6 +293,7 @@ def _says_no_type(words: set[str], lexicon: Lexicon) -> bool:
     return "like" in words or words <= lexicon.modifiers
 
 
-def _seed_table() -> dict[str, dict[str, Any]]:
+def seed_table() -> dict[str, dict[str, Any]]:
+    """Return the curated table of abbreviations as it is written."""
     text = resources.files("cytolabe.reconcile").joinpath("abbreviations.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

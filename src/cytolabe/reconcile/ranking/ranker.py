@@ -1,0 +1,204 @@
+"""The learned order of candidates: a linear choice among all, then trees among the best of it.
+
+**Linear.** A conditional logit (softmax over the candidates of a row, ridge penalty) on standardized features. It is
+convex, so the same rows give the same weights, and it says in which direction every feature counts.
+**Trees.** Gradient boosting on the `N_TREE_CANDIDATES` best of each row, with the linear score and its gap among the
+features; they add what is not linear: a similar name is worth another thing where the memory knows the label.
+
+Settings were fixed beforehand and are the same for every fold. Fitted trees are turned into plain arrays at once, and
+those arrays predict: what is shipped as JSON text and what was just fitted run through the same code, without pickle.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+from scipy.optimize import minimize
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from cytolabe.reconcile.ranking.features import Pairs
+
+__all__ = ["Ranker", "Tree", "fit_ranker", "softmax_in_rows"]
+
+N_TREE_CANDIDATES = 12
+_RIDGE = 1.0
+_MOST_STEPS = 120
+_CLIP = 4.0
+_FAR = -30.0
+"""Added to the score of candidates that the trees never see; they keep their linear order behind the others."""
+_TREES = {
+    "max_iter": 80, "max_leaf_nodes": 16, "learning_rate": 0.08, "min_samples_leaf": 40, "l2_regularization": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tree:
+    """One tree as arrays over its nodes; a leaf has `left` < 0. A value at most the threshold goes left."""
+
+    feature: Int64[np.ndarray, " nodes"]
+    threshold: Float64[np.ndarray, " nodes"]
+    left: Int64[np.ndarray, " nodes"]
+    right: Int64[np.ndarray, " nodes"]
+    value: Float64[np.ndarray, " nodes"]
+
+    def predict(self, features: Float32[np.ndarray, "pairs features"]) -> Float64[np.ndarray, " pairs"]:
+        """Return the value of the leaf of each row."""
+        at = np.zeros(len(features), dtype=np.int64)
+        going = np.flatnonzero(self.left[at] >= 0)
+        while going.size:
+            node = at[going]
+            goes_left = features[going, self.feature[node]] <= self.threshold[node]
+            at[going] = np.where(goes_left, self.left[node], self.right[node])
+            going = going[self.left[at[going]] >= 0]
+        return self.value[at]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranker:
+    """A fitted order of candidates."""
+
+    mean: Float64[np.ndarray, " features"]
+    scale: Float64[np.ndarray, " features"]
+    weight: Float64[np.ndarray, " features"]
+    baseline: float
+    trees: tuple[Tree, ...]
+
+    def scores(self, features: Float32[np.ndarray, "pairs features"], pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
+        """Return a score per pair: log-odds of being right for the best of a row, lower than those for the rest."""
+        linear = self._linear(features)
+        gap, best = _gap_and_best(linear, pairs)
+        if not self.trees:
+            return linear
+        given = np.column_stack([features[best], linear[best], gap[best]]).astype(np.float32)
+        scores = _FAR - gap
+        scores[best] = self.baseline + np.sum([tree.predict(given) for tree in self.trees], axis=0)
+        return scores
+
+    def _linear(self, features: Float32[np.ndarray, "pairs features"]) -> Float64[np.ndarray, " pairs"]:
+        return np.asarray(_standard(features, self.mean, self.scale) @ self.weight, dtype=np.float64)
+
+    def document(self) -> dict[str, object]:
+        """Return the ranker as plain lists for a JSON text, numbers cut to 6 significant digits."""
+        return {
+            "mean": _numbers(self.mean), "scale": _numbers(self.scale), "weight": _numbers(self.weight),
+            "baseline": float(f"{self.baseline:.6g}"),
+            "trees": [
+                {
+                    "feature": tree.feature.tolist(), "threshold": _numbers(tree.threshold),
+                    "left": tree.left.tolist(), "right": tree.right.tolist(), "value": _numbers(tree.value),
+                }
+                for tree in self.trees
+            ],
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, document: Mapping[str, object]) -> "Ranker":
+        """Read what `document` gives."""
+        trees = document["trees"]
+        if not isinstance(trees, list):
+            msg = "the trees of a ranker are a list"
+            raise TypeError(msg)
+        return cls(
+            mean=np.array(document["mean"], dtype=np.float64),
+            scale=np.array(document["scale"], dtype=np.float64),
+            weight=np.array(document["weight"], dtype=np.float64),
+            baseline=float(str(document["baseline"])),
+            trees=tuple(
+                Tree(
+                    feature=np.array(tree["feature"], dtype=np.int64),
+                    threshold=np.array(tree["threshold"], dtype=np.float64),
+                    left=np.array(tree["left"], dtype=np.int64),
+                    right=np.array(tree["right"], dtype=np.int64),
+                    value=np.array(tree["value"], dtype=np.float64),
+                )
+                for tree in trees
+            ),
+        )
+
+
+def fit_ranker(
+    features: Float32[np.ndarray, "pairs features"], is_right: Bool[np.ndarray, " pairs"], *, pairs: Pairs, seed: int
+) -> Ranker:
+    """Fit the order on rows whose right term is known; rows whose right term is no candidate teach nothing."""
+    has_right = np.add.reduceat(is_right.astype(np.int64), pairs.starts[:-1]) > 0
+    mean = features.mean(axis=0, dtype=np.float64)
+    scale = features.std(axis=0, dtype=np.float64) + 1e-6
+    kept = has_right[pairs.row]
+    lengths = np.diff(pairs.starts)[has_right]
+    weight = _conditional_logit(_standard(features[kept], mean, scale), is_right[kept], lengths)
+    linear = Ranker(mean=mean, scale=scale, weight=weight, baseline=0.0, trees=())
+    values = linear.scores(features, pairs)
+    gap, best = _gap_and_best(values, pairs)
+    given = np.column_stack([features[best], values[best], gap[best]]).astype(np.float32)
+    if not is_right[best].any() or is_right[best].all():
+        return linear
+    boosted = HistGradientBoostingClassifier(**_TREES, random_state=seed, early_stopping=False)
+    boosted.fit(given, is_right[best])
+    baseline, trees = _plain(boosted)
+    return Ranker(mean=mean, scale=scale, weight=weight, baseline=baseline, trees=trees)
+
+
+def softmax_in_rows(scores: Float64[np.ndarray, " pairs"], pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
+    """Return the scores of each row as shares that sum to 1."""
+    lengths = np.diff(pairs.starts)
+    top = np.repeat(np.maximum.reduceat(scores, pairs.starts[:-1]), lengths)
+    raised = np.exp(scores - top)
+    return np.asarray(raised / np.repeat(np.add.reduceat(raised, pairs.starts[:-1]), lengths), dtype=np.float64)
+
+
+def _conditional_logit(
+    design: Float32[np.ndarray, "pairs features"], is_right: Bool[np.ndarray, " pairs"], lengths: np.ndarray
+) -> Float64[np.ndarray, " features"]:
+    starts = np.cumsum([0, *lengths[:-1]]).astype(np.int64)
+    rewarded = design[is_right].sum(axis=0, dtype=np.float64)
+
+    def loss(weight: np.ndarray) -> tuple[float, np.ndarray]:
+        score = np.asarray(design @ weight.astype(np.float32), dtype=np.float64)
+        top = np.maximum.reduceat(score, starts)
+        raised = np.exp(score - np.repeat(top, lengths))
+        whole = np.add.reduceat(raised, starts)
+        share = raised / np.repeat(whole, lengths)
+        likelihood = score[is_right].sum() - (np.log(whole) + top).sum()
+        gradient = rewarded - np.asarray(share.astype(np.float32) @ design, dtype=np.float64)
+        return float(_RIDGE / 2 * weight @ weight - likelihood), _RIDGE * weight - gradient
+
+    start = np.zeros(design.shape[1])
+    return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _MOST_STEPS}).x)
+
+
+def _standard(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Float32[np.ndarray, "pairs features"]:
+    return np.clip((features - mean) / scale, -_CLIP, _CLIP).astype(np.float32)
+
+
+def _gap_and_best(
+    values: Float64[np.ndarray, " pairs"], pairs: Pairs
+) -> tuple[Float64[np.ndarray, " pairs"], Int64[np.ndarray, " best"]]:
+    """Return how far each pair is behind the best of its row, and the pairs that the trees order."""
+    top = np.repeat(np.maximum.reduceat(values, pairs.starts[:-1]), np.diff(pairs.starts))
+    order = np.lexsort((pairs.term, -values, pairs.row))
+    place = np.empty(len(values), dtype=np.int64)
+    place[order] = np.arange(len(values)) - pairs.starts[pairs.row[order]]
+    return top - values, np.flatnonzero(place < N_TREE_CANDIDATES)
+
+
+def _plain(boosted: HistGradientBoostingClassifier) -> tuple[float, tuple[Tree, ...]]:
+    """Return the baseline and the trees of a fitted booster as arrays."""
+    trees = []
+    for (grown,) in boosted._predictors:  # noqa: SLF001 - no public way to read a fitted tree; a test compares
+        nodes = grown.nodes
+        is_leaf = nodes["is_leaf"].astype(bool)
+        trees.append(
+            Tree(
+                feature=nodes["feature_idx"].astype(np.int64),
+                threshold=nodes["num_threshold"].astype(np.float64),
+                left=np.where(is_leaf, -1, nodes["left"].astype(np.int64)),
+                right=np.where(is_leaf, -1, nodes["right"].astype(np.int64)),
+                value=nodes["value"].astype(np.float64),
+            )
+        )
+    return float(np.ravel(boosted._baseline_prediction)[0]), tuple(trees)  # noqa: SLF001
+
+
+def _numbers(values: Sequence[float] | np.ndarray) -> list[float]:
+    return [float(f"{value:.6g}") for value in np.asarray(values, dtype=np.float64)]

@@ -1,0 +1,286 @@
+"""A table of labels scored under a protocol: nothing that a row is scored on has taught the model that scores it.
+
+Two bases. `protocol`: the ranker, its calibration and its accept threshold are fitted anew for every fold, on the
+teaching rows that the fold does not bar (`folds`). `shipped`: the model that is in the package, made of CL and the
+project's own seed table; it has seen no row of anybody's table.
+
+Inside a fold the teaching studies are halved; each half is ranked by a model of the other, and these rows, whose studies their
+ranker had not seen, fit the calibration and the accept threshold. The settings of the models are constants.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from cytolabe.ontology.graph import Ontology
+from cytolabe.reconcile.ranking.calibration import Calibrator, Ranked, fit_calibrator, ranked_of
+from cytolabe.reconcile.ranking.engine import Bench, Group, Weighed, bench_of, weigh
+from cytolabe.reconcile.ranking.lexical import term_index_of
+from cytolabe.reconcile.ranking.memory import Query, entries_of, joined, seed_entries
+from cytolabe.reconcile.ranking.ranker import Ranker, fit_ranker
+from cytolabe.reconcile.ranking.shipped import shipped_model
+from cytolabe.reconcile.scored.folds import Fold, Kinship, folds_of, kinship_of
+from cytolabe.reconcile.scored.ladder import ladder_of
+from cytolabe.reconcile.scored.measures import (
+    Outcome,
+    by_source,
+    ceiling_of,
+    floor_of,
+    measures_of,
+    outcome_of,
+    verbatim_rows,
+)
+from cytolabe.reconcile.scored.tables import LabelTable
+
+__all__ = ["FURTHER_PROTOCOLS", "can_teach_itself", "score_table"]
+
+FURTHER_PROTOCOLS = ("leave_family_out",)
+"""Reported beside the headline, where a table teaches itself or another one teaches it."""
+
+SEED = 0
+_LEAST_ROWS = 500
+_LEAST_SOURCES = 10
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Trial:
+    """All rows (scored and teaching), which are which, and everything computed once."""
+
+    table: LabelTable
+    truth: Int64[np.ndarray, " rows"]
+    is_scored: Bool[np.ndarray, " rows"]
+    is_teacher: Bool[np.ndarray, " rows"]
+    kinship: Kinship
+    bench: Bench
+
+    def source_rows(self, source: str, kept: Bool[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+        return np.flatnonzero(kept & (np.array(self.table.source) == source)).astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Answers:
+    """Ranked terms and probabilities of the scored rows, in their order."""
+
+    terms: Int64[np.ndarray, "rows best"]
+    exact: Float64[np.ndarray, " rows"]
+    lineage: Float64[np.ndarray, " rows"]
+    accepted: Bool[np.ndarray, " rows"]
+    folds: tuple[dict[str, int], ...] = ()
+
+
+def can_teach_itself(table: LabelTable) -> bool:
+    """Return whether a table has studies enough that each can be scored by a model of the others."""
+    return len(table) >= _LEAST_ROWS and len(set(table.source)) >= _LEAST_SOURCES
+
+
+def score_table(
+    table: LabelTable, *, ontology: Ontology, train: LabelTable | None = None, protocols: Sequence[str] = ()
+) -> dict[str, object]:
+    """Score a mapper on a table and return the document of `cytolabe reconcile --score`.
+
+    Parameters
+    ----------
+    table
+        The rows to score.
+    ontology
+        The release that ids are read in.
+    train
+        Rows to learn from; without it the table's own, where it can teach itself, under `leave_study_out`.
+    protocols
+        Further protocols to report beside the headline.
+    """
+    trial = _trial(table, train, ontology)
+    shipped = _outcome(trial, _shipped_answers(trial))
+    document: dict[str, object]
+    if train is not None or can_teach_itself(table):
+        answers = _protocol_answers(trial, "leave_study_out")
+        outcome, basis = _outcome(trial, answers), "leave_study_out"
+        folds: tuple[dict[str, int], ...] = answers.folds
+    else:
+        outcome, basis, folds, protocols = shipped, "shipped", (), ()
+    document = {"basis": basis, **measures_of(outcome)}
+    verbatim = verbatim_rows(table, trial.bench.index)
+    truth = trial.truth[trial.is_scored]
+    document |= {
+        "verbatim_names": measures_of(outcome, rows=verbatim),
+        "without_verbatim_names": measures_of(outcome, rows=~verbatim),
+        "floor": floor_of(truth, trial.bench.index),
+        "ceiling": ceiling_of(table, index=trial.bench.index),
+        "baselines": _ladder(trial),
+        "shipped": measures_of(shipped),
+        "protocols": {name: _order_only(trial, name) for name in protocols},
+        "folds": list(folds),
+        "recurating_families": sorted(trial.kinship.recurating),
+        "rows_set_aside": {"replaced_ids": table.replaced, "unusable": table.unusable, "examples": list(table.examples)},
+        "ontology_release": ontology.release,
+        "by_source": by_source(outcome, trial.kinship.family),
+    }
+    return document
+
+
+def _trial(table: LabelTable, train: LabelTable | None, ontology: Ontology) -> _Trial:
+    index = term_index_of(ontology)
+    both = table if train is None else _together(table, train)
+    is_scored = np.arange(len(both)) < len(table)
+    is_teacher = np.ones(len(both), dtype=bool) if train is None else ~is_scored
+    teachers = both.rows(np.flatnonzero(is_teacher))
+    entries = entries_of(
+        teachers.label, teachers.term, sources=teachers.source, tissues=teachers.tissue, index=index
+    )
+    query = Query(label=both.label, tissue=both.tissue, source=both.source)
+    return _Trial(
+        table=both,
+        truth=np.array([index.position[term] for term in both.term], dtype=np.int64),
+        is_scored=is_scored,
+        is_teacher=is_teacher,
+        kinship=kinship_of(both, teachers=is_teacher),
+        bench=bench_of(query, joined(entries, seed_entries(index)), index=index),
+    )
+
+
+def _together(table: LabelTable, train: LabelTable) -> LabelTable:
+    return LabelTable(
+        label=table.label + train.label,
+        term=table.term + train.term,
+        source=table.source + train.source,
+        family=table.family + train.family,
+        tissue=table.tissue + train.tissue,
+    )
+
+
+def _protocol_answers(trial: _Trial, protocol: str, *, calibrated: bool = True) -> _Answers:
+    scored_at = np.cumsum(trial.is_scored) - 1
+    n = int(trial.is_scored.sum())
+    found: dict[int, tuple[np.ndarray, float, float, bool]] = {}
+    told = []
+    for fold in folds_of(trial.kinship, sources=_scored_sources(trial), protocol=protocol):
+        teaching, test = _weighed_fold(trial, fold, protocol)
+        if teaching is None:
+            ranker, calibrator = shipped_model(trial.bench.index.ontology)
+        elif calibrated:
+            ranker, calibrator = _learned(trial, teaching)
+        else:
+            ranker, calibrator = _fitted(trial, teaching), shipped_model(trial.bench.index.ontology)[1]
+        answers = _answer(trial, test, ranker, calibrator)
+        for row, terms, exact, lineage, taken in zip(test.rows, *answers, strict=True):
+            found[int(scored_at[row])] = terms, float(exact), float(lineage), bool(taken)
+        told.append({"n": len(test.rows), "n_train": 0 if teaching is None else len(teaching.rows)})
+    ordered = [found[row] for row in range(n)]
+    return _Answers(
+        terms=np.stack([row[0] for row in ordered]),
+        exact=np.array([row[1] for row in ordered]),
+        lineage=np.array([row[2] for row in ordered]),
+        accepted=np.array([row[3] for row in ordered]),
+        folds=tuple(told),
+    )
+
+
+def _weighed_fold(trial: _Trial, fold: Fold, protocol: str) -> tuple[Weighed | None, Weighed]:
+    """Return the teaching and the scored rows of a fold, each asking a memory without what bars it."""
+    groups, n_teaching = [], 0
+    for source in sorted(trial.kinship.family):
+        if source not in fold.barred:
+            rows = trial.source_rows(source, trial.is_teacher)
+            barred = fold.barred | trial.kinship.barred(source, protocol)
+        elif source in fold.test:
+            rows, barred = trial.source_rows(source, trial.is_scored), fold.barred
+        else:
+            continue
+        if len(rows):
+            n_teaching += len(rows) if source not in fold.barred else 0
+            groups.append(Group(rows=rows, barred=barred))
+    weighed = weigh(trial.bench, groups)
+    is_test = np.isin(np.array(trial.table.source)[weighed.rows], sorted(fold.test))
+    teaching = weighed.part(~is_test) if n_teaching >= _LEAST_ROWS // 5 else None
+    return teaching, weighed.part(is_test)
+
+
+def _learned(trial: _Trial, teaching: Weighed) -> tuple[Ranker, Calibrator]:
+    """Fit the ranker on all teaching rows, and its calibration on rows of studies that a ranker had not seen."""
+    halves = _halves(trial, teaching)
+    unseen: list[Ranked] = []
+    for own in (True, False):
+        fitted = _fitted(trial, teaching.part(halves != own))
+        rest = teaching.part(halves == own)
+        unseen.append(ranked_of(rest, fitted.scores(rest.features, rest.pairs), index=trial.bench.index))
+    rows = np.concatenate([part.rows for part in unseen])
+    terms = np.concatenate([part.terms for part in unseen])
+    facts = np.concatenate([part.facts for part in unseen])
+    sources = [trial.table.source[int(row)] for row in rows]
+    outcome = outcome_of(terms, trial.truth[rows], source=sources, index=trial.bench.index)
+    return _fitted(trial, teaching), fit_calibrator(facts, outcome.hit_1, outcome.lineage)
+
+
+def _halves(trial: _Trial, teaching: Weighed) -> Bool[np.ndarray, " rows"]:
+    """Return which teaching rows are of the first half of the sources: largest first, each to the smaller half."""
+    sources = np.array(trial.table.source)[teaching.rows]
+    names, n = np.unique(sources, return_counts=True)
+    sizes, first = [0, 0], set()
+    for at in np.lexsort((names, -n)):
+        half = 0 if sizes[0] <= sizes[1] else 1
+        sizes[half] += int(n[at])
+        if half == 0:
+            first.add(str(names[at]))
+    return np.isin(sources, sorted(first))
+
+
+def _fitted(trial: _Trial, teaching: Weighed) -> Ranker:
+    is_right = teaching.pairs.term == trial.truth[teaching.rows][teaching.pairs.row]
+    return fit_ranker(teaching.features, is_right, pairs=teaching.pairs, seed=SEED)
+
+
+def _answer(
+    trial: _Trial, weighed: Weighed, ranker: Ranker, calibrator: Calibrator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    ranked = ranked_of(weighed, ranker.scores(weighed.features, weighed.pairs), index=trial.bench.index)
+    exact, lineage = calibrator.probabilities(ranked.facts)
+    return ranked.terms, exact, lineage, calibrator.accepts(exact, lineage)
+
+
+def _shipped_answers(trial: _Trial) -> _Answers:
+    """Answer with the model of the package, whose memory is the seed table alone."""
+    barred = frozenset(trial.table.source)
+    groups = [
+        Group(rows=rows, barred=barred)
+        for source in _scored_sources(trial)
+        if len(rows := trial.source_rows(source, trial.is_scored))
+    ]
+    weighed = weigh(trial.bench, groups)
+    ranker, calibrator = shipped_model(trial.bench.index.ontology)
+    terms, exact, lineage, accepted = _answer(trial, weighed, ranker, calibrator)
+    return _Answers(terms=terms, exact=exact, lineage=lineage, accepted=accepted)
+
+
+def _order_only(trial: _Trial, protocol: str) -> dict[str, object]:
+    """Return the measures that need no probability, which halves what is fitted."""
+    answers = _protocol_answers(trial, protocol, calibrated=False)
+    sources = [s for s, scored in zip(trial.table.source, trial.is_scored, strict=True) if scored]
+    truth = trial.truth[trial.is_scored]
+    return measures_of(outcome_of(answers.terms, truth, source=sources, index=trial.bench.index))
+
+
+def _scored_sources(trial: _Trial) -> tuple[str, ...]:
+    return tuple(sorted({s for s, scored in zip(trial.table.source, trial.is_scored, strict=True) if scored}))
+
+
+def _outcome(trial: _Trial, answers: _Answers) -> Outcome:
+    sources = [s for s, scored in zip(trial.table.source, trial.is_scored, strict=True) if scored]
+    return outcome_of(
+        answers.terms,
+        trial.truth[trial.is_scored],
+        source=sources,
+        index=trial.bench.index,
+        probabilities=(answers.exact, answers.lineage),
+        accepted=answers.accepted,
+    )
+
+
+def _ladder(trial: _Trial) -> dict[str, object]:
+    scored = np.flatnonzero(trial.is_scored)
+    sources = [trial.table.source[int(row)] for row in scored]
+    return {
+        rung: measures_of(outcome_of(terms[scored], trial.truth[scored], source=sources, index=trial.bench.index))
+        for rung, terms in ladder_of(trial.bench).items()
+    }
