@@ -2,7 +2,7 @@ import pytest
 
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.resolutions import GROUPING_TERMS
-from cytolabe.reconcile.candidates import seed_table, candidates_for, lexicon_of, scopes_of
+from cytolabe.reconcile.candidates import candidates_for, lexicon_of, scopes_of, seed_table
 from cytolabe.reconcile.combine import ACCEPT, CURVE, REVIEW, confidence_of, decision_of
 from cytolabe.reconcile.evidence import confidence_in_context
 from cytolabe.reconcile.normalize import bag_of

@@ -7,9 +7,19 @@ import typer
 
 from cytolabe.cli.levels import print_levels
 from cytolabe.cli.lifecycle import record_artifact
-from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OptionalAtlas, Seed, SnapshotName, Workers, source_or_place
-from cytolabe.cli.scored import tell_scores
+from cytolabe.cli.options import (
+    AsJson,
+    AsRecorded,
+    AtlasPath,
+    CachePath,
+    OptionalAtlas,
+    Seed,
+    SnapshotName,
+    Workers,
+    source_or_place,
+)
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
+from cytolabe.cli.scored import tell_scores
 from cytolabe.errors import UsageError
 
 __all__ = ["audit", "ingest", "reconcile", "split", "validate"]
@@ -91,7 +101,7 @@ def validate(sources: Checked, cache: CachePath = None, workers: Workers = 1, as
     return 0 if all(row.valid for row in rows) else 1
 
 
-def reconcile(  # noqa: PLR0913 - one option each
+def reconcile(
     atlas: OptionalAtlas = None,
     export: Annotated[
         Path | None, typer.Option(help="Write an SSSOM table to review, and a page (.html) to review it on.")

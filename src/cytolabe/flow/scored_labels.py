@@ -21,5 +21,7 @@ def score_labels(table: Path, *, train: Path | None = None) -> dict[str, object]
     """
     ontology = load_ontology("CL")
     scored = read_label_table(table, ontology=ontology)
-    teachers = None if train is None or train.resolve() == table.resolve() else read_label_table(train, ontology=ontology)
+    teachers = (
+        None if train is None or train.resolve() == table.resolve() else read_label_table(train, ontology=ontology)
+    )
     return score_table(scored, ontology=ontology, train=teachers, protocols=FURTHER_PROTOCOLS)

@@ -80,9 +80,7 @@ class Calibrator:
     @classmethod
     def of(cls, document: Mapping[str, object]) -> "Calibrator":
         """Read what `document` gives."""
-        vectors = {
-            name: np.array(document[name], dtype=np.float64) for name in ("mean", "scale", "exact", "lineage")
-        }
+        vectors = {name: np.array(document[name], dtype=np.float64) for name in ("mean", "scale", "exact", "lineage")}
         return cls(
             **vectors,
             least_exact=float(str(document["least_exact"])),
@@ -128,7 +126,7 @@ def fit_calibrator(
         least_lineage=1.0,
     )
     exact, lineage = draft.probabilities(facts)
-    least = _thresholds(exact, lineage, is_exact, is_lineage)
+    least = _thresholds(exact, lineage, is_exact=is_exact, is_lineage=is_lineage)
     return Calibrator(
         mean=mean, scale=scale, exact=draft.exact, lineage=draft.lineage, least_exact=least[0], least_lineage=least[1]
     )
@@ -137,6 +135,7 @@ def fit_calibrator(
 def _thresholds(
     exact: Float64[np.ndarray, " rows"],
     lineage: Float64[np.ndarray, " rows"],
+    *,
     is_exact: Bool[np.ndarray, " rows"],
     is_lineage: Bool[np.ndarray, " rows"],
 ) -> tuple[float, float]:

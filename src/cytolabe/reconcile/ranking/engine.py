@@ -68,9 +68,7 @@ def bench_of(query: Query, entries: Entries, *, index: TermIndex) -> Bench:
     """Compare a query with the release and with a memory: the slow part, done once."""
     views = views_of(query.label, index)
     pool = pool_of(query.label, query.tissue, index=index, views=views)
-    facts = facts_of(
-        query.label, query.tissue, sources=query.source, matched=pool.matched, index=index, views=views
-    )
+    facts = facts_of(query.label, query.tissue, sources=query.source, matched=pool.matched, index=index, views=views)
     distinct = sorted(set(entries.label))
     remembered = LabelViews(
         position={label: at for at, label in enumerate(distinct)},
@@ -91,9 +89,7 @@ def weigh(bench: Bench, groups: Sequence[Group]) -> Weighed:
     rows = np.array(sorted(terms), dtype=np.int64)
     pairs = Pairs.of([terms[int(row)] for row in rows])
     matched = [bench.pool.matched[int(row)] for row in rows]
-    facts = replace(
-        bench.facts, label_at=bench.facts.label_at[rows], context_at=bench.facts.context_at[rows]
-    )
+    facts = replace(bench.facts, label_at=bench.facts.label_at[rows], context_at=bench.facts.context_at[rows])
     by_words = word_features(
         pairs,
         facts=facts,

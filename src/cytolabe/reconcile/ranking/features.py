@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64
 from scipy.sparse import csr_matrix
 
 from cytolabe.reconcile.candidates import Candidate
-from cytolabe.reconcile.ranking.lexical import VIEWS, LabelViews, TermIndex, raw_words
+from cytolabe.reconcile.ranking.lexical import VIEWS, LabelViews, TermIndex, core_words, raw_words
 from cytolabe.reconcile.ranking.pool import blend_of, kind_code
 
 __all__ = ["WORD_FEATURES", "Evidence", "LabelFacts", "Pairs", "facts_of", "word_features"]
@@ -82,10 +82,10 @@ class LabelFacts:
     matched_by: Mapping[tuple[int, int], frozenset[int]]
     tissue_name: Mapping[str, np.ndarray]
     tissue_definition: Mapping[str, np.ndarray]
-    term_facts: Float32[np.ndarray, "terms facts"]
+    term_facts: Float32[np.ndarray, "terms numbers"]
 
 
-def facts_of(  # noqa: PLR0913 - the columns of one table
+def facts_of(
     labels: Sequence[str],
     tissues: Sequence[str],
     *,
@@ -102,7 +102,7 @@ def facts_of(  # noqa: PLR0913 - the columns of one table
     mass /= mass.sum(axis=1, keepdims=True)
     label_at = np.array([views.position[label] for label in labels], dtype=np.int64)
     contexts = _context_ids(sources, tissues)
-    context, best, who, second = _contexts(contexts, label_at, blend, matched, index)
+    context, best, who, second = _contexts(contexts, label_at, blend=blend, matched=matched, index=index)
     matched_by: dict[tuple[int, int], set[int]] = {}
     for at, own, found in zip(contexts, label_at, matched, strict=True):
         for candidate in found[:1]:
@@ -147,13 +147,13 @@ def word_features(
     columns["blend_rank"] = _rank_in_row(columns["blend"], pairs)
     columns["mass_here"] = facts.mass[at, term]
     columns["mass_below"] = facts.mass_below[at, term]
-    columns["mass_above"] = _mass_above(facts, at, term, index)
+    columns["mass_above"] = _mass_above(facts, at, term=term, index=index)
     columns |= _kind_columns(pairs, matched, index)
-    columns |= _position_columns(pairs, columns["blend"], matched, index)
+    columns |= _position_columns(pairs, columns["blend"], matched=matched, index=index)
     names = ("content", "depth", "n_below", "n_children", "n_names", "name_words")
     columns |= {name: facts.term_facts[term, nth] for nth, name in enumerate(names)}
-    names = ("label_words", "label_digits", "label_core_share", "label_length")
-    columns |= {name: facts.of_label[at, nth] for nth, name in enumerate(names)}
+    facets = ("label_words", "label_digits", "label_core_share", "label_length")
+    columns |= {name: facts.of_label[at, nth] for nth, name in enumerate(facets)}
     columns["label_explained"] = facts.explained[at]
     tissue = [tissues[r] for r in row]
     columns["tissue_in_name"] = np.array([facts.tissue_name[t][p] for t, p in zip(tissue, term, strict=True)])
@@ -178,7 +178,7 @@ def _rank_in_row(values: np.ndarray, pairs: Pairs) -> np.ndarray:
 
 
 def _mass_above(
-    facts: LabelFacts, at: Int64[np.ndarray, " pairs"], term: Int64[np.ndarray, " pairs"], index: TermIndex
+    facts: LabelFacts, at: Int64[np.ndarray, " pairs"], *, term: Int64[np.ndarray, " pairs"], index: TermIndex
 ) -> np.ndarray:
     """Return the mass of a label on the terms above each term."""
     out = np.zeros(len(at), dtype=np.float32)
@@ -187,12 +187,10 @@ def _mass_above(
     for nth in range(int(n_above.max(initial=0))):
         has = n_above > nth
         out[has] += facts.mass[at[has], closure.indices[closure.indptr[term[has]] + nth]]
-    return out - facts.mass[at, term]
+    return np.asarray(out - facts.mass[at, term])
 
 
-def _kind_columns(
-    pairs: Pairs, matched: Sequence[tuple[Candidate, ...]], index: TermIndex
-) -> dict[str, np.ndarray]:
+def _kind_columns(pairs: Pairs, matched: Sequence[tuple[Candidate, ...]], index: TermIndex) -> dict[str, np.ndarray]:
     n = len(pairs.row)
     kind, similarity = np.full(n, _NO_KIND, dtype=np.float32), np.zeros(n, dtype=np.float32)
     doubtful, broader = np.zeros(n, dtype=np.float32), np.zeros(n, dtype=np.float32)
@@ -211,7 +209,7 @@ def _kind_columns(
 
 
 def _position_columns(
-    pairs: Pairs, blend: np.ndarray, matched: Sequence[tuple[Candidate, ...]], index: TermIndex
+    pairs: Pairs, blend: np.ndarray, *, matched: Sequence[tuple[Candidate, ...]], index: TermIndex
 ) -> dict[str, np.ndarray]:
     """Return how a term stands to the row's best match and to its nearest name: equal, below, above, apart."""
     above = np.asarray(index.closure.todense()) > 0
@@ -253,6 +251,7 @@ def _context_ids(sources: Sequence[str], tissues: Sequence[str]) -> Int64[np.nda
 def _contexts(
     contexts: Int64[np.ndarray, " rows"],
     label_at: Int64[np.ndarray, " rows"],
+    *,
     blend: Float32[np.ndarray, "labels terms"],
     matched: Sequence[tuple[Candidate, ...]],
     index: TermIndex,
@@ -266,7 +265,7 @@ def _contexts(
     guess = blend.argmax(axis=1)
     for at in range(n):
         rows = np.flatnonzero(contexts == at)
-        terms = [index.position[matched[r][0].term] if matched[r] else int(guess[label_at[r]]) for r in rows]
+        terms = [index.position[matched[r][0].term] if matched[r] else int(guess[label_at[r]]) for r in rows.tolist()]
         context[at] = np.asarray(index.closure[terms].mean(axis=0)).ravel()
         own = np.unique(label_at[rows])
         ordered = np.sort(blend[own], axis=0)
@@ -282,7 +281,9 @@ def _tissue_words(tissues: Sequence[str], index: TermIndex) -> tuple[dict[str, n
     for tissue in sorted(set(tissues)):
         said = [w for w in raw_words(tissue).split() if w in index.words and len(w) > 3]
         at = [index.words[w] for w in said]
-        in_names = np.asarray(index.named[:, at].max(axis=1).todense()).ravel() if at else np.zeros(len(index.name_term))
+        in_names = (
+            np.asarray(index.named[:, at].max(axis=1).todense()).ravel() if at else np.zeros(len(index.name_term))
+        )
         name[tissue] = np.maximum.reduceat(in_names, index.starts).astype(np.float32)
         in_text = np.asarray(index.defined[:, at].max(axis=1).todense()).ravel() if at else np.zeros(len(index.terms))
         definition[tissue] = in_text.astype(np.float32)
@@ -290,8 +291,6 @@ def _tissue_words(tissues: Sequence[str], index: TermIndex) -> tuple[dict[str, n
 
 
 def _label_facts(labels: Sequence[str], index: TermIndex) -> Float32[np.ndarray, "labels facts"]:
-    from cytolabe.reconcile.ranking.lexical import core_words
-
     rows = []
     for label in labels:
         words = index.lexicon.normalize(label).split()

@@ -139,7 +139,9 @@ def joined(first: Entries, other: Entries) -> Entries:
     )
 
 
-def memory_of(entries: Entries, query: Query, *, index: TermIndex, queried: LabelViews, remembered: LabelViews) -> Memory:
+def memory_of(
+    entries: Entries, query: Query, *, index: TermIndex, queried: LabelViews, remembered: LabelViews
+) -> Memory:
     """Compare the labels of a query with those of the memory."""
     sources = tuple(sorted(set(entries.source)))
     source_at = {source: at for at, source in enumerate(sources)}
@@ -149,7 +151,7 @@ def memory_of(entries: Entries, query: Query, *, index: TermIndex, queried: Labe
     bag_at: dict[tuple[str, ...], int] = {}
     query_bags = _bag_ids(list(queried.position), index, bag_at)
     entry_bags = _bag_ids(list(entries.label), index, bag_at)
-    words, (query_words, entry_words) = _word_matrices([list(queried.position), list(entries.label)], index)
+    query_words, entry_words = _word_matrices([list(queried.position), list(entries.label)], index)
     n_terms = len(index.terms)
     chosen = csr_matrix(
         (np.ones(len(entries.term), dtype=np.float32), (np.arange(len(entries.term)), entries.term)),
@@ -162,7 +164,9 @@ def memory_of(entries: Entries, query: Query, *, index: TermIndex, queried: Labe
         counts.append(csr_matrix(entry_words[own].T @ chosen[own]))
         used[at, entries.term[own]] = 1
     tissues = sorted(set(query.tissue))
-    match = np.array([[_share_words(tissue, other) for other in entries.tissue] for tissue in tissues], dtype=np.float32)
+    match = np.array(
+        [[_share_words(tissue, other) for other in entries.tissue] for tissue in tissues], dtype=np.float32
+    )
     closure = np.asarray(index.closure.todense()) > 0
     return Memory(
         index=index,
@@ -201,7 +205,7 @@ def recall(memory: Memory, query: Query, *, rows: Int64[np.ndarray, " rows"], ba
     total = np.maximum(tissue_term.sum(axis=1, keepdims=True), 5)
     word_term = _summed([counts for counts, kept in zip(memory.word_counts, allowed_source, strict=True) if kept])
     if word_term is None:
-        word_term = csr_matrix((memory.words_of.shape[1], len(index.terms)), dtype=np.float32)
+        word_term = csr_matrix(np.zeros((memory.words_of.shape[1], len(index.terms)), dtype=np.float32))
     used = memory.used[allowed_source]
     return Recall(
         rows=rows,
@@ -318,8 +322,8 @@ def _bag_ids(
     )
 
 
-def _word_matrices(groups: Sequence[Sequence[str]], index: TermIndex) -> tuple[tuple[str, ...], list[csr_matrix]]:
-    """Return the words of all labels, as written and as read, and labels x words for each group."""
+def _word_matrices(groups: Sequence[Sequence[str]], index: TermIndex) -> list[csr_matrix]:
+    """Return labels x words for each group, over the words of all labels as written and as read."""
     spoken = [
         [set(raw_words(label).split()) | set(index.lexicon.normalize(label).split()) for label in labels]
         for labels in groups
@@ -332,7 +336,7 @@ def _word_matrices(groups: Sequence[Sequence[str]], index: TermIndex) -> tuple[t
         ends = np.cumsum([0, *(len(row) for row in flat)])
         columns = np.array([column for row in flat for column in row], dtype=np.int64)
         out.append(csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=(len(flat), len(words))))
-    return words, out
+    return out
 
 
 def _share_words(tissue: str, other: str) -> float:

@@ -35,12 +35,10 @@ def blend_of(views: LabelViews) -> Float32[np.ndarray, "labels terms"]:
     of_label, of_name = views.similarity["token_label"], views.similarity["token_name"]
     words = 2 * of_label * of_name / np.maximum(of_label + of_name, 1e-6)
     letters = views.similarity["core"] + 0.5 * views.similarity["read"]
-    return ((letters + words + 0.2 * views.similarity["definition"]) / 2.7).astype(np.float32)
+    return np.asarray((letters + words + 0.2 * views.similarity["definition"]) / 2.7, dtype=np.float32)
 
 
-def pool_of(
-    labels: Sequence[str], tissues: Sequence[str], *, index: TermIndex, views: LabelViews
-) -> Pool:
+def pool_of(labels: Sequence[str], tissues: Sequence[str], *, index: TermIndex, views: LabelViews) -> Pool:
     """Collect the terms of each row from the row alone."""
     blend = blend_of(views)
     by_label: dict[str, list[int]] = {}
@@ -49,7 +47,7 @@ def pool_of(
     for label, tissue in zip(labels, tissues, strict=True):
         at = views.position[label]
         if label not in by_label:
-            by_label[label] = _nearest(at, blend[at], views, index)
+            by_label[label] = _nearest(at, blend[at], views=views, index=index)
         key = label, scopes_of(tissue, index.lexicon)
         if key not in by_row:
             found = matched_candidates(label, tissue, index.lexicon)
@@ -62,7 +60,7 @@ def pool_of(
     return Pool(terms=tuple(terms), matched=tuple(matched))
 
 
-def _nearest(at: int, blend: Float32[np.ndarray, " terms"], views: LabelViews, index: TermIndex) -> list[int]:
+def _nearest(at: int, blend: Float32[np.ndarray, " terms"], *, views: LabelViews, index: TermIndex) -> list[int]:
     similarity = views.similarity
     scores = {
         "blend": blend,

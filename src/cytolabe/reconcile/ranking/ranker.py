@@ -79,10 +79,10 @@ class Ranker:
         return np.asarray(_standard(features, self.mean, self.scale) @ self.weight, dtype=np.float64)
 
     def document(self) -> dict[str, object]:
-        """Return the ranker as plain lists for a JSON text, numbers cut to 6 significant digits."""
+        """Return the ranker as plain lists for a JSON text; a number keeps every digit, because thresholds lie on values."""
         return {
             "mean": _numbers(self.mean), "scale": _numbers(self.scale), "weight": _numbers(self.weight),
-            "baseline": float(f"{self.baseline:.6g}"),
+            "baseline": self.baseline,
             "trees": [
                 {
                     "feature": tree.feature.tolist(), "threshold": _numbers(tree.threshold),
@@ -168,7 +168,7 @@ def _conditional_logit(
 
 
 def _standard(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Float32[np.ndarray, "pairs features"]:
-    return np.clip((features - mean) / scale, -_CLIP, _CLIP).astype(np.float32)
+    return np.asarray(np.clip((features - mean) / scale, -_CLIP, _CLIP), dtype=np.float32)
 
 
 def _gap_and_best(
@@ -185,7 +185,7 @@ def _gap_and_best(
 def _plain(boosted: HistGradientBoostingClassifier) -> tuple[float, tuple[Tree, ...]]:
     """Return the baseline and the trees of a fitted booster as arrays."""
     trees = []
-    for (grown,) in boosted._predictors:  # noqa: SLF001 - no public way to read a fitted tree; a test compares
+    for (grown,) in boosted._predictors:
         nodes = grown.nodes
         is_leaf = nodes["is_leaf"].astype(bool)
         trees.append(
@@ -197,8 +197,8 @@ def _plain(boosted: HistGradientBoostingClassifier) -> tuple[float, tuple[Tree, 
                 value=nodes["value"].astype(np.float64),
             )
         )
-    return float(np.ravel(boosted._baseline_prediction)[0]), tuple(trees)  # noqa: SLF001
+    return float(np.ravel(boosted._baseline_prediction)[0]), tuple(trees)
 
 
 def _numbers(values: Sequence[float] | np.ndarray) -> list[float]:
-    return [float(f"{value:.6g}") for value in np.asarray(values, dtype=np.float64)]
+    return [float(value) for value in values]

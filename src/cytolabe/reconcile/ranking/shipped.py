@@ -56,9 +56,7 @@ def model_document(
         bench_of(studies.query, seed_entries(index), index=index) for studies in (taught, unseen)
     )]  # fmt: skip
     first, second = weighed
-    ranker = fit_ranker(
-        first.features, first.pairs.term == taught.term[first.pairs.row], pairs=first.pairs, seed=seed
-    )
+    ranker = fit_ranker(first.features, first.pairs.term == taught.term[first.pairs.row], pairs=first.pairs, seed=seed)
     ranker = Ranker.of(ranker.document())
     ranked = ranked_of(second, ranker.scores(second.features, second.pairs), index=index)
     top = ranked.terms[:, 0]

@@ -52,13 +52,13 @@ def synthetic_studies(
         inside = [t for t in branch if t in spellings] + list(branch)[:: 1 + len(branch) // 40]
         for _ in range(labels_per_study):
             drawn = _choice(inside, rng) if rng.random() < _FROM_BRANCH else _choice(common, rng)
-            text, scope = _spelled(drawn, spellings, index, rng)
-            written = _written(text, shortened, index, rng)
+            text, scope = _spelled(drawn, spellings, index=index, rng=rng)
+            written = _written(text, shortened, index=index, rng=rng)
             verbatim = written.lower() == index.ontology.name(index.terms[drawn]).lower()
             label.append(written)
             tissue.append(scope)
             source.append(f"synthetic:{study}")
-            term.append(_noisy(drawn, index, rng, _NOISE_VERBATIM if verbatim else _NOISE_OTHER))
+            term.append(_noisy(drawn, index, rng=rng, noise=_NOISE_VERBATIM if verbatim else _NOISE_OTHER))
     query = Query(label=tuple(label), tissue=tuple(tissue), source=tuple(source))
     return SyntheticStudies(query=query, term=np.array(term, dtype=np.int64))
 
@@ -86,14 +86,12 @@ def _branches(index: TermIndex) -> list[tuple[int, ...]]:
 
 def _shortened(index: TermIndex) -> dict[str, str]:
     """Return words of names with the shortest abbreviation that the seed table reads as them."""
-    found: dict[str, str] = {}
-    for short, full in sorted(index.lexicon.words.items(), key=lambda item: (-len(item[0]), item[0])):
-        found[full] = short
-    return found
+    by_length = sorted(index.lexicon.words.items(), key=lambda item: (-len(item[0]), item[0]))
+    return {full: short for short, full in by_length}
 
 
 def _spelled(
-    term: int, spellings: Mapping[int, Sequence[tuple[str, str]]], index: TermIndex, rng: np.random.Generator
+    term: int, spellings: Mapping[int, Sequence[tuple[str, str]]], *, index: TermIndex, rng: np.random.Generator
 ) -> tuple[str, str]:
     curie = index.terms[term]
     names = [index.ontology.name(curie), *index.ontology.synonyms(curie)]
@@ -104,7 +102,7 @@ def _spelled(
     return text, (curated[0][1] if curated and rng.random() < 0.5 else "")
 
 
-def _written(text: str, shortened: Mapping[str, str], index: TermIndex, rng: np.random.Generator) -> str:
+def _written(text: str, shortened: Mapping[str, str], *, index: TermIndex, rng: np.random.Generator) -> str:
     """Return a text as a contributor might write it: up to four changes."""
     words = text.replace(",", "").split()
     if len(words) > 1 and rng.random() < 0.5:
@@ -133,7 +131,7 @@ def _written(text: str, shortened: Mapping[str, str], index: TermIndex, rng: np.
     return glue.join(words) or text
 
 
-def _noisy(term: int, index: TermIndex, rng: np.random.Generator, noise: float) -> int:
+def _noisy(term: int, index: TermIndex, *, rng: np.random.Generator, noise: float) -> int:
     if rng.random() >= noise:
         return term
     ontology, curie = index.ontology, index.terms[term]

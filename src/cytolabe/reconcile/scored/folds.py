@@ -59,9 +59,9 @@ class Kinship:
             return frozenset(own)
         linked = self.linked[source]
         families = {self.family[other] for other in linked} & self.recurating
-        whole = {other for other, family in self.family.items() if family in families}
+        same = {other for other, family in self.family.items() if family in families}
         mine = own if self.family[source] in self.recurating else {source}
-        return frozenset(mine | linked | whole)
+        return frozenset(mine | linked | same)
 
 
 def kinship_of(table: LabelTable, *, teachers: np.ndarray | None = None) -> Kinship:
@@ -82,8 +82,8 @@ def kinship_of(table: LabelTable, *, teachers: np.ndarray | None = None) -> Kins
             times[text] = times.get(text, 0) + 1
     recurating = set()
     for name in sorted(set(family.values())):
-        texts = [text for source, own in labels.items() if family[source] == name for text in own]
-        if sum(times[text] > 1 for text in texts) >= _RECURATES_SHARE * len(texts):
+        told = [text for source, own in labels.items() if family[source] == name for text in own]
+        if sum(times[text] > 1 for text in told) >= _RECURATES_SHARE * len(told):
             recurating.add(name)
     n_rows = dict.fromkeys(table.source, 0)
     for row, source in enumerate(table.source):
@@ -96,9 +96,7 @@ def kinship_of(table: LabelTable, *, teachers: np.ndarray | None = None) -> Kins
     )
 
 
-def folds_of(
-    kinship: Kinship, *, sources: Sequence[str] = (), protocol: str = "leave_study_out"
-) -> tuple[Fold, ...]:
+def folds_of(kinship: Kinship, *, sources: Sequence[str] = (), protocol: str = "leave_study_out") -> tuple[Fold, ...]:
     """Group sources with the same barred families into folds, so that few models serve many studies.
 
     A fold bars the union of what its sources bar: a little less is learned than is allowed, never more. `sources` are
@@ -108,17 +106,17 @@ def folds_of(
     groups: dict[tuple[str, ...], list[str]] = {}
     for source in sorted(sources or kinship.family):
         barred = kinship.barred(source, protocol)
-        whole = {kinship.family[other] for other in barred - {source}}
-        groups.setdefault(tuple(sorted(whole | {kinship.family[source]})), []).append(source)
+        families = {kinship.family[other] for other in barred}
+        groups.setdefault(tuple(sorted(families)), []).append(source)
     folds = []
     for key in sorted(groups):
-        for members in _packed(groups[key], kinship, protocol, _LARGEST_FOLD * total):
-            barred = frozenset().union(*(kinship.barred(source, protocol) for source in members))
-            folds.append(Fold(test=frozenset(members), barred=barred))
+        for members in _packed(groups[key], kinship, protocol=protocol, most=_LARGEST_FOLD * total):
+            whole = {other for source in members for other in kinship.barred(source, protocol)}
+            folds.append(Fold(test=frozenset(members), barred=frozenset(whole)))
     return tuple(folds)
 
 
-def _packed(sources: Sequence[str], kinship: Kinship, protocol: str, most: float) -> list[list[str]]:
+def _packed(sources: Sequence[str], kinship: Kinship, *, protocol: str, most: float) -> list[list[str]]:
     """Fill folds with sources, largest first, while what they bar stays under `most` rows or costs nothing more."""
 
     def size(barred: set[str]) -> int:
@@ -131,7 +129,7 @@ def _packed(sources: Sequence[str], kinship: Kinship, protocol: str, most: float
             held = {*members, source}
             if size(held) <= max(kinship.n_rows[members[0]], most) and size((cost | barred) - held) <= first + most / 2:
                 members.append(source)
-                cost |= barred
+                cost.update(barred)
                 break
         else:
             folds.append(([source], barred, size(barred - {source})))

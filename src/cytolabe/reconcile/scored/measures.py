@@ -177,7 +177,11 @@ def _macro(outcome: Outcome, rows: Bool[np.ndarray, " rows"]) -> dict[str, objec
     names, at = np.unique(np.array(outcome.source)[rows], return_inverse=True)
     n = np.bincount(at, minlength=len(names))
     shown: dict[str, object] = {"n_sources": len(names)}
-    for name, hit in (("hit_at_1", outcome.hit_1), ("hit_at_5", outcome.hit_5), ("lineage_compatible", outcome.lineage)):
+    for name, hit in (
+        ("hit_at_1", outcome.hit_1),
+        ("hit_at_5", outcome.hit_5),
+        ("lineage_compatible", outcome.lineage),
+    ):
         shown[name] = _rounded(float((np.bincount(at, hit[rows].astype(float), len(names)) / n).mean()))
     return shown
 
@@ -213,8 +217,8 @@ def _share(values: Bool[np.ndarray, " rows"], rows: Bool[np.ndarray, " rows"]) -
 
 
 def _mean(pairs: Sequence[tuple[float, float]], at: int) -> float:
-    return sum(pair[at] for pair in pairs) / len(pairs) if pairs else float("nan")
+    return sum(pair[at] for pair in pairs) / len(pairs) if pairs else 0.0
 
 
-def _rounded(value: float) -> float | None:  # type: ignore[misc]
-    return None if value != value else round(float(value), 4)
+def _rounded(value: float) -> float:
+    return round(float(value), 4)

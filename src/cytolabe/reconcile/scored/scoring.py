@@ -55,7 +55,7 @@ class _Trial:
     kinship: Kinship
     bench: Bench
 
-    def source_rows(self, source: str, kept: Bool[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+    def source_rows(self, source: str, kept: Bool[np.ndarray, " rows"]) -> Int64[np.ndarray, " chosen"]:
         return np.flatnonzero(kept & (np.array(self.table.source) == source)).astype(np.int64)
 
 
@@ -113,7 +113,11 @@ def score_table(
         "protocols": {name: _order_only(trial, name) for name in protocols},
         "folds": list(folds),
         "recurating_families": sorted(trial.kinship.recurating),
-        "rows_set_aside": {"replaced_ids": table.replaced, "unusable": table.unusable, "examples": list(table.examples)},
+        "rows_set_aside": {
+            "replaced_ids": table.replaced,
+            "unusable": table.unusable,
+            "examples": list(table.examples),
+        },
         "ontology_release": ontology.release,
         "by_source": by_source(outcome, trial.kinship.family),
     }
@@ -126,9 +130,7 @@ def _trial(table: LabelTable, train: LabelTable | None, ontology: Ontology) -> _
     is_scored = np.arange(len(both)) < len(table)
     is_teacher = np.ones(len(both), dtype=bool) if train is None else ~is_scored
     teachers = both.rows(np.flatnonzero(is_teacher))
-    entries = entries_of(
-        teachers.label, teachers.term, sources=teachers.source, tissues=teachers.tissue, index=index
-    )
+    entries = entries_of(teachers.label, teachers.term, sources=teachers.source, tissues=teachers.tissue, index=index)
     query = Query(label=both.label, tissue=both.tissue, source=both.source)
     return _Trial(
         table=both,
@@ -163,7 +165,7 @@ def _protocol_answers(trial: _Trial, protocol: str, *, calibrated: bool = True) 
             ranker, calibrator = _learned(trial, teaching)
         else:
             ranker, calibrator = _fitted(trial, teaching), shipped_model(trial.bench.index.ontology)[1]
-        answers = _answer(trial, test, ranker, calibrator)
+        answers = _answer(trial, test, ranker=ranker, calibrator=calibrator)
         for row, terms, exact, lineage, taken in zip(test.rows, *answers, strict=True):
             found[int(scored_at[row])] = terms, float(exact), float(lineage), bool(taken)
         told.append({"n": len(test.rows), "n_train": 0 if teaching is None else len(teaching.rows)})
@@ -232,7 +234,7 @@ def _fitted(trial: _Trial, teaching: Weighed) -> Ranker:
 
 
 def _answer(
-    trial: _Trial, weighed: Weighed, ranker: Ranker, calibrator: Calibrator
+    trial: _Trial, weighed: Weighed, *, ranker: Ranker, calibrator: Calibrator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     ranked = ranked_of(weighed, ranker.scores(weighed.features, weighed.pairs), index=trial.bench.index)
     exact, lineage = calibrator.probabilities(ranked.facts)
@@ -249,7 +251,7 @@ def _shipped_answers(trial: _Trial) -> _Answers:
     ]
     weighed = weigh(trial.bench, groups)
     ranker, calibrator = shipped_model(trial.bench.index.ontology)
-    terms, exact, lineage, accepted = _answer(trial, weighed, ranker, calibrator)
+    terms, exact, lineage, accepted = _answer(trial, weighed, ranker=ranker, calibrator=calibrator)
     return _Answers(terms=terms, exact=exact, lineage=lineage, accepted=accepted)
 
 
