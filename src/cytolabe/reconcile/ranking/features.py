@@ -4,13 +4,10 @@ Beside the similarities themselves: how far a term stays behind the best one of 
 another thing beside 0.9), how the similarity of a label spreads over the hierarchy (on the term, below it, above it),
 where the term stands (depth, information content), what the tissue's words say, and the other labels of the data set:
 what lineages they are of, and whether one of them names the term better.
-
-Further evidence enters through `Evidence`: a score per (label, term) with the name of its source. Nothing else of the
-engine has to know where it came from.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -20,7 +17,7 @@ from cytolabe.reconcile.candidates import Candidate
 from cytolabe.reconcile.ranking.lexical import VIEWS, LabelViews, TermIndex, core_words, raw_words
 from cytolabe.reconcile.ranking.pool import blend_of, kind_code
 
-__all__ = ["WORD_FEATURES", "Evidence", "LabelFacts", "Pairs", "facts_of", "word_features"]
+__all__ = ["WORD_FEATURES", "LabelFacts", "Pairs", "facts_of", "word_features"]
 
 _NO_KIND = 9
 _SPREAD = 12.0
@@ -36,14 +33,6 @@ WORD_FEATURES = (
     "tissue_in_name", "tissue_in_definition", "name_unsaid",
     "context_lineage", "context_share", "sibling_better", "sibling_matched",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """Scores of further evidence: `score[label, term]` in [0, 1]; a pair that is absent is unknown, not unlikely."""
-
-    source: str
-    score: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -21,7 +21,20 @@ from cytolabe.reconcile.candidates import seed_table
 from cytolabe.reconcile.normalize import bag_of
 from cytolabe.reconcile.ranking.lexical import LabelViews, TermIndex, raw_words
 
-__all__ = ["MEMORY_FEATURES", "Entries", "Memory", "Query", "Recall", "entries_of", "memory_of", "seed_entries"]
+__all__ = [
+    "MEMORY_FEATURES",
+    "Entries",
+    "Memory",
+    "Query",
+    "Recall",
+    "entries_of",
+    "features_of",
+    "joined",
+    "memory_of",
+    "proposed",
+    "recall",
+    "seed_entries",
+]
 
 SEED_SOURCE = "cytolabe:abbreviations"
 """The curated table as a source of the memory; it may teach every row."""

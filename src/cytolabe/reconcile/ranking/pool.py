@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 from cytolabe.reconcile.candidates import KINDS, Candidate, matched_candidates, scopes_of
 from cytolabe.reconcile.ranking.lexical import LabelViews, TermIndex, raw_words
 
-__all__ = ["Pool", "blend_of", "pool_of"]
+__all__ = ["Pool", "blend_of", "kind_code", "pool_of"]
 
 _TAKEN = {"blend": 15, "raw": 8, "read": 8, "core": 8, "words": 8, "definition": 5}
 _N_FAMILY = 4

@@ -16,7 +16,16 @@ from jaxtyping import Bool, Float64, Int64
 from cytolabe.reconcile.ranking.lexical import TermIndex, raw_words
 from cytolabe.reconcile.scored.tables import LabelTable
 
-__all__ = ["Outcome", "ceiling_of", "floor_of", "measures_of", "outcome_of", "verbatim_rows"]
+__all__ = [
+    "Outcome",
+    "by_source",
+    "calibration_error",
+    "ceiling_of",
+    "floor_of",
+    "measures_of",
+    "outcome_of",
+    "verbatim_rows",
+]
 
 EUKARYOTIC_CELL = "CL:0000255"
 _N_BINS = 15
