@@ -340,7 +340,7 @@ class Score:
     `value` is None unless the status is SCORED or QUALIFIED; a refused number is kept as `raw_value`, outside every
     aggregate. `low` and `high` bound a 95 % interval over the population that `interval` names, or are None.
     `points` holds per-donor values where there are too few donors for an interval. `stratum` is `all`,
-    `class:<term>`, `dataset:<id>` or `rare`.
+    `class:<term>`, `dataset:<id>`, `rare` or `unflagged`.
     """
 
     task: str

@@ -136,6 +136,45 @@ def test_labels_that_look_transferred_are_circular_whatever_was_declared(simulat
     assert "circular" not in _row(result, split="component=lab_b", model="pca+knn").reason
 
 
+def test_scores_come_with_and_without_flagged_cells_from_the_same_model(simulated_study):
+    study = simulated_study()
+    cells = study.snapshot.cells
+    held = np.flatnonzero((cells["dataset_id"] == "lab_a").to_numpy())
+    flagged = held[::5]
+    plan = dataclasses.replace(study.plan, flagged_rows=flagged)
+    result = evaluate_study(study.snapshot, **study.arguments(plan=plan))
+    plain = evaluate_study(study.snapshot, **study.arguments())
+    assert not [score for score in plain.scores if score.stratum == "unflagged"]
+    with_flags = _row(result, split="component=lab_a", model="pca+knn", metric="accuracy")
+    assert with_flags.value == _row(plain, split="component=lab_a", model="pca+knn", metric="accuracy").value
+    without = _row(result, split="component=lab_a", model="pca+knn", metric="accuracy", stratum="unflagged")
+    assert without.n_cells == with_flags.n_cells - len(flagged)
+    assert any(
+        note.startswith(f"{len(flagged)} of {with_flags.n_cells} test cells are flagged") for note in without.notes
+    )
+    predicted = result.predictions
+    own = predicted[
+        (predicted["model"] == "pca+knn")
+        & (predicted["resolution"] == "fine")
+        & (predicted["split"] == "component=lab_a")
+    ].set_index("cell_id")["term"]
+    kept = cells.iloc[np.setdiff1d(held, flagged)]
+    right = own.loc[kept["cell_id"]].to_numpy() == kept["cell_type_ontology_term_id"].to_numpy()
+    assert without.value == pytest.approx(right.mean())
+
+
+def test_cells_and_nuclei_never_pool_silently(simulated_study):
+    study = simulated_study()
+    kinds = study.snapshot.cells["dataset_id"].map({"lab_a": "cell", "lab_b": "cell", "lab_c": "nucleus"})
+    mixed = dataclasses.replace(study.snapshot, cells=study.snapshot.cells.assign(suspension_type=kinds))
+    score = _row(evaluate_study(mixed, **study.arguments()), split="component=lab_a", model="pca+knn")
+    assert "cells and nuclei are pooled in training" in score.reason
+    kinds = study.snapshot.cells["dataset_id"].map({"lab_a": "nucleus", "lab_b": "cell", "lab_c": "cell"})
+    across = dataclasses.replace(study.snapshot, cells=study.snapshot.cells.assign(suspension_type=kinds))
+    score = _row(evaluate_study(across, **study.arguments()), split="component=lab_a", model="pca+knn")
+    assert "trained on cells, tested on nuclei" in score.reason
+
+
 def test_a_small_panel_qualifies_with_its_number_of_genes(simulated_study, lab):
     study = simulated_study(lab_b=lab(types={T: 40, B: 24, NK: 24, MONO: 24}, genes=range(85)))
     score = _row(evaluate_study(study.snapshot, **study.arguments()), split="component=lab_a", model="pca+knn")

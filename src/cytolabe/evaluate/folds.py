@@ -29,7 +29,7 @@ class FoldData:
     """The cells of a fold that count.
 
     `train_terms` and `test_terms` hold for each level a term per cell of the snapshot, empty where the label does not
-    count on that side. `dropped` counts test cells by data set and reason.
+    count on that side. `dropped` counts test cells by data set and reason; `flagged_rows` are cells flagged for quality.
     """
 
     fold: Fold
@@ -40,6 +40,7 @@ class FoldData:
     test_terms: dict[str, np.ndarray]
     test_datasets: tuple[str, ...]
     dropped: pd.DataFrame
+    flagged_rows: np.ndarray | None = None
 
     def cells_at(self, snapshot: SnapshotView, level: str) -> tuple[np.ndarray, Cells]:
         """Return positions in the query of the cells that are labelled at a level, and these cells."""
@@ -53,6 +54,7 @@ class FoldData:
             datasets=part["dataset_id"].to_numpy(dtype=object),
             persons=np.where(is_resolved, part["person_id"].to_numpy(dtype=object), ""),
             is_closed=np.array([term in known for term in truth[places]], dtype=bool),
+            is_flagged=None if self.flagged_rows is None else np.isin(self.query_rows[places], self.flagged_rows),
         )
 
 

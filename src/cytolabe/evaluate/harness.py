@@ -192,6 +192,7 @@ def _tasks(study: _Study, duplicates: DuplicateReport) -> list[_Task]:
     tasks = []
     for fold in study.split.folds:
         data = fold_data(study.snapshot, fold, levels=study.levels, pairs=duplicates.pairs)
+        data = dataclasses.replace(data, flagged_rows=study.plan.flagged_rows)
         audit = audit_fold(study.snapshot, fold, duplicates=duplicates, cards=cards)
         verdict = fold_verdict(
             study.snapshot, data, audit, rule=study.split.rule, follows_rule=fold.split_id in of_a_rule

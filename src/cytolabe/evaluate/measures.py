@@ -26,6 +26,7 @@ from cytolabe.randomness import rng_for
 __all__ = [
     "HEADLINE",
     "OPEN_SET",
+    "UNFLAGGED",
     "Cells",
     "Measure",
     "confusion_tensor",
@@ -38,19 +39,22 @@ __all__ = [
 
 HEADLINE = ("macro_f1", "all")
 OPEN_SET = ("open_set_auroc", "all")
+UNFLAGGED = "unflagged"
+"""Stratum of the test cells without a flag of quality (rule R10)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
     """The labelled test cells of a fold at a level, one entry each; the closed set has training support.
 
-    `persons` is empty for a cell of an unknown or pooled person.
+    `persons` is empty for a cell of an unknown or pooled person; `is_flagged` is None where no quality was measured.
     """
 
     truth: np.ndarray
     datasets: np.ndarray
     persons: np.ndarray
     is_closed: np.ndarray
+    is_flagged: np.ndarray | None = None
 
     def closed(self) -> "Cells":
         """Return the cells of classes with training support."""
@@ -60,6 +64,7 @@ class Cells:
             datasets=self.datasets[keep],
             persons=self.persons[keep],
             is_closed=self.is_closed[keep],
+            is_flagged=None if self.is_flagged is None else self.is_flagged[keep],
         )
 
     @property
@@ -82,6 +87,7 @@ class Measure:
     n_cells: int
     n_donors: int
     dataset_id: str = ""
+    is_unflagged: bool = False
     why_none: str = ""
     is_refused: bool = False
     notes: tuple[str, ...] = ()
@@ -128,6 +134,8 @@ def measures_of(cells: Cells, classes: ClassSets, datasets: Sequence[str]) -> tu
     ]
     for dataset_id in datasets:
         rows += _of_dataset(closed, dataset_id)
+    if closed.is_flagged is not None:
+        rows += _without_flagged(closed, classes, closed.is_flagged)
     rows.append(_of_open_set(cells, classes))
     return tuple(rows)
 
@@ -162,6 +170,29 @@ def _of_dataset(closed: Cells, dataset_id: str) -> list[Measure]:
     }
     return [
         Measure(metric="accuracy", classes=scored, why_none="" if scored else no_cell, **shared),  # type: ignore[arg-type]
+        Measure(metric="macro_f1", classes=headline, why_none="" if headline else few, **shared),  # type: ignore[arg-type]
+    ]
+
+
+def _without_flagged(closed: Cells, classes: ClassSets, is_flagged: np.ndarray) -> list[Measure]:
+    """Score the cells without a flag of quality alone; the model is the same, so that only the test cells differ."""
+    own = ~is_flagged
+    scored = tuple(name for name in classes.scored if (closed.truth[own] == name).any())
+    headline = tuple(name for name in classes.headline if (closed.truth[own] == name).sum() >= MIN_HEADLINE_CELLS)
+    lost = len(classes.headline) - len(headline)
+    shared = {
+        "stratum": UNFLAGGED,
+        "is_unflagged": True,
+        "n_cells": int(own.sum()),
+        "n_donors": len(set(closed.persons[own].tolist()) - {""}),
+        "is_refused": True,
+        "notes": (f"{int(is_flagged.sum())} of {len(own)} test cells are flagged for their quality",)
+        + ((f"{lost} classes have too few cells without them",) if lost else ()),
+    }
+    none = "no test cell is without a flag"
+    few = none if not scored else f"no class has {MIN_HEADLINE_CELLS} test cells without a flag"
+    return [
+        Measure(metric="accuracy", classes=scored, why_none="" if scored else none, **shared),  # type: ignore[arg-type]
         Measure(metric="macro_f1", classes=headline, why_none="" if headline else few, **shared),  # type: ignore[arg-type]
     ]
 
@@ -226,14 +257,14 @@ def values_of(
         Every class that occurs in truth or prediction.
     """
     found: dict[tuple[str, str], tuple[float, ...]] = {}
-    for dataset_id in dict.fromkeys(measure.dataset_id for measure in measures):
-        own = _in_dataset(closed, dataset_id)
+    for part in dict.fromkeys(map(_part_of, measures)):
+        own = _in_part(closed, part)
         if not own.any():
             continue
         seen = [predicted[own] for predicted in by_seed]
         _, tensor = confusion_tensor(closed.truth[own], seen, groups=np.full(int(own.sum()), "all"), classes=classes)
         for measure in measures:
-            if measure.dataset_id == dataset_id and not measure.why_none and measure.key != OPEN_SET:
+            if _part_of(measure) == part and not measure.why_none and measure.key != OPEN_SET:
                 values = _statistic(measure, classes)(tensor[0])
                 found[measure.key] = tuple(float(value) for value in values)
     return found
@@ -250,13 +281,13 @@ def intervals_of(
 ) -> dict[tuple[str, str], DonorInterval]:
     """Return the donor interval (or donor points) of each measure; nothing where a person is unknown."""
     found: dict[tuple[str, str], DonorInterval] = {}
-    for dataset_id in dict.fromkeys(measure.dataset_id for measure in measures):
-        own = _in_dataset(closed, dataset_id)
+    for part in dict.fromkeys(map(_part_of, measures)):
+        own = _in_part(closed, part)
         if not own.any() or (closed.persons[own] == "").any():
             continue
         seen = [predicted[own] for predicted in by_seed]
         donors, tensor = confusion_tensor(closed.truth[own], seen, groups=closed.persons[own], classes=classes)
-        wanted = [m for m in measures if m.dataset_id == dataset_id and not m.why_none and m.key != OPEN_SET]
+        wanted = [m for m in measures if _part_of(m) == part and not m.why_none and m.key != OPEN_SET]
         rng = rng_for(seed, "evaluate", "donor bootstrap")
         statistics = {f"{m.metric} {m.stratum}": _over_seeds(_statistic(m, classes)) for m in wanted}
         intervals = donor_intervals(tensor, statistics, donors=donors, rng=rng, population=population)
@@ -268,8 +299,15 @@ def _over_seeds(statistic: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.n
     return lambda counts: np.asarray(statistic(counts).mean(axis=-1))
 
 
-def _in_dataset(closed: Cells, dataset_id: str) -> Bool[np.ndarray, " cells"]:
-    return np.ones(len(closed.truth), dtype=bool) if not dataset_id else np.asarray(closed.datasets == dataset_id)
+def _part_of(measure: Measure) -> tuple[str, bool]:
+    """Return which test cells a measure is of: those of a data set, those without a flag, or all."""
+    return measure.dataset_id, measure.is_unflagged
+
+
+def _in_part(closed: Cells, part: tuple[str, bool]) -> Bool[np.ndarray, " cells"]:
+    dataset_id, is_unflagged = part
+    own = np.ones(len(closed.truth), dtype=bool) if not dataset_id else np.asarray(closed.datasets == dataset_id)
+    return own & ~closed.is_flagged if is_unflagged and closed.is_flagged is not None else own
 
 
 def open_set_value(cells: Cells, confidence: np.ndarray) -> float | None:

@@ -7,6 +7,8 @@ An embedder alone is no annotator: `pca` in a plan stands for `pca+knn` and `pca
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cytolabe.errors import UsageError
 from cytolabe.evaluate.gene_space import GENE_POLICIES
 
@@ -49,6 +51,8 @@ class EvaluationPlan:
     `n_seeds` holds for models whose fit is random; `ceilings` says whether the ceiling of each model is computed.
     `n_workers` processes share the folds; no result depends on their number. `override` lets refused numbers out, and
     says why: it is stamped on every row and in every certificate (rule R12). Empty refuses as the rules say.
+    `flagged_rows` are positions of cells flagged for their quality: scores come with and without them (rule R10); None
+    where quality was not measured.
     """
 
     study: str
@@ -60,6 +64,7 @@ class EvaluationPlan:
     ceilings: bool = True
     n_workers: int = 1
     override: str = ""
+    flagged_rows: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

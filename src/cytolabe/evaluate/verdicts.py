@@ -29,6 +29,8 @@ RANDOM_CELLS = "random_cells"
 """Start of the rule of a split that was asked for by random cells: stamped on every score instead of refused."""
 
 _CIRCULAR_ORIGINS = frozenset({"automated", "transferred"})
+_SUSPENSIONS = frozenset({"cell", "nucleus"})
+_PLURAL = {"cell": "cells", "nucleus": "nuclei"}
 _NOT_OF_THE_FOLD = frozenset({"E-LEAK-02", "E-EXPO-01"})
 """Copies are taken out of the test side here, and exposure is a model's own; neither refuses the whole fold."""
 
@@ -110,7 +112,7 @@ def fold_verdict(
         qualifications += ["leaky: random cells", *leaks]
     else:
         refusals += leaks
-    qualifications += _about_labels(snapshot, data)
+    qualifications += _about_labels(snapshot, data) + _pooled_suspensions(snapshot.cells, data)
     notes = [] if follows_rule else ["the rows of this fold follow from no rule that could be run again"]
     if "sorted" in _origins(snapshot.cells, data):
         notes.append("test labels are sort gates, not truth")
@@ -154,6 +156,17 @@ def _about_labels(snapshot: SnapshotView, data: FoldData) -> list[str]:
     if suspected:
         found.append(f"labels look {' and '.join(sorted(suspected))}: circular")
     return found
+
+
+def _pooled_suspensions(cells: pd.DataFrame, data: FoldData) -> list[str]:
+    """Say when a model is trained on cells and nuclei together, or on the one and asked for the other (rule R10)."""
+    names = cells["suspension_type"].to_numpy(dtype=object)
+    train, test = (set(names[rows].tolist()) & _SUSPENSIONS for rows in (data.labelled_rows, data.query_rows))
+    if train == _SUSPENSIONS:
+        return ["cells and nuclei are pooled in training"]
+    if train and test - train:
+        return [f"trained on {_PLURAL[min(train)]}, tested on {' and '.join(_PLURAL[one] for one in sorted(test))}"]
+    return []
 
 
 def _suspected_origins(snapshot: SnapshotView, data: FoldData) -> set[str]:

@@ -1,15 +1,18 @@
 """A whole study: contributions in, one frozen atlas and one honest report out.
 
-    contribute -> reconcile labels and persons -> freeze -> look for copies -> split -> evaluate -> confounding -> report
+    contribute -> reconcile labels and persons -> freeze -> look for copies -> split -> quality -> evaluate -> confounding -> report
 
 The output folder holds `atlas/`, `mappings.sssom.tsv`, `split.json`, `scores.json`, `scores.parquet`,
 `certificate.json`, `predictions.parquet`, `report.html` and `run.json`, which names all of them by digest. Nothing in
 `scores.json` depends on the order of the files or on the number of workers.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from cytolabe.audit import ConfoundingRow, DuplicateReport, audit_confounding, find_duplicates
 from cytolabe.config.study import ModelSpec, Study
@@ -17,6 +20,7 @@ from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, evaluate_study
 from cytolabe.flow.contribute import SourceOutcome, contribute
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, resolutions_of
+from cytolabe.flow.quality import DatasetQuality, flagged_positions, quality_of_snapshot
 from cytolabe.flow.remote import fetch_sources
 from cytolabe.ingest.sources import SourceFile, slug_of
 from cytolabe.ontology.resolutions import Resolutions
@@ -40,6 +44,7 @@ class StudyEvidence:
     confounding: tuple[ConfoundingRow, ...]
     resolutions: Resolutions
     split: Split
+    quality: Mapping[str, DatasetQuality]
     result: StudyResult
 
     @property
@@ -126,10 +131,12 @@ def run_study(
     duplicates = find_duplicates(snapshot)
     split = leave_one_group_out(snapshot, by=study.by, links=links_of(study), duplicates=duplicates.pairs)
     resolutions = resolutions_of(snapshot, study=study)
+    quality = quality_of_snapshot(atlas.layout, snapshot, on_progress=on_progress)
+    flagged = np.flatnonzero(flagged_positions(snapshot, quality))
     result = evaluate_study(
         snapshot,
         split=split,
-        plan=_plan(study, n_workers=n_workers),
+        plan=dataclasses.replace(_plan(study, n_workers=n_workers), flagged_rows=flagged),
         resolutions=resolutions,
         duplicates=duplicates,
         on_progress=on_progress,
@@ -146,6 +153,7 @@ def run_study(
         confounding=confounding,
         resolutions=resolutions,
         split=split,
+        quality=quality,
         result=result,
     )  # fmt: skip
 

@@ -69,7 +69,7 @@ class DoubletModel:
 
     def _points(self, counts: csr_matrix, *, total: np.ndarray) -> np.ndarray:
         scaled = _scaled_logs(counts, self.columns, total, target=self.target)
-        return np.asarray(((scaled - self.center) / self.scale) @ self.axes, dtype=np.float32)
+        return np.asarray(((scaled - self.center) / self.scale) @ self.axes, dtype=np.float64)
 
     def _scores_at(self, points: np.ndarray, own: np.ndarray) -> np.ndarray:
         distances = (self.points**2).sum(axis=1)[None, :] - 2.0 * (points @ self.points.T)
@@ -111,7 +111,7 @@ def fit_doublets(counts: csr_matrix, settings: DoubletSettings, *, rng: np.rando
     first, second = rng.integers(0, n_cells, size=(2, settings.pairs_per_cell * n_cells))
     slim = csr_matrix(counts[:, columns])
     pairs = _scaled_logs(csr_matrix(slim[first] + slim[second]), None, total[first] + total[second], target=target)
-    points = np.concatenate([logs @ axes, ((pairs - center) / scale) @ axes]).astype(np.float32)
+    points = np.concatenate([logs @ axes, ((pairs - center) / scale) @ axes])
     ratio = settings.pairs_per_cell
     n_neighbors = round(settings.neighbors_per_root * np.sqrt(n_cells) * (1 + ratio))
     return DoubletModel(

@@ -244,6 +244,7 @@ def _tables(content: ReportContent) -> Iterable[Table]:
     yield audit_tables.exposure_table(content)
     yield breakdowns.policy_table(content)
     yield breakdowns.sensitivity_table(content)
+    yield breakdowns.quality_scores_table(content)
     yield evidence_tables.gene_space_table(content)
     yield evidence_tables.gene_space_by_file(content)
     yield evidence_tables.persons_table(content)
