@@ -48,3 +48,38 @@ def test_missing_housekeeping_genes_are_weaker_evidence():
     assert verdict.fraction is None
     assert [finding.code for finding in verdict.findings] == ["N-UPSTREAM-02"]
     assert not verdict_of([50, 100]).findings
+
+
+def test_a_window_of_ranks_without_rare_genes_is_told():
+    rng = np.random.default_rng(0)
+    mean = rng.lognormal(-3.5, 2.0, 400)
+    counts = rng.poisson(mean, size=(200, 400))
+    names = (
+        "ACTB",
+        "B2M",
+        "EEF1A1",
+        "FTL",
+        "GAPDH",
+        "MT-CO1",
+        "MT-CO2",
+        "MT-CO3",
+        "MT-ND1",
+        *(f"GENE{i}" for i in range(391)),
+    )
+
+    def found(kept):
+        features = [name for name, keep in zip(names, kept, strict=True) if keep]
+        return upstream_verdict(
+            pd.DataFrame(index=range(200)),
+            counts[:, kept].sum(axis=1),
+            features,
+            feature_totals=counts[:, kept].sum(axis=0),
+        ).findings
+
+    assert found(np.ones(400, dtype=bool)) == ()
+    kept = counts.sum(axis=0) >= 20
+    kept[:9] = True
+    counts[:, :9] += 1
+    (finding,) = found(kept)
+    assert finding.code == "N-UPSTREAM-02"
+    assert finding.examples == ("features with under 0.01 counts per cell",)

@@ -122,7 +122,7 @@ def _examine_opened(
         aliases=alias_table.genes if alias_table is not None else None,
     )
     origin = label_origin_evidence(opened.cell_table, roles.columns, declared=manifest.label_origin)
-    upstream = upstream_verdict(opened.cell_table, proof.cell_totals, features)
+    upstream = upstream_verdict(opened.cell_table, proof.cell_totals, features, feature_totals=proof.feature_totals)
     cells, cell_findings = standardize_cells(
         opened.cell_table, opened.cell_names, facts=_cell_facts(source, roles, proof, organism=organism)
     )

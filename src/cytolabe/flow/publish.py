@@ -16,6 +16,7 @@ from cytolabe.audit import cell_type_claim, donor_claim, person_table
 from cytolabe.evaluate.documents import write_scores
 from cytolabe.evaluate.gene_space import gene_spaces_table
 from cytolabe.files import replace_file
+from cytolabe.flow.quality import quality_document
 from cytolabe.flow.study import StudyEvidence
 from cytolabe.flow.verify import RUN_RECORD
 from cytolabe.genes.reference import load_reference, shipped_organisms
@@ -53,7 +54,8 @@ def publish_run(evidence: StudyEvidence, out: Path, *, planted: Sequence[Planted
     replace_file(out / "certificate.json", canonical_json({"certificates": certificates}))
     write_parquet(evidence.result.predictions, out / "predictions.parquet")
     content = report_content(evidence, planted=planted)
-    replace_file(out / "evidence.json", canonical_json(evidence_document(content)))
+    quality = quality_document(evidence.snapshot, evidence.quality)["datasets"]
+    replace_file(out / "evidence.json", canonical_json({**evidence_document(content), "quality": jsonable(quality)}))
     before = [artifact_of(out / name, "output") for name in _OUTPUTS if name != "report.html"]
     content = dataclasses.replace(content, artifacts=[(artifact.name, artifact.sha256) for artifact in before])
     write_report(content, out / "report.html")
