@@ -196,8 +196,9 @@ def _write_run_record(evidence: StudyEvidence, out: Path) -> None:
 
 
 def _reference_digest(name: str) -> str:
+    """Return the digest of a shipped reference; a snapshot of another version of the package may speak another one."""
     references = [load_reference(organism) for organism in shipped_organisms()]
-    return next(reference.digest for reference in references if reference.name == name)
+    return next((reference.digest for reference in references if reference.name == name), UNKNOWN)
 
 
 def _parameters(evidence: StudyEvidence) -> dict[str, object]:

@@ -125,7 +125,8 @@ def _resolve(names: Sequence[FeatureName], reference: GeneReference, resolver: S
         elif name.writing is Writing.SPIKE_IN:
             found.append(Resolution("", "spike_in", _NO_RANK))
         elif name.writing is Writing.SPREADSHEET:
-            found.append(Resolution("", "unknown", _NO_RANK))
+            is_known = name.symbol in resolver.aliases
+            found.append(resolver.resolve_alias(name.symbol) if is_known else Resolution("", "unknown", _NO_RANK))
         elif name.gene_id in current:
             found.append(Resolution(name.gene_id, _STATUS_BY_ID[name.writing], _BY_ID))
         elif name.gene_id in resolver.aliases:

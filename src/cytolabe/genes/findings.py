@@ -12,6 +12,7 @@ import numpy as np
 from cytolabe.genes.names import FeatureName, Writing
 from cytolabe.genes.organisms import organism_shares
 from cytolabe.genes.reference import GeneReference
+from cytolabe.genes.spreadsheets import day_of, proposals_of, serials_among
 from cytolabe.genes.symbols import ReleaseVote
 from cytolabe.records import UNKNOWN, FeatureAlignment, Finding, Severity
 
@@ -168,15 +169,34 @@ def _wrecks(facts: AlignmentFacts) -> Iterator[Finding]:
             f"({facts.share(contradicting)})",
             remedy="check how symbols and ids were joined: a shifted column gives every gene a wrong name.",
         )
+    yield from _spreadsheet(facts)
+
+
+def _spreadsheet(facts: AlignmentFacts) -> Iterator[Finding]:
+    """Say what a spreadsheet made of symbols, and propose the gene where only one can have been meant."""
     wrecked = facts.written(Writing.SPREADSHEET)
-    if wrecked.any():
-        yield facts.finding(
-            "W-GENES-06",
-            wrecked,
-            message=f"a spreadsheet turned gene symbols into dates or numbers ({facts.share(wrecked)}); they are "
-            "lost, because 1-Mar can be MARCHF1 or MTARC1",
-            remedy="export the features again from the aligner's output, never through a spreadsheet.",
-        )
+    if not wrecked.any():
+        return
+    texts = [name.symbol for name, is_wreck in zip(facts.names, wrecked, strict=True) if is_wreck]
+    days = {**serials_among(texts_of(facts)), **{text: day for text in texts if (day := day_of(text)) is not None}}
+    proposed = {text: proposals_of(days[text], facts.reference) for text in texts if text in days}
+    single = [f"{text} -> {genes[0]}" for text, genes in proposed.items() if len(genes) == 1]
+    several = [f"{text} ({' or '.join(genes)})" for text, genes in proposed.items() if len(genes) > 1]
+    told = [f"one gene fits {', '.join(single[:10])}"] if single else []
+    told += [f"several fit {', '.join(several[:4])}"] if several else []
+    yield facts.finding(
+        "W-GENES-06",
+        wrecked,
+        message=f"a spreadsheet turned gene symbols into dates or numbers ({facts.share(wrecked)}); they are left out"
+        + (f": {'; '.join(told)}" if told else ""),
+        remedy="export the features again from the aligner's output, never through a spreadsheet; or write those that "
+        "you are sure of into an alias table (alias, gene).",
+    )
+
+
+def texts_of(facts: AlignmentFacts) -> list[str]:
+    """Return the features without white space around them."""
+    return [feature.strip() for feature in facts.alignment.features]
 
 
 def _contradicts(name: FeatureName, reference: GeneReference) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from cytolabe.genes.spreadsheets import is_wreck, serials_among
+
 __all__ = ["FeatureName", "Writing", "parse_features", "split_copy_number"]
 
 _ID = r"ENS[A-Z]*G\d{11}"
@@ -18,8 +20,6 @@ _ID_ALONE = re.compile(rf"(?P<id>{_ID})(?P<version>\.\d+)?(?:_PAR_Y)?")
 _SYMBOL_THEN_ID = re.compile(rf"(?P<symbol>.+?)[_|:. -](?P<id>{_ID})(?:\.\d+)?")
 _ID_THEN_SYMBOL = re.compile(rf"(?P<id>{_ID})(?:\.\d+)?[_|: -](?P<symbol>.+)")
 _SPIKE_IN = re.compile(r"ERCC[-._]\d{5}")
-_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec)"
-_SPREADSHEET = re.compile(rf"\d{{1,2}}[-.]{_MONTH}|{_MONTH}[-.]\d{{1,2}}|\d{{4}}-\d\d-\d\d(?: .*)?|\d\.\d+E\+\d+")
 _COPY = re.compile(r"(?P<base>.+)[.-]\d{1,2}")
 
 
@@ -35,7 +35,10 @@ class Writing(StrEnum):
 
 
 class FeatureName(NamedTuple):
-    """A feature's text taken apart; `gene_id` and `symbol` are empty where the text holds none."""
+    """A feature's text taken apart; `gene_id` and `symbol` are empty where the text holds none.
+
+    `symbol` of a spreadsheet's wreck is the text itself: only the user's alias table can lead it anywhere.
+    """
 
     writing: Writing
     gene_id: str
@@ -45,6 +48,7 @@ class FeatureName(NamedTuple):
 def parse_features(features: Sequence[str]) -> list[FeatureName]:
     """Take the text of each feature apart. White space around it is ignored."""
     names = []
+    serials = serials_among([feature.strip() for feature in features])
     for feature in features:
         text = feature.strip()
         match = _ID_ALONE.fullmatch(text) if "ENS" in text else None
@@ -59,8 +63,8 @@ def parse_features(features: Sequence[str]) -> list[FeatureName]:
             names.append(FeatureName(Writing.COMPOSITE, composite["id"], composite["symbol"]))
         elif _SPIKE_IN.fullmatch(text):
             names.append(FeatureName(Writing.SPIKE_IN, "", ""))
-        elif _SPREADSHEET.fullmatch(text):
-            names.append(FeatureName(Writing.SPREADSHEET, "", ""))
+        elif text in serials or (any(map(str.isdecimal, text)) and is_wreck(text)):
+            names.append(FeatureName(Writing.SPREADSHEET, "", text))
         else:
             names.append(FeatureName(Writing.SYMBOL, "", text))
     return names
