@@ -359,3 +359,16 @@ def test_muscat_composites_are_parsed():
     # Five carry ids of alternative GRCh37 contigs, which are retired: their symbol must not win.
     assert sum(alignment.status[i] == "composite" for i in composites) == 86
     assert all(alignment.status[i] in {"composite", "retired"} for i in composites)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    numbers=st.lists(st.integers(0, len(HUMAN.ids) - 1), min_size=1, max_size=20, unique=True),
+    version=st.integers(1, 30),
+)
+def test_an_id_leads_to_its_gene_with_and_without_its_version(numbers, version):
+    ids = [HUMAN.ids[number] for number in numbers]
+    plain, _ = align(ids)
+    versioned, _ = align([f"{gene_id}.{version}" for gene_id in ids])
+    assert versioned.gene_ids == plain.gene_ids == tuple(ids)
+    assert align(plain.gene_ids)[0].gene_ids == plain.gene_ids

@@ -178,7 +178,7 @@ def _spreadsheet(facts: AlignmentFacts) -> Iterator[Finding]:
     if not wrecked.any():
         return
     texts = [name.symbol for name, is_wreck in zip(facts.names, wrecked, strict=True) if is_wreck]
-    days = {**serials_among(texts_of(facts)), **{text: day for text in texts if (day := day_of(text)) is not None}}
+    days = {**serials_among(_texts_of(facts)), **{text: day for text in texts if (day := day_of(text)) is not None}}
     proposed = {text: proposals_of(days[text], facts.reference) for text in texts if text in days}
     single = [f"{text} -> {genes[0]}" for text, genes in proposed.items() if len(genes) == 1]
     several = [f"{text} ({' or '.join(genes)})" for text, genes in proposed.items() if len(genes) > 1]
@@ -194,7 +194,7 @@ def _spreadsheet(facts: AlignmentFacts) -> Iterator[Finding]:
     )
 
 
-def texts_of(facts: AlignmentFacts) -> list[str]:
+def _texts_of(facts: AlignmentFacts) -> list[str]:
     """Return the features without white space around them."""
     return [feature.strip() for feature in facts.alignment.features]
 
