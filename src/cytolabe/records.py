@@ -53,7 +53,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that a check found. `where` is a place inside the source, `rule` the rule that it breaks."""
+    """One thing that a check found. `where` is a place inside the source, `rule` the rule that it breaks.
+
+    `autofix` are the operations of a patch that repairs it, where that is safe; nothing applies them by itself.
+    """
 
     code: str
     severity: Severity
@@ -64,6 +67,7 @@ class Finding:
     n_affected: int = 0
     n_total: int = 0
     examples: tuple[str, ...] = ()
+    autofix: tuple[Mapping[str, object], ...] = ()
 
 
 class MatrixKind(StrEnum):

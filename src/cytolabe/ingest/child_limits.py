@@ -12,10 +12,11 @@ from cytolabe.records import Finding
 __all__ = ["run_limited"]
 
 
-def run_limited(look: Callable[[Path], Sequence[Finding]]) -> None:
+def run_limited(look: Callable[..., Sequence[Finding]]) -> None:
     """Bound this process as its argument says, look through the file, and write the findings as JSON.
 
-    No core dump is left of a crash, and no byte is written to any file.
+    No core dump is left of a crash, and no byte is written to any file. What the task has as `options`, the function
+    gets as tuples behind the path.
     """
     task = json.loads(sys.argv[1])
     for kind, limit in (
@@ -27,5 +28,5 @@ def run_limited(look: Callable[[Path], Sequence[Finding]]) -> None:
         hard = resource.getrlimit(kind)[1]
         soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (soft, hard if kind == resource.RLIMIT_CPU else soft))
-    found = look(Path(task["path"]))
+    found = look(Path(task["path"]), *(tuple(option) for option in task.get("options", ())))
     sys.stdout.write(json.dumps([dataclasses.asdict(finding) for finding in found]))

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cytolabe.records import Finding, Severity
@@ -31,7 +32,9 @@ _BYTES_PER_CPU_SECOND = 500_000
 _OUT_OF_TIME = frozenset({signal.SIGXCPU, signal.SIGKILL})
 
 
-def inspect(path: Path, child: str, *, memory: int = 0) -> tuple[Finding, ...]:
+def inspect(
+    path: Path, child: str, *, memory: int = 0, options: Sequence[Sequence[str]] = ()
+) -> tuple[Finding, ...]:
     """Scan a file and read all of it in a child process.
 
     Parameters
@@ -42,6 +45,8 @@ def inspect(path: Path, child: str, *, memory: int = 0) -> tuple[Finding, ...]:
         Module that does it.
     memory
         Bytes of address space of the child; half of this machine's memory where it is 0.
+    options
+        What else the function of the child takes.
 
     Returns
     -------
@@ -53,7 +58,7 @@ def inspect(path: Path, child: str, *, memory: int = 0) -> tuple[Finding, ...]:
         "memory": max(_LEAST_MEMORY, memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2),
         "seconds": _CPU_SECONDS + n_bytes // _BYTES_PER_CPU_SECOND,
     }
-    command = [sys.executable, "-m", child, json.dumps({"path": str(path.resolve()), **limits})]
+    command = [sys.executable, "-m", child, json.dumps({"path": str(path.resolve()), "options": [list(option) for option in options], **limits})]
     try:
         ended = subprocess.run(  # noqa: S603  this interpreter, a module of this package, one JSON argument
             command,
@@ -92,7 +97,14 @@ def _environment() -> dict[str, str]:
 
 def _findings_in(output: bytes) -> tuple[Finding, ...]:
     return tuple(
-        Finding(**{**document, "severity": Severity(document["severity"]), "examples": tuple(document["examples"])})
+        Finding(
+            **{
+                **document,
+                "severity": Severity(document["severity"]),
+                "examples": tuple(document["examples"]),
+                "autofix": tuple(document["autofix"]),
+            }
+        )
         for document in json.loads(output)
     )
 

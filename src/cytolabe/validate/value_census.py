@@ -1,0 +1,153 @@
+"""One pass over the blocks of a matrix: what the rules of a schema ask of its values, in memory of a few bytes a cell.
+
+Vector operations only: for the two cells of a first look, loading a compiler would cost more than all checks together.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from cytolabe.records import Block
+from cytolabe.validate.delivered import MatrixFacts
+
+__all__ = ["ValueCensus"]
+
+MIN_GENES = 10
+"""A cell with fewer detected genes can lack a gene seen once by chance."""
+_N_EXAMPLES = 5
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+_VALUE = np.uint64(0xD1B54A32D192ED03)
+
+
+class ValueCensus:
+    """Takes in the blocks of a matrix in any order of whole cells; `facts` says what was found."""
+
+    def __init__(self, n_cells: int, n_features: int) -> None:
+        self._prints = np.zeros(n_cells, dtype=np.uint64)
+        self._seen = np.zeros(n_features, dtype=bool)
+        self._counters = dict.fromkeys(
+            ("n_nonzero", "n_invalid", "n_negative", "n_empty", "n_testable", "n_without_ones", "n_divisible"), 0
+        )
+        self._invalid: list[str] = []
+        self._empty: list[str] = []
+        self._low, self._high, self._sum = np.inf, -np.inf, 0.0
+
+    def add(self, block: Block) -> None:
+        """Take in a block."""
+        counts = _without_zeros(block.counts)
+        values, indices, indptr = counts.data, counts.indices, counts.indptr
+        sizes = np.diff(indptr)
+        self._seen[indices] = True
+        self._count("n_nonzero", len(values))
+        self._prints[block.start : block.start + len(sizes)] = _prints_of(values, indices, indptr)
+        self._look_for_empty(block, sizes)
+        is_whole = self._look_for_invalid(block, values, indptr)
+        full = np.flatnonzero(sizes)
+        totals = np.zeros(len(sizes))
+        if len(full):
+            totals[full] = np.add.reduceat(values, indptr[:-1][full], dtype=np.float64)
+            if is_whole:
+                self._look_for_scaling(values, indptr[:-1], sizes)
+        if len(totals):
+            self._low, self._high = min(self._low, float(totals.min())), max(self._high, float(totals.max()))
+            self._sum += float(totals.sum())
+
+    def facts(self, *, encoding: str, dtype: str, names: Callable[[int], str]) -> MatrixFacts:
+        """Return what was found; `names` gives the names of cells where examples are needed."""
+        n_repeated, rows = _repeated(self._prints)
+        n_cells = len(self._prints)
+        return MatrixFacts(
+            encoding=encoding,
+            shape=(n_cells, len(self._seen)),
+            dtype=dtype,
+            is_read=True,
+            invalid_examples=tuple(self._invalid),
+            empty_examples=tuple(self._empty),
+            n_repeated=n_repeated,
+            repeated_examples=tuple(names(row) for row in rows),
+            totals=(self._low, self._high) if n_cells else (0.0, 0.0),
+            mean_total=self._sum / n_cells if n_cells else 0.0,
+            seen=self._seen.tolist(),
+            **self._counters,
+        )
+
+    def _count(self, name: str, number: int) -> None:
+        self._counters[name] += int(number)
+
+    def _look_for_empty(self, block: Block, sizes: np.ndarray) -> None:
+        empty = np.flatnonzero(sizes == 0)
+        self._count("n_empty", len(empty))
+        self._empty += [block.cell_names[row] for row in empty[: _N_EXAMPLES - len(self._empty)]]
+
+    def _look_for_invalid(self, block: Block, values: np.ndarray, indptr: np.ndarray) -> bool:
+        """Count what is no count, and say whether there is none in this block."""
+        if values.dtype.kind in "ub":
+            return True
+        is_negative = values < 0
+        wrong = is_negative if values.dtype.kind == "i" else is_negative | ~(values == np.floor(values))
+        n_wrong = int(np.count_nonzero(wrong))
+        if n_wrong:
+            self._count("n_invalid", n_wrong)
+            self._count("n_negative", np.count_nonzero(is_negative))
+            for at in np.flatnonzero(wrong)[: _N_EXAMPLES - len(self._invalid)]:
+                row = int(np.searchsorted(indptr, at, side="right")) - 1
+                self._invalid.append(f"{values[at]:.6g} in {block.cell_names[row]}")
+        return not n_wrong
+
+    def _look_for_scaling(self, values: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> None:
+        testable = np.flatnonzero(sizes >= MIN_GENES)
+        if not len(testable):
+            return
+        full = np.flatnonzero(sizes)
+        least = np.zeros(len(sizes), dtype=values.dtype)
+        least[full] = np.minimum.reduceat(values, starts[full])
+        without = testable[least[testable] > 1]
+        self._count("n_testable", len(testable))
+        self._count("n_without_ones", len(without))
+        for row in without:  # a cell with a value of 1 has no divisor, so few are left to look at
+            cell = values[starts[row] : starts[row] + sizes[row]].astype(np.int64)
+            self._count("n_divisible", np.gcd.reduce(cell) > 1)
+
+
+def _without_zeros(counts: csr_matrix) -> csr_matrix:
+    """Return a block whose stored values are all non-zero."""
+    if np.count_nonzero(counts.data) == len(counts.data):
+        return counts
+    kept = counts.data != 0
+    before = np.concatenate([[0], np.cumsum(kept)])
+    left = csr_matrix(counts.shape, dtype=counts.dtype)
+    left.data, left.indices, left.indptr = counts.data[kept], counts.indices[kept], before[counts.indptr]
+    return left
+
+
+def _prints_of(values: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Return 64 bits for each cell: the sum over its non-zeros of (feature, value), mixed, whatever their order."""
+    prints = np.zeros(len(indptr) - 1, dtype=np.uint64)
+    full = np.flatnonzero(np.diff(indptr))
+    if not len(full):
+        return prints
+    bits = values.astype(np.float64).view(np.uint64)
+    state = indices.astype(np.uint64)
+    state *= _ODD
+    bits *= _VALUE
+    state += bits
+    for shift in (30, 27):
+        state ^= state >> np.uint64(shift)
+        state *= _MIX
+    state ^= state >> np.uint64(31)
+    prints[full] = np.add.reduceat(state, indptr[:-1][full])
+    return prints
+
+
+def _repeated(prints: np.ndarray) -> tuple[int, list[int]]:
+    """Return how many cells are equal to another one, and the first of them."""
+    order = np.argsort(prints, kind="stable")
+    ordered = prints[order]
+    same = ordered[1:] == ordered[:-1]
+    is_copy = np.zeros(len(prints), dtype=bool)
+    is_copy[order[1:][same]] = True
+    is_copy[order[:-1][same]] = True
+    rows = np.flatnonzero(is_copy)
+    return len(rows), [int(row) for row in rows[:_N_EXAMPLES]]
