@@ -1,4 +1,4 @@
-"""Commands on an atlas: ingest, validate, reconcile, split, audit."""
+"""Commands on an atlas: ingest, reconcile, split, audit."""
 
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -7,27 +7,13 @@ import typer
 
 from cytolabe.cli.levels import print_levels
 from cytolabe.cli.lifecycle import record_artifact
-from cytolabe.cli.options import (
-    AsJson,
-    AsRecorded,
-    AtlasPath,
-    CachePath,
-    OptionalAtlas,
-    Seed,
-    SnapshotName,
-    Workers,
-    source_or_place,
-)
+from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OptionalAtlas, Seed, SnapshotName, Workers
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.cli.scored import tell_scores
 from cytolabe.errors import UsageError
 
-__all__ = ["audit", "ingest", "reconcile", "split", "validate"]
+__all__ = ["audit", "ingest", "reconcile", "split"]
 
-Checked = Annotated[
-    list[Any],
-    typer.Argument(metavar="SOURCE...", parser=source_or_place, help="What ingest takes, or an atlas or its URL."),
-]
 Sources = Annotated[
     list[str],
     typer.Argument(
@@ -81,24 +67,6 @@ def ingest(
         return 3
     refused = any(outcome.status == "refused" for outcome in outcomes)
     return 1 if refused or any(f.severity == "error" for f in findings) else 0
-
-
-def validate(sources: Checked, cache: CachePath = None, workers: Workers = 1, as_json: AsJson = False) -> int:
-    """Run every check on files, or list the findings of an atlas; nothing is written."""
-    from cytolabe.flow.sources import validate_paths
-    from cytolabe.provenance import jsonable
-
-    rows = validate_paths(sources, cache=cache, n_workers=workers, on_progress=progress())
-    if as_json:
-        document = [{"source": row.source, "valid": row.valid, "findings": jsonable(row.findings)} for row in rows]
-        print_document({"sources": document})
-    else:
-        for row in rows:
-            typer.echo(f"{row.source}: {'valid' if row.valid else 'not valid'}")
-            print_findings(row.findings, where=row.source)
-    if rows and all(row.unreadable for row in rows):
-        return 3
-    return 0 if all(row.valid for row in rows) else 1
 
 
 def reconcile(

@@ -17,6 +17,7 @@ from cytolabe.cli import explain as explain_commands
 from cytolabe.cli import genes as gene_commands
 from cytolabe.cli import snapshot as snapshot_commands
 from cytolabe.cli import study as study_commands
+from cytolabe.cli import validate as validate_commands
 from cytolabe.cli.output import print_error
 from cytolabe.errors import CytolabeError, UnreadableInputError, UsageError
 
@@ -54,7 +55,7 @@ app = typer.Typer(
 app.command("demo")(study_commands.demo)
 app.command("benchmark")(study_commands.benchmark)
 app.command("ingest")(atlas_commands.ingest)
-app.command("validate")(atlas_commands.validate)
+app.command("validate")(validate_commands.validate)
 app.command("genes")(gene_commands.genes)
 app.command("reconcile")(atlas_commands.reconcile)
 app.add_typer(snapshot_commands.snapshot_app, name="snapshot")

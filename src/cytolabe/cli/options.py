@@ -22,6 +22,9 @@ __all__ = [
     "source_or_place",
 ]
 
+_CATALOGS = ("cellxgene:", "census:")
+"""How names of remote sources begin; only these are worth loading what knows them."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 AsRecorded = Annotated[
     bool, typer.Option("--as-recorded", help="Open a snapshot although persons withdrew since: to reproduce a number.")
@@ -56,6 +59,8 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes that share the work
 
 def source_or_place(text: str) -> "str | Place":
     """Return the name of a remote source as it is, and everything else as a place."""
-    from cytolabe.flow.remote import is_remote
+    if text.startswith(_CATALOGS):
+        from cytolabe.flow.remote import is_remote
 
-    return text if is_remote(text) else place_of(text)
+        return text if is_remote(text) else place_of(text)
+    return place_of(text)

@@ -1,16 +1,102 @@
-"""Hold files against rule packs of a schema, each in a process that may die."""
+"""Hold files against rule packs of a schema, each in a process that may die, and propose what would repair them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from cytolabe.errors import UsageError
+from cytolabe.files import Place, replace_file, sha256_of_file
 from cytolabe.ingest.inspection import inspect
-from cytolabe.records import Finding
+from cytolabe.ingest.sources import find_sources
+from cytolabe.records import Finding, Severity
+from cytolabe.validate.patch import patch_of, written_patch
+from cytolabe.validate.schema import load_schema_pack
 
-__all__ = ["conform_file"]
+__all__ = ["MEANING_PACK", "Conformed", "conform_file", "conform_paths", "write_patch"]
 
+MEANING_PACK = "cytolabe-2"
+"""The pack that is held against every file beside those that are asked for."""
 _CHILD = "cytolabe.flow.conform_child"
+_UNREADABLE = ("E-FILE-", "E-SEC-", "E-PARSE-", "E-LIMIT-")
 
 
-def conform_file(path: Path, packs: Sequence[str]) -> tuple[Finding, ...]:
-    """Return everything in which a file does not conform to the packs, or why it could not be read."""
-    return inspect(path, _CHILD, options=(tuple(packs),))
+@dataclass(frozen=True, kw_only=True)
+class Conformed:
+    """What was found of one file under some packs."""
+
+    path: Path
+    packs: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether nothing of it could be read safely."""
+        return any(finding.code.startswith(_UNREADABLE) for finding in self.findings)
+
+    @property
+    def valid(self) -> bool:
+        """Whether no finding is an error."""
+        return all(finding.severity is not Severity.ERROR for finding in self.findings)
+
+    def valid_under(self, pack: str) -> bool:
+        """Whether no error is of this pack, or of the file itself."""
+        others = tuple(load_schema_pack(name).title for name in self.packs if name != pack)
+        errors = [finding for finding in self.findings if finding.severity is Severity.ERROR]
+        return all(finding.rule.startswith(others) for finding in errors) if others else not errors
+
+
+def conform_file(path: Path, packs: Sequence[str]) -> Conformed:
+    """Return everything in which a file does not conform to the packs, or why it could not be read.
+
+    Raises
+    ------
+    UsageError
+        If there is no pack of a name.
+    """
+    for pack in packs:
+        load_schema_pack(pack)
+    return Conformed(path=path, packs=tuple(packs), findings=inspect(path, _CHILD, options=(tuple(packs),)))
+
+
+def conform_paths(
+    arguments: Sequence[str | Place], packs: Sequence[str], *, on_progress: Callable[[str], None] = lambda _: None
+) -> tuple[tuple[Conformed, ...], tuple[Finding, ...]]:
+    """Hold the files that arguments stand for against the packs, and against the pack of meaning.
+
+    Returns
+    -------
+    conformed
+        One for each file.
+    findings
+        What was found about the arguments themselves.
+
+    Raises
+    ------
+    UsageError
+        If an argument is an atlas or lies elsewhere, or there is no pack of a name.
+    """
+    asked = tuple(dict.fromkeys((*packs, MEANING_PACK)))
+    for pack in asked:
+        load_schema_pack(pack)
+    paths = []
+    for argument in arguments:
+        if not isinstance(argument, Path) or (argument / "cytolabe.json").exists():
+            msg = f"--pack holds files against a schema, and {argument} is none. Name .h5ad files on this machine."
+            raise UsageError(msg)
+        paths.append(argument)
+    sources, findings = find_sources(paths)
+    rows = []
+    for number, source in enumerate(sources, start=1):
+        rows.append(conform_file(source.path, asked))
+        on_progress(f"validate: {number} of {len(sources)} files")
+    return tuple(rows), findings
+
+
+def write_patch(row: Conformed, out: Path) -> int:
+    """Write the repairs that were proposed for one file, and return how many there are."""
+    document = patch_of(
+        row.findings, source_name=row.path.name, source_sha256=sha256_of_file(row.path), packs=row.packs
+    )
+    replace_file(out, written_patch(document))
+    operations = document["operations"]
+    return len(operations) if isinstance(operations, list) else 0

@@ -81,11 +81,13 @@ def _read_matrix(node: Node, place: str, obs: FileTable) -> MatrixFacts:
     else:
         encoding = text_of(node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", "other")))
         encoding = encoding.removesuffix("_matrix")
-        shape = tuple(int(length) for length in np.atleast_1d(node.attrs.get("shape", node.attrs.get("h5sparse_shape", ()))))
+        shape = tuple(
+            int(length) for length in np.atleast_1d(node.attrs.get("shape", node.attrs.get("h5sparse_shape", ())))
+        )
         dtype = str(node["data"].dtype) if "data" in node else "none"
         if encoding != "csr" or len(shape) != 2:
             return MatrixFacts(encoding=encoding, shape=shape, dtype=dtype)
-        blocks = _csr_blocks(node, place, shape, obs)
+        blocks = _csr_blocks(node, place, shape, obs=obs)
     census = ValueCensus(shape[0], shape[1])
     for block in blocks:
         census.add(block)
@@ -100,7 +102,7 @@ def _dense_blocks(node: ArrayNode, obs: FileTable) -> Iterator[Block]:
         yield _block(csr_matrix(values), start, obs)
 
 
-def _csr_blocks(node: GroupNode, place: str, shape: tuple[int, ...], obs: FileTable) -> Iterator[Block]:
+def _csr_blocks(node: GroupNode, place: str, shape: tuple[int, ...], *, obs: FileTable) -> Iterator[Block]:
     n_cells, n_features = shape
     data, indices, pointers = node["data"], node["indices"], node["indptr"]
     if pointers.shape != (n_cells + 1,) or data.shape != indices.shape:
@@ -123,7 +125,9 @@ def _csr_blocks(node: GroupNode, place: str, shape: tuple[int, ...], obs: FileTa
 
 
 def _block(counts: csr_matrix, start: int, obs: FileTable) -> Block:
-    return Block(dataset_id="", start=start, cell_names=obs.names_between(start, start + counts.shape[0]), counts=counts)
+    return Block(
+        dataset_id="", start=start, cell_names=obs.names_between(start, start + counts.shape[0]), counts=counts
+    )
 
 
 def _damaged(place: str, how: str) -> Exception:
@@ -160,9 +164,7 @@ def _array_facts(node: Node) -> ArrayFacts:
             values = np.asarray(node[start : start + step])
             n_infinite += int(np.count_nonzero(np.isinf(values)))
             n_missing += int(np.count_nonzero(np.isnan(values)))
-    return ArrayFacts(
-        encoding="array", shape=shape, dtype=str(node.dtype), n_infinite=n_infinite, n_missing=n_missing
-    )
+    return ArrayFacts(encoding="array", shape=shape, dtype=str(node.dtype), n_infinite=n_infinite, n_missing=n_missing)
 
 
 def _values_in(group: GroupNode) -> dict[str, object]:

@@ -40,7 +40,8 @@ class FileTable:
         with readable(self._where):
             name = text_of(self._group.attrs.get("_index", "_index"))
             node = self._group[name]
-            return node["values"] if is_group(node) else node
+            index: ArrayNode = node["values"] if is_group(node) else node
+            return index
 
     @property
     def n_rows(self) -> int:
@@ -146,7 +147,9 @@ class _LevelReader:
     def _numbered(self, values: np.ndarray) -> np.ndarray:
         levels, places = np.unique(values, return_inverse=True)
         is_missing = np.isnan(levels) if levels.dtype.kind == "f" else np.zeros(len(levels), dtype=bool)
-        numbers = np.array([-1 if gone else self._number(text_of(level)) for level, gone in zip(levels, is_missing, strict=True)])
+        numbers = np.array(
+            [-1 if gone else self._number(text_of(level)) for level, gone in zip(levels, is_missing, strict=True)]
+        )
         return numbers[places].astype(np.int64) if len(numbers) else np.zeros(len(values), dtype=np.int64)
 
     def _number(self, level: str) -> int:

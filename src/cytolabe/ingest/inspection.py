@@ -32,9 +32,7 @@ _BYTES_PER_CPU_SECOND = 500_000
 _OUT_OF_TIME = frozenset({signal.SIGXCPU, signal.SIGKILL})
 
 
-def inspect(
-    path: Path, child: str, *, memory: int = 0, options: Sequence[Sequence[str]] = ()
-) -> tuple[Finding, ...]:
+def inspect(path: Path, child: str, *, memory: int = 0, options: Sequence[Sequence[str]] = ()) -> tuple[Finding, ...]:
     """Scan a file and read all of it in a child process.
 
     Parameters
@@ -58,7 +56,12 @@ def inspect(
         "memory": max(_LEAST_MEMORY, memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2),
         "seconds": _CPU_SECONDS + n_bytes // _BYTES_PER_CPU_SECOND,
     }
-    command = [sys.executable, "-m", child, json.dumps({"path": str(path.resolve()), "options": [list(option) for option in options], **limits})]
+    command = [
+        sys.executable,
+        "-m",
+        child,
+        json.dumps({"path": str(path.resolve()), "options": [list(option) for option in options], **limits}),
+    ]
     try:
         ended = subprocess.run(  # noqa: S603  this interpreter, a module of this package, one JSON argument
             command,

@@ -77,7 +77,7 @@ class TermBook:
         """Return the one live id that a text probably means, or an empty string.
 
         An id in another writing (`CL_0000236`, `cl:0000236`, its full IRI, `EFO:0009922 (sci-plex)`), or the label of
-        one term of `ontologies`.
+        one term of the first of `ontologies` that has it.
         """
         match = _WRITTEN.match(text.strip())
         if match is not None:
@@ -87,8 +87,11 @@ class TermBook:
                 guess = f"{prefix}{mark}{match[2]}"
                 if guess != text and self._is_live(guess):
                     return guess
-        named = {term for name in ontologies if name in self.releases for term in self._named(text.strip(), name)}
-        return named.pop() if len(named) == 1 else ""
+        for name in ontologies:
+            named = tuple(self._named(text.strip(), name)) if name in self.releases else ()
+            if named:
+                return named[0] if len(named) == 1 else ""
+        return ""
 
     def _is_live(self, term: str) -> bool:
         found = self.find(term)

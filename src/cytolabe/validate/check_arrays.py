@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from cytolabe.validate.delivered import ArrayFacts
 from cytolabe.validate.schema import Found, Look, Rule
 
-__all__ = ["ARRAY_CHECKS"]
+__all__ = ["ARRAY_CHECKS", "distinct_cells", "embeddings", "encodings", "raw_counts", "same_cells", "slides"]
 
 _KEY = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]*\Z")
 
@@ -27,14 +27,17 @@ def encodings(rule: Rule, look: Look) -> Iterator[Found]:
             )
 
 
-def same_cells(rule: Rule, look: Look) -> Iterator[Found]:
+def same_cells(_: Rule, look: Look) -> Iterator[Found]:
     """Every matrix has the cells and features of its tables."""
     delivered = look.delivered
     for place, matrix in delivered.matrices.items():
         features = delivered.raw_var if place == "raw.X" and delivered.raw_var is not None else delivered.var
         expected = (delivered.obs.n_rows, features.n_rows)
         if len(matrix.shape) == 2 and matrix.shape != expected:
-            values = {"found": f"{matrix.shape[0]:,} x {matrix.shape[1]:,}", "expected": f"{expected[0]:,} x {expected[1]:,}"}
+            values = {
+                "found": f"{matrix.shape[0]:,} x {matrix.shape[1]:,}",
+                "expected": f"{expected[0]:,} x {expected[1]:,}",
+            }
             yield Found(code="E-RAW-07", where=place, values=values)
 
 
@@ -89,7 +92,7 @@ def _counts_rna(rule: Rule, look: Look) -> bool:
     return not any(look.descends(assay, rule.words("not_under")) for assay in assays)
 
 
-def distinct_cells(rule: Rule, look: Look) -> Iterator[Found]:
+def distinct_cells(_: Rule, look: Look) -> Iterator[Found]:
     """No two cells have the same values in all features of the raw matrix."""
     place = look.delivered.raw_place
     matrix = look.delivered.matrices[place]
@@ -113,7 +116,7 @@ def embeddings(rule: Rule, look: Look) -> Iterator[Found]:
     if not any(name.startswith(prefix) for name in arrays) and not _is_spatial(rule, look):
         yield Found(code="E-OBSM-01", where="obsm", n_affected=1, n_total=1, examples=tuple(arrays)[:5])
     for name, array in arrays.items():
-        yield from _embedding(name, array, prefix, look)
+        yield from _embedding(name, array, prefix, look=look)
     is_single = _is_single(look)
     if is_single and "spatial" not in arrays:
         yield Found(code="E-SPATIAL-01", where="obsm['spatial']", values={"problem": "uns['spatial']['is_single'] is true, and places are absent"})  # fmt: skip
@@ -121,7 +124,7 @@ def embeddings(rule: Rule, look: Look) -> Iterator[Found]:
         yield Found(code="E-SPATIAL-01", where="obsm['spatial']", values={"problem": "there are places, but uns['spatial']['is_single'] is not said"})  # fmt: skip
 
 
-def _embedding(name: str, array: ArrayFacts, prefix: str, look: Look) -> Iterator[Found]:
+def _embedding(name: str, array: ArrayFacts, prefix: str, *, look: Look) -> Iterator[Found]:
     where = f"obsm[{name!r}]"
     is_main = name.startswith(prefix) or name.lower() == "spatial"
     if name.lower() == "x_spatial" or _KEY.match(name.removeprefix(prefix)) is None:
@@ -160,7 +163,7 @@ def _problems_of_values(name: str, array: ArrayFacts) -> Iterator[str]:
 
 
 def slides(rule: Rule, look: Look) -> Iterator[Found]:
-    """What a spatial assay brings along, and what no other assay may."""
+    """Look at what a spatial assay brings along, and what no other assay may."""
     for where, problem in _problems_of_slides(rule, look):
         yield Found(code="E-SPATIAL-01", where=where, values={"problem": problem})
 

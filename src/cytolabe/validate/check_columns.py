@@ -6,7 +6,24 @@ from cytolabe.validate.delivered import ColumnFacts
 from cytolabe.validate.schema import Found, Look, Rule, shown
 from cytolabe.validate.selecting import column_of, condition_text, rows_by_level, table_of
 
-__all__ = ["COLUMN_CHECKS"]
+__all__ = [
+    "COLUMN_CHECKS",
+    "all_or_none",
+    "deprecated",
+    "expected",
+    "filled",
+    "forbidden",
+    "hidden_names",
+    "moved_to_uns",
+    "never_only",
+    "plain_columns",
+    "replacements",
+    "required",
+    "reserved",
+    "unique_names",
+    "values",
+    "written_as",
+]
 
 _HIDDEN = "__"
 _TYPES: Mapping[str, str] = {
@@ -29,13 +46,23 @@ def required(rule: Rule, look: Look) -> Iterator[Found]:
             yield Found(code="E-SCHEMA-01", where=_place(place, name), values={"name": name, "place": place})
 
 
+def expected(rule: Rule, look: Look) -> Iterator[Found]:
+    """Look for columns that only a file before its analysis may lack."""
+    for name in rule.words("names"):
+        if name not in look.delivered.obs.columns:
+            n_rows = look.delivered.obs.n_rows
+            yield Found(
+                code="W-SCHEMA-18", where=_place("obs", name), n_affected=n_rows, n_total=n_rows, values={"name": name}
+            )
+
+
 def _moved(name: str, place: str, look: Look) -> bool:
     """Whether a key of `uns` stands in `obs`, where older versions had it: that is told by its own rule."""
     return place == "uns" and name in look.delivered.obs.columns
 
 
 def moved_to_uns(rule: Rule, look: Look) -> Iterator[Found]:
-    """A column of `obs` that became a key of `uns`: with one level it can be moved."""
+    """Find a column of `obs` that became a key of `uns`: with one level it can be moved."""
     name = rule.word("column")
     if name not in look.delivered.obs.columns:
         return
@@ -59,12 +86,9 @@ def moved_to_uns(rule: Rule, look: Look) -> Iterator[Found]:
 
 
 def deprecated(rule: Rule, look: Look) -> Iterator[Found]:
-    """Columns or keys that an earlier version had."""
+    """Columns or keys that an earlier version had; what they hold may be nowhere else, so nothing removes them."""
     for place, name in _present(rule, look):
-        operation: Mapping[str, object] = (
-            {"op": "drop_uns", "key": name} if place == "uns" else {"op": "drop_column", "table": place, "column": name}
-        )
-        yield Found(code="E-SCHEMA-04", where=_place(place, name), values={"name": name}, autofix=(operation,))
+        yield Found(code="E-SCHEMA-04", where=_place(place, name), values={"name": name})
 
 
 def reserved(rule: Rule, look: Look) -> Iterator[Found]:
@@ -72,10 +96,7 @@ def reserved(rule: Rule, look: Look) -> Iterator[Found]:
     if all(key in look.delivered.uns for key in rule.words("unless_uns")):
         return
     for place, name in _present(rule, look):
-        operation: Mapping[str, object] = (
-            {"op": "drop_uns", "key": name} if place == "uns" else {"op": "drop_column", "table": place, "column": name}
-        )
-        yield Found(code="E-SCHEMA-05", where=_place(place, name), values={"name": name}, autofix=(operation,))
+        yield Found(code="E-SCHEMA-05", where=_place(place, name), values={"name": name})
 
 
 def forbidden(rule: Rule, look: Look) -> Iterator[Found]:
@@ -87,7 +108,7 @@ def forbidden(rule: Rule, look: Look) -> Iterator[Found]:
         yield Found(code="E-SCHEMA-06", where=_place(place, name), values={"name": name, "because": because})
 
 
-def hidden_names(rule: Rule, look: Look) -> Iterator[Found]:
+def hidden_names(_: Rule, look: Look) -> Iterator[Found]:
     """Names that begin with two underscores, and names that several columns bear."""
     places: dict[str, tuple[str, ...]] = {"uns": tuple(look.delivered.uns)}
     for name in ("obs", "var", "raw.var"):
@@ -124,7 +145,7 @@ def written_as(rule: Rule, look: Look) -> Iterator[Found]:
 
 
 def filled(rule: Rule, look: Look) -> Iterator[Found]:
-    """A column without missing values."""
+    """Want a column without missing values."""
     levels = rows_by_level(rule, look)
     if levels.get(None):
         table = table_of(rule, look)
@@ -160,7 +181,7 @@ def values(rule: Rule, look: Look) -> Iterator[Found]:
 
 
 def all_or_none(rule: Rule, look: Look) -> Iterator[Found]:
-    """A value that all rows under the conditions bear, or none of them."""
+    """Want a value that all rows under the conditions bear, or none of them."""
     levels = rows_by_level(rule, look)
     value = rule.word("value")
     n_bearing = levels.get(value, 0)
@@ -172,7 +193,7 @@ def all_or_none(rule: Rule, look: Look) -> Iterator[Found]:
 
 
 def never_only(rule: Rule, look: Look) -> Iterator[Found]:
-    """A column that must not be there when all of its rows bear one value."""
+    """Find a column that must not be there when all of its rows bear one value."""
     levels = rows_by_level(rule, look)
     value = rule.word("value")
     if levels and set(levels) == {value}:
@@ -186,25 +207,23 @@ def never_only(rule: Rule, look: Look) -> Iterator[Found]:
 
 
 def unique_names(rule: Rule, look: Look) -> Iterator[Found]:
-    """An index in which no name occurs twice."""
+    """Want an index in which no name occurs twice."""
     table = table_of(rule, look)
     if table is None:
         return
     n_repeated, examples = table.repeated_names()
     if n_repeated:
         where = f"{rule.word('table', 'obs')} index"
-        yield Found(
-            code="E-SCHEMA-15", where=where, n_affected=n_repeated, n_total=table.n_rows, examples=examples
-        )
+        yield Found(code="E-SCHEMA-15", where=where, n_affected=n_repeated, n_total=table.n_rows, examples=examples)
 
 
-def plain_columns(rule: Rule, look: Look) -> Iterator[Found]:
+def plain_columns(_: Rule, look: Look) -> Iterator[Found]:
     """No categories of truth values in any column, and no category that no cell bears."""
     for place in ("obs", "var", "raw.var"):
         table = look.delivered.table(place)
         for name, column in table.columns.items() if table is not None else ():
             if column.kind == "category" and column.level_kind == "bool":
-                yield Found(code="E-SCHEMA-16", where=_place(place, name), examples=column.levels)
+                yield Found(code="W-SCHEMA-16", where=_place(place, name), examples=column.levels)
     for name, column in look.delivered.obs.columns.items():
         if column.kind == "category":
             yield from _empty_categories(name, column, look)
@@ -266,6 +285,7 @@ def _place(table: str, name: str) -> str:
 
 COLUMN_CHECKS = {
     "required": required,
+    "expected": expected,
     "moved_to_uns": moved_to_uns,
     "deprecated": deprecated,
     "reserved": reserved,

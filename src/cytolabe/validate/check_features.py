@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.validate.schema import Found, Look, Rule
 
-__all__ = ["FEATURE_CHECKS"]
+__all__ = ["FEATURE_CHECKS", "features", "filtered_flag", "many_features", "same_features"]
 
 _VERSIONED = re.compile(r"(ENS[A-Z]*G\d{11})\.\d+\Z")
 
@@ -29,9 +29,7 @@ def features(rule: Rule, look: Look) -> Iterator[Found]:
     if unknown:
         known = set(names)
         repairs = {name: match[1] for name in unknown if (match := _VERSIONED.match(name)) is not None}
-        repairs = {
-            old: new for old, new in repairs.items() if new not in known and _organism_of(new, look) is not None
-        }
+        repairs = {old: new for old, new in repairs.items() if new not in known and _organism_of(new, look) is not None}
         is_distinct = len(set(repairs.values())) == len(repairs)
         yield Found(
             code="E-FEATURE-11",
@@ -101,7 +99,9 @@ def _is_in_release(name: str, entry: Mapping[str, str]) -> bool:
         return name in load_reference(shipped_organisms()[0]).spike_ins
     if not organism:
         return True
-    return any(name in release.symbols for release in load_reference(organism).releases if release.name == entry["release"])
+    return any(
+        name in release.symbols for release in load_reference(organism).releases if release.name == entry["release"]
+    )
 
 
 def _organism_of_obs(look: Look) -> str:
@@ -113,8 +113,8 @@ def _organism_of_obs(look: Look) -> str:
     return levels[0] if len(levels) == 1 and levels[0] is not None else ""
 
 
-def same_features(rule: Rule, look: Look) -> Iterator[Found]:
-    """The two tables of features name the same ones in the same order."""
+def same_features(_: Rule, look: Look) -> Iterator[Found]:
+    """Want the two tables of features to name the same ones in the same order."""
     raw = look.delivered.raw_var
     if raw is None:
         return
@@ -137,7 +137,7 @@ def same_features(rule: Rule, look: Look) -> Iterator[Found]:
 
 
 def many_features(rule: Rule, look: Look) -> Iterator[Found]:
-    """A file that still has the features which were not seen."""
+    """Want a file that still has the features which were not seen."""
     n_features = look.delivered.var.n_rows
     if n_features < rule.number("at_least"):
         values = {"at_least": f"{rule.number('at_least'):,.0f}"}
@@ -145,7 +145,7 @@ def many_features(rule: Rule, look: Look) -> Iterator[Found]:
 
 
 def filtered_flag(rule: Rule, look: Look) -> Iterator[Found]:
-    """A flag of the features that are only in the raw matrix: none without one, and none with values in X."""
+    """Look at the flag of the features that are only in the raw matrix: none without one, and none with values in X."""
     name = rule.word("column")
     column = look.delivered.var.columns.get(name)
     if column is None or column.kind != "bool":

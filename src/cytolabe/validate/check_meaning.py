@@ -11,7 +11,17 @@ from cytolabe.validate.delivered import MatrixFacts
 from cytolabe.validate.schema import Found, Look, Rule
 from cytolabe.validate.selecting import rows_by_level
 
-__all__ = ["MEANING_CHECKS"]
+__all__ = [
+    "MEANING_CHECKS",
+    "contradiction",
+    "counts_are_counts",
+    "counts_not_swapped",
+    "donors_are_persons",
+    "labels_are_names",
+    "labels_lie_once",
+    "labels_match_ids",
+    "labels_say_something",
+]
 
 _ID = "_ontology_term_id"
 _NUMBER = re.compile(r"(cluster|c|clu|x|k|group)?[ _.-]*\d+(\.0)?\Z", re.IGNORECASE)
@@ -46,7 +56,7 @@ def _evidence_of_scaling(matrix: MatrixFacts, rule: Rule) -> str:
 
 
 def counts_not_swapped(rule: Rule, look: Look) -> Iterator[Found]:
-    """Counts lie where they are said to lie: in raw.X, and in layers that are named after them."""
+    """Want counts to lie where they are said to lie: in raw.X, and in layers that are named after them."""
     raw, matrix = look.delivered.matrices.get("raw.X"), look.delivered.matrices.get("X")
     if raw is not None and matrix is not None and matrix.is_counts and raw.is_read and not raw.is_counts:
         yield Found(code="E-COUNTS-22", where="raw.X", n_affected=raw.n_invalid, n_total=raw.n_nonzero)
@@ -110,8 +120,8 @@ def labels_are_names(rule: Rule, look: Look) -> Iterator[Found]:
             )
 
 
-def labels_match_ids(rule: Rule, look: Look) -> Iterator[Found]:
-    """The name beside an id is the name of that term."""
+def labels_match_ids(_: Rule, look: Look) -> Iterator[Found]:
+    """Want the name beside an id to be the name of that term."""
     columns = look.delivered.obs.columns
     for name in columns:
         label = name.removesuffix(_ID)
@@ -165,7 +175,7 @@ def contradiction(rule: Rule, look: Look) -> Iterator[Found]:
     """Statements about one cell that exclude each other: `when` says all but the first, which `column` and `under` say."""
     levels = rows_by_level(rule, look)
     above = rule.words("under")
-    wrong = {
+    wrong: dict[str | None, int] = {
         level: rows
         for level, rows in levels.items()
         if level is not None and (level in rule.words("among") or (above and look.descends(level, above)))

@@ -12,7 +12,7 @@ from cytolabe.validate.check_columns import replacements
 from cytolabe.validate.schema import Found, Look, Rule, shown
 from cytolabe.validate.selecting import condition_text, rows_by_level
 
-__all__ = ["TERM_CHECKS"]
+__all__ = ["TERM_CHECKS", "terms", "terms_of"]
 
 _NO_TERM, _OBSOLETE, _NOT_ALLOWED, _UNORDERED = "E-TERM-01", "E-TERM-02", "E-TERM-03", "E-TERM-04"
 

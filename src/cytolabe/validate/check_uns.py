@@ -6,14 +6,17 @@ from collections.abc import Iterator, Mapping
 from cytolabe.validate.delivered import ArrayFacts
 from cytolabe.validate.schema import Found, Look, Rule, shown
 
-__all__ = ["UNS_CHECKS"]
+__all__ = ["UNS_CHECKS", "colors", "list_of_columns", "nothing_empty", "perturbations", "text"]
 
 _HEX = re.compile(r"#[0-9a-fA-F]{6}\Z")
 _COLORS = "_colors"
+_NAME = re.compile(r"[^\s/,\"']+")
+_GUIDE = re.compile(r"[ACGT]{14,22}")
+_MOTIF = re.compile(r"3' [ABCDGHKMNRSTVWY]+")
 
 
 def text(rule: Rule, look: Look) -> Iterator[Found]:
-    """A text without blanks at its ends or twice in a row, perhaps one of a list, perhaps the name of an embedding."""
+    """Want a text without blanks at its ends or twice in a row, perhaps one of a list, perhaps the name of an embedding."""
     key = rule.word("uns")
     if key not in look.delivered.uns:
         return
@@ -36,7 +39,7 @@ def text(rule: Rule, look: Look) -> Iterator[Found]:
 
 
 def list_of_columns(rule: Rule, look: Look) -> Iterator[Found]:
-    """A list of names of columns of `obs`."""
+    """Want a list of names of columns of `obs`."""
     key = rule.word("uns")
     if key not in look.delivered.uns:
         return
@@ -52,7 +55,7 @@ def list_of_columns(rule: Rule, look: Look) -> Iterator[Found]:
         )
 
 
-def nothing_empty(rule: Rule, look: Look) -> Iterator[Found]:
+def nothing_empty(_: Rule, look: Look) -> Iterator[Found]:
     """No value of `uns`, and no array of other parts, that holds nothing."""
     for key, value in look.delivered.uns.items():
         is_empty = value.size == 0 if isinstance(value, ArrayFacts) else value in ("", [], {})
@@ -68,12 +71,12 @@ def colors(rule: Rule, look: Look) -> Iterator[Found]:
     """Colors of the categories of a column: enough of them, all `#rrggbb` or all names of CSS."""
     for key, value in look.delivered.uns.items():
         if key.endswith(_COLORS):
-            problem = _problem_of_colors(key.removesuffix(_COLORS), value, rule, look)
+            problem = _problem_of_colors(key.removesuffix(_COLORS), value, rule, look=look)
             if problem:
                 yield Found(code="E-UNS-05", where=f"uns[{key!r}]", values={"problem": problem})
 
 
-def _problem_of_colors(name: str, value: object, rule: Rule, look: Look) -> str:
+def _problem_of_colors(name: str, value: object, rule: Rule, *, look: Look) -> str:
     column = look.delivered.obs.columns.get(name)
     if column is None or column.kind != "category":
         return f"there is no column of categories {name!r} in obs"
@@ -118,27 +121,27 @@ def _problems_of_pairing(described: object, has_ids: bool, has_strategy: bool) -
 
 
 def _problem_of_perturbation(name: str, entry: object, rule: Rule) -> str:
+    """Return the first thing that is wrong with the description of one perturbation, or nothing."""
     if name == "na":
         return "'na' means no perturbation, and can name none"
-    if re.fullmatch(r"[^\s/,\"']+", name) is None:
+    if _NAME.fullmatch(name) is None:
         return ""  # such a name is outside of the schema's pattern, and what it holds is not looked at
     if not isinstance(entry, Mapping):
         return "it is no mapping"
-    allowed = {*rule.words("keys"), *rule.words("reserved")}
-    extra = sorted(set(entry) - allowed)
-    if extra:
-        return f"it has keys that the schema does not know ({shown(extra)})"
-    if found := sorted(set(entry) & set(rule.words("reserved"))):
-        return f"it has keys that the platform writes ({shown(found)})"
-    role, sequence = entry.get("role"), entry.get("protospacer_sequence")
-    if role not in {"control", "targeting"}:
-        return f"its role is {role!r}, not control or targeting"
-    if not isinstance(sequence, str) or re.fullmatch(r"[ACGT]{14,22}", sequence) is None:
-        return "its protospacer_sequence is not 14 to 22 of A, C, G, T"
-    motif = entry.get("protospacer_adjacent_motif")
-    if not isinstance(motif, str) or re.fullmatch(r"3' [ABCDGHKMNRSTVWY]+", motif) is None:
-        return "its protospacer_adjacent_motif is not written as \"3' NGG\""
-    return ""
+    reserved = rule.words("reserved")
+    tests = {
+        "it has keys that the schema does not know": set(entry) <= {*rule.words("keys"), *reserved},
+        "it has keys that the platform writes": set(entry).isdisjoint(reserved),
+        "its role is neither control nor targeting": entry.get("role") in {"control", "targeting"},
+        "its protospacer_sequence is not 14 to 22 of A, C, G, T": _fits(entry, "protospacer_sequence", _GUIDE),
+        "its protospacer_adjacent_motif is not written as 3' NGG": _fits(entry, "protospacer_adjacent_motif", _MOTIF),
+    }
+    return next((problem for problem, is_right in tests.items() if not is_right), "")
+
+
+def _fits(entry: Mapping[str, object], key: str, pattern: re.Pattern[str]) -> bool:
+    value = entry.get(key)
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _used(described: Mapping[str, object], pairs: Mapping[tuple[str | None, ...], int]) -> Iterator[Found]:

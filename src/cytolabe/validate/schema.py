@@ -11,13 +11,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from cytolabe.errors import UsageError
 from cytolabe.ontology.lookup import TermBook
 from cytolabe.records import Finding, Severity
 from cytolabe.validate.delivered import Delivered
 
-__all__ = ["Check", "Found", "Look", "Pack", "Rule", "findings_of", "load_schema_pack", "messages", "schema_packs", "shown"]
+__all__ = [
+    "Check",
+    "Found",
+    "Look",
+    "Pack",
+    "Rule",
+    "findings_of",
+    "load_schema_pack",
+    "messages",
+    "schema_packs",
+    "shown",
+]
 
 _SEVERITIES = {"E": Severity.ERROR, "W": Severity.WARNING, "N": Severity.NOTE}
 _N_EXAMPLES = 5
@@ -123,7 +135,7 @@ def load_schema_pack(name: str) -> Pack:
     )
 
 
-def _rule_of(entry: Mapping[str, object], sets: Mapping[str, Mapping[str, object]]) -> Rule:
+def _rule_of(entry: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]]) -> Rule:
     """Return an entry with the set it uses put in; what the entry itself says comes before the set."""
     filled = {**sets[str(entry["use"])], **entry} if "use" in entry else dict(entry)
     conditions = filled.pop("when", [])
@@ -131,7 +143,7 @@ def _rule_of(entry: Mapping[str, object], sets: Mapping[str, Mapping[str, object
     return Rule(
         check=str(filled["check"]),
         section=str(filled["section"]),
-        when=tuple(conditions) if isinstance(conditions, list) else (conditions,),
+        when=tuple(conditions),
         options=options,
     )
 
@@ -143,6 +155,12 @@ def messages() -> Mapping[str, Mapping[str, str]]:
     return tomllib.loads(text)
 
 
+@cache
+def _terms_of(pack: str) -> TermBook:
+    """Return where the terms of a pack are found; what was found for one file is there for the next."""
+    return TermBook(releases=load_schema_pack(pack).releases)
+
+
 def findings_of(delivered: Delivered, pack: Pack, *, checks: Mapping[str, Check]) -> tuple[Finding, ...]:
     """Run every check of a pack over one file and return all findings at once.
 
@@ -151,7 +169,7 @@ def findings_of(delivered: Delivered, pack: Pack, *, checks: Mapping[str, Check]
     checks
         Kind of check -> its function.
     """
-    look = Look(delivered=delivered, terms=TermBook(releases=pack.releases), organisms=pack.organisms)
+    look = Look(delivered=delivered, terms=_terms_of(pack.name), organisms=pack.organisms)
     found: list[Finding] = []
     for rule in pack.rules:
         for hit in checks[rule.check](rule, look):

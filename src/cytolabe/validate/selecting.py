@@ -69,11 +69,11 @@ def _holds(condition: Mapping[str, object], level: str | None, look: Look) -> bo
     if level is None:
         return False
     if "outside" in condition or "outside_under" in condition:
-        return level not in _list(condition, "outside") and not _is_under(condition, "outside_under", level, look)
-    return level in _list(condition, "among") or _is_under(condition, "under", level, look)
+        return level not in _list(condition, "outside") and not _is_under(condition, "outside_under", level, look=look)
+    return level in _list(condition, "among") or _is_under(condition, "under", level, look=look)
 
 
-def _is_under(condition: Mapping[str, object], key: str, level: str, look: Look) -> bool:
+def _is_under(condition: Mapping[str, object], key: str, level: str, *, look: Look) -> bool:
     above = _list(condition, key)
     return bool(above) and look.descends(level, above)
 
@@ -87,6 +87,6 @@ def _said(condition: Mapping[str, object]) -> str:
     place = str(condition.get("column", condition.get("uns")))
     outside = [*_list(condition, "outside"), *_list(condition, "outside_under")]
     inside = [*_list(condition, "among"), *_list(condition, "under")]
-    words = [word for word in (outside or inside)]
+    words = outside or inside
     text = ", ".join(words[:4]) + (", ..." if len(words) > 4 else "")
     return f"{place} is {'not ' if outside else ''}{text}"

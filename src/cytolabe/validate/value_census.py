@@ -13,7 +13,7 @@ from cytolabe.validate.delivered import MatrixFacts
 
 __all__ = ["ValueCensus"]
 
-MIN_GENES = 10
+_MIN_GENES = 10
 """A cell with fewer detected genes can lack a gene seen once by chance."""
 _N_EXAMPLES = 5
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -74,7 +74,7 @@ class ValueCensus:
         )
 
     def _count(self, name: str, number: int) -> None:
-        self._counters[name] += int(number)
+        self._counters[name] += number
 
     def _look_for_empty(self, block: Block, sizes: np.ndarray) -> None:
         empty = np.flatnonzero(sizes == 0)
@@ -90,14 +90,14 @@ class ValueCensus:
         n_wrong = int(np.count_nonzero(wrong))
         if n_wrong:
             self._count("n_invalid", n_wrong)
-            self._count("n_negative", np.count_nonzero(is_negative))
+            self._count("n_negative", int(np.count_nonzero(is_negative)))
             for at in np.flatnonzero(wrong)[: _N_EXAMPLES - len(self._invalid)]:
                 row = int(np.searchsorted(indptr, at, side="right")) - 1
                 self._invalid.append(f"{values[at]:.6g} in {block.cell_names[row]}")
         return not n_wrong
 
     def _look_for_scaling(self, values: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> None:
-        testable = np.flatnonzero(sizes >= MIN_GENES)
+        testable = np.flatnonzero(sizes >= _MIN_GENES)
         if not len(testable):
             return
         full = np.flatnonzero(sizes)
@@ -108,7 +108,7 @@ class ValueCensus:
         self._count("n_without_ones", len(without))
         for row in without:  # a cell with a value of 1 has no divisor, so few are left to look at
             cell = values[starts[row] : starts[row] + sizes[row]].astype(np.int64)
-            self._count("n_divisible", np.gcd.reduce(cell) > 1)
+            self._count("n_divisible", int(np.gcd.reduce(cell) > 1))
 
 
 def _without_zeros(counts: csr_matrix) -> csr_matrix:
