@@ -21,6 +21,7 @@ PARTS = {
     "ingest_memory": "Ingest",
     "tables": "SQL over tables",
     "sizes": "Size of real files",
+    "validate": "Validating",
     "startup": "Starting",
 }
 MET = {True: "yes", False: "**NO**", None: ""}
