@@ -53,10 +53,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that a check found. `where` is a place inside the source, `rule` the rule that it breaks.
-
-    `autofix` are the operations of a patch that repairs it, where that is safe; nothing applies them by itself.
-    """
+    """One thing that a check found, at the place `where`, under `rule`; `autofix` are operations of a patch that repair it."""
 
     code: str
     severity: Severity
