@@ -137,10 +137,9 @@ class DatasetRecord:
 class FeatureAlignment:
     """What became of each feature of a data set under one gene reference; arrays have one entry per feature.
 
-    `status` is one of exact, version_stripped, symbol, renamed, composite, case_folded, alias, summed, ambiguous,
-    retired, spike_in, unknown. `gene_ids` is empty where the feature has no gene. `count_fraction` is the feature's
-    share of the data set's counts. `annotation` is the GENCODE release that explains most features (`a|b` on a tie), as
-    `annotation_evidence` says: by ids, by symbols (a guess), or none.
+    `status` is one of exact, version_stripped, symbol, renamed, composite, case_folded, alias, summed, ambiguous, retired,
+    spike_in, unknown. `gene_ids` is empty where there is no gene; `count_fraction` is a feature's share of the counts.
+    `annotation` is the GENCODE release that explains most (`a|b` on a tie), `annotation_evidence` by ids, symbols or none.
     """
 
     gene_reference: str
