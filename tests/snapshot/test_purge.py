@@ -68,6 +68,14 @@ def test_training_caches_go_before_the_objects_by_which_an_interrupted_purge_kno
     assert found(withdrawn.path, "error") == []
 
 
+def test_quality_of_their_cells_goes_with_them(withdrawn):
+    kept = withdrawn.layout.quality / "table.parquet"
+    kept.parent.mkdir()
+    kept.write_bytes(b"measures of cells that are gone")
+    purge_withdrawn(withdrawn)
+    assert not kept.exists()
+
+
 def test_counts_of_the_others_stay_as_they_were(withdrawn):
     before = withdrawn.freeze("v2")
     genes = ["G-CD3D", "G-MS4A1"]

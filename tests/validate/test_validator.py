@@ -49,6 +49,7 @@ def make_cells(**columns):
         "donor_id": ["p1", "p2"] * (N_CELLS // 2),
         "batch": ["b1"] * (N_CELLS // 2) + ["b2"] * (N_CELLS // 2),
         "assay": "10x 3' v2",
+        "suspension_type": "cell",
         "organism": "Homo sapiens",
         "contributor_label": ["T cell", "B cell"] * (N_CELLS // 2),
         **columns,
@@ -234,3 +235,13 @@ def test_features_that_are_no_genes_are_called_what_they_probably_are(features, 
 def test_ids_of_the_ontology_are_no_codes():
     labels = ["CL:0000084", "CL:0000236"] * (N_CELLS // 2)
     assert "E-CLASS-01" not in findings_of(make_cells(contributor_label=labels))
+
+
+def test_cells_and_nuclei_in_one_data_set_are_told():
+    cells = make_cells()
+    kinds = np.where(np.arange(len(cells)) < 3, "nucleus", "cell")
+    found = findings_of(cells.assign(suspension_type=kinds))
+    assert set(found) == {"W-SUSPENSION-01"}
+    assert found["W-SUSPENSION-01"].n_affected == 3
+    assert findings_of(cells.assign(suspension_type="nucleus")) == {}
+    assert findings_of(cells.assign(suspension_type=np.where(kinds == "cell", "unknown", "nucleus"))) == {}

@@ -30,6 +30,7 @@ __all__ = [
     "check_organism",
     "check_panel",
     "check_provenance",
+    "check_suspension",
     "check_upstream",
 ]
 
@@ -237,6 +238,22 @@ def check_assay(examined: Examined, _: Thresholds) -> Iterator[Hit]:
         yield Hit(code="N-ASSAY-01", where="assay", n_affected=n_unknown, n_total=len(examined.cells))
 
 
+def check_suspension(examined: Examined, _: Thresholds) -> Iterator[Hit]:
+    """Say when whole cells and nuclei lie in one data set."""
+    counts = examined.cells["suspension_type"].astype(str).value_counts()
+    kinds = {name: int(counts.get(name, 0)) for name in ("cell", "nucleus")}
+    if min(kinds.values()):
+        shown = tuple(f"{name}: {n_cells:,}" for name, n_cells in kinds.items())
+        yield Hit(
+            code="W-SUSPENSION-01",
+            where="suspension_type",
+            n_affected=kinds["nucleus"],
+            n_total=len(examined.cells),
+            examples=shown,
+            values={"example": ", ".join(shown)},
+        )
+
+
 # --- labels -------------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +355,7 @@ CHECKS: Sequence[Check] = (
     check_empty_cells,
     check_donors,
     check_assay,
+    check_suspension,
     check_labels,
     check_batch_against_label,
     check_provenance,
