@@ -89,7 +89,7 @@ def reconcile(
     as_json: AsJson = False,
 ) -> int:
     """Map the labels of every contribution to the Cell Ontology, with confidence and abstention."""
-    from cytolabe.flow.interpret import reconcile_atlas
+    from cytolabe.flow.drafts import reconcile_place
     from cytolabe.provenance import jsonable
 
     if (atlas is None) == (score is None) or (train is not None and score is None):
@@ -105,7 +105,7 @@ def reconcile(
             msg = f"--export {export}: name the table, for example {export.with_suffix('.tsv')}; the page is written beside it."
             raise UsageError(msg)
         writable_file(export, "--export")
-    summary = reconcile_atlas(atlas, export=export, reviewed=apply, imports=imports or ())
+    summary = reconcile_place(atlas, export=export, reviewed=apply, imports=imports or ())
     document: dict[str, object] = {
         "n_labels": len(summary.mappings),
         "mapped": summary.count("auto", "reviewed"),

@@ -40,9 +40,13 @@ AtlasPath = Annotated[
 
 OptionalAtlas = Annotated[
     Any,
-    typer.Argument(metavar="[ATLAS]", parser=place_of, help="Directory of the atlas, or its URL: s3://bucket/prefix."),
+    typer.Argument(
+        metavar="[ATLAS|SOURCE]",
+        parser=place_of,
+        help="An atlas or its URL; or a file or folder in no atlas, of which nothing is put in force.",
+    ),
 ]
-"""An `AtlasPath` that a command can do without."""
+"""An atlas, or what could go into one, that a command can do without."""
 
 AtlasOrRun = Annotated[
     Any, typer.Argument(metavar="PATH", parser=place_of, help="An atlas or its URL, or the output folder of a run.")

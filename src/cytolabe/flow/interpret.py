@@ -17,6 +17,7 @@ from cytolabe.ontology.resolutions import DeclaredLevel, Resolutions, build_reso
 from cytolabe.ontology.tree import LeftOut, LevelNode, left_out, tree_of
 from cytolabe.reconcile import (
     DeclaredPerson,
+    Memory,
     StudyContext,
     apply_review,
     justify_labels,
@@ -41,12 +42,14 @@ from cytolabe.split import Link
 __all__ = [
     "ReconcileSummary",
     "diff_document",
+    "export_sheet",
     "import_memory",
     "interpret_labels",
     "interpret_persons",
     "links_of",
     "reconcile_atlas",
     "resolutions_of",
+    "summary_of",
 ]
 
 _DECLARED = "declared"
@@ -200,13 +203,19 @@ def reconcile_atlas(
     mappings, findings = interpret_labels(opened, reviewed=rows)
     person_findings = interpret_persons(opened)
     if export is not None:
-        _export(opened, mappings, export)
+        memory = memory_of(opened.memory(), ontology=ontology)
+        export_sheet(export, mappings, title=opened.path.name, labels=label_table(opened.cells()), memory=memory)
+    return summary_of(mappings, (*import_findings, *findings, *person_findings))
+
+
+def summary_of(mappings: Sequence[LabelMapping], findings: Sequence[Finding]) -> ReconcileSummary:
+    """Return mappings and findings with the levels of the terms that are decided, which are those that scores speak of."""
+    ontology = load_ontology("CL")
     counts: dict[str, int] = {}
     for mapping in mappings:
         if mapping.term and mapping.decision in DECIDING:
             counts[mapping.term] = counts.get(mapping.term, 0) + mapping.n_cells
-    told = (*import_findings, *findings, *person_findings)
-    summary = ReconcileSummary(mappings=mappings, findings=told, levels={})
+    summary = ReconcileSummary(mappings=tuple(mappings), findings=tuple(findings), levels={})
     if not counts:
         return summary
     found = build_resolutions(counts, ontology=ontology)
@@ -238,15 +247,14 @@ def import_memory(atlas: Atlas, paths: Sequence[Path], *, ontology: Ontology) ->
     return tuple(finding for _, findings in found for finding in findings)
 
 
-def _export(atlas: Atlas, mappings: Sequence[LabelMapping], path: Path) -> None:
+def export_sheet(
+    path: Path, mappings: Sequence[LabelMapping], *, title: str, labels: pd.DataFrame, memory: Memory
+) -> None:
     """Write the table for review, and the same beside it as a page with the suffix `.html`."""
     ontology = load_ontology("CL")
-    labels = label_table(atlas.cells())
-    reasons = justify_labels(labels, ontology=ontology, memory=memory_of(atlas.memory(), ontology=ontology))
+    reasons = justify_labels(labels, ontology=ontology, memory=memory)
     write_sssom(mappings, path, ontology=ontology, justifications=reasons)
-    sheet = ReviewSheet(
-        title=atlas.path.name, mappings=mappings, justifications=reasons, labels=labels, ontology=ontology
-    )
+    sheet = ReviewSheet(title=title, mappings=mappings, justifications=reasons, labels=labels, ontology=ontology)
     write_review_sheet(sheet, path.with_suffix(".html"))
 
 

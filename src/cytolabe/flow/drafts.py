@@ -1,0 +1,123 @@
+"""Labels of files that are in no atlas: the same reconciliation and the same sheet, with nothing put in force.
+
+Labels can be reviewed before counts are delivered, and of files whose counts are refused. Only the table of cells is read;
+counts are neither proven nor looked at. The decisions apply to an atlas later, where data sets have the same ids.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cytolabe.errors import RefusedError, UnreadableInputError, UsageError
+from cytolabe.files import Place
+from cytolabe.flow.interpret import ReconcileSummary, export_sheet, reconcile_atlas, summary_of
+from cytolabe.ingest.columns import infer_columns
+from cytolabe.ingest.refusals import findings_of
+from cytolabe.ingest.safety import raise_if_unsafe
+from cytolabe.ingest.source import open_source, scan_source
+from cytolabe.ingest.sources import SourceFile, find_sources, without_clashes
+from cytolabe.ontology.graph import load_ontology
+from cytolabe.reconcile import label_table, memory_of, read_import, reconcile_labels
+from cytolabe.records import UNKNOWN, Finding
+from cytolabe.snapshot.layout import Layout
+from cytolabe.standardize.obs import CellFacts, standardize_cells
+
+__all__ = ["reconcile_files", "reconcile_place"]
+
+_LABEL_ROLES = ("label", "label_parent", "tissue", "claimed_term")
+
+
+def reconcile_place(
+    place: Place, *, export: Path | None = None, reviewed: Path | None = None, imports: Sequence[Path] = ()
+) -> ReconcileSummary:
+    """Reconcile an atlas, or the labels of a file, folder or manifest that is in none.
+
+    Parameters
+    ----------
+    place
+        An atlas, or what ingest takes.
+    export, reviewed, imports
+        As of `reconcile_atlas`.
+
+    Raises
+    ------
+    UsageError
+        If a reviewed table is given and there is no atlas to put it in force in.
+    """
+    if not isinstance(place, Path) or Layout(place).marker.exists() or not _holds_sources(place):
+        return reconcile_atlas(place, export=export, reviewed=reviewed, imports=imports)
+    if reviewed is not None:
+        msg = f"--apply: {place} is no atlas, so there is nothing to put {reviewed.name} in force in. Ingest it first."
+        raise UsageError(msg)
+    return reconcile_files([place], export=export, imports=imports)
+
+
+def _holds_sources(path: Path) -> bool:
+    return path.exists() and bool(find_sources([path])[0])
+
+
+def reconcile_files(
+    paths: Sequence[Path], *, export: Path | None = None, imports: Sequence[Path] = ()
+) -> ReconcileSummary:
+    """Map the labels of files, and write the table for review with its page; nothing else is written.
+
+    Parameters
+    ----------
+    paths
+        What ingest takes: files, folders, a manifest.
+    export
+        The table for review.
+    imports
+        Mapping tables of others, for this run.
+
+    Raises
+    ------
+    UnreadableInputError
+        If no file can be read, or an import is none of the kinds that are known.
+    """
+    ontology = load_ontology("CL")
+    said = [read_import(path, ontology=ontology) for path in imports]
+    memory = memory_of([row for rows, _ in said for row in rows], ontology=ontology)
+    told = [finding for _, findings in said for finding in findings]
+    sources, findings = find_sources(paths)
+    told += findings
+    cells = [part for source in without_clashes(sources, told) if (part := _cells_of(source, told)) is not None]
+    if not cells:
+        msg = f"no labels can be read of {', '.join(path.name for path in paths)}: " + (
+            "; ".join(f"{finding.code} {finding.message}" for finding in told[:3]) or "no source of a known format."
+        )
+        raise UnreadableInputError(msg)
+    labels = label_table(pd.concat(cells, ignore_index=True))
+    mappings, label_findings = reconcile_labels(labels, ontology=ontology, memory=memory)
+    if export is not None:
+        title = ", ".join(path.name for path in paths[:3])
+        export_sheet(export, mappings, title=title, labels=labels, memory=memory)
+    return summary_of(mappings, (*told, *label_findings))
+
+
+def _cells_of(source: SourceFile, told: list[Finding]) -> pd.DataFrame | None:
+    """Return the columns of one file's cells that labels need, as texts; its findings go to `told`."""
+    scan = scan_source(source.path)
+    try:
+        raise_if_unsafe(scan)
+        with open_source(source.path, part=source.manifest.part) as opened:
+            roles = infer_columns(opened.cell_table, source.manifest)
+            zeros = np.zeros(len(opened.cell_names), dtype=np.int64)
+            facts = CellFacts(
+                dataset_id=source.dataset_id,
+                study=source.manifest.study or source.dataset_id,
+                columns={role: column for role, column in roles.columns.items() if role in _LABEL_ROLES},
+                constants={role: value for role, value in roles.constants.items() if role in _LABEL_ROLES},
+                label_origin=source.manifest.label_origin or UNKNOWN,
+                unlabelled=source.manifest.unlabelled,
+                cell_totals=zeros,
+                cell_genes=zeros,
+            )
+            cells, _ = standardize_cells(opened.cell_table, opened.cell_names, facts=facts)
+    except (RefusedError, UnreadableInputError) as error:
+        told.extend([*scan, *findings_of(error)])
+        return None
+    wanted = cells[["dataset_id", "contributor_label", "label_parent", "tissue", "claimed_term"]]
+    return wanted.astype(str)

@@ -1,0 +1,84 @@
+"""Labels can be reviewed of files that are in no atlas, the refused ones included; the real files get their sheets."""
+
+import json
+import re
+
+import pytest
+
+from cytolabe.errors import UnreadableInputError, UsageError
+from cytolabe.flow.drafts import reconcile_files, reconcile_place
+from cytolabe.flow.interpret import reconcile_atlas
+from cytolabe.flow.sources import ingest_sources
+from cytolabe.reconcile import read_justifications, read_sssom
+from cytolabe.snapshot.atlas import open_atlas
+from cytolabe.testing.simulate import simulate_contributions
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulated")
+    simulate_contributions(folder, scale=0.5)
+    return folder
+
+
+def sheet_rows(path):
+    page = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)[1])[
+        "labels"
+    ]
+
+
+def test_a_refused_file_has_its_labels_reviewed_and_nothing_else_is_written(simulated, tmp_path):
+    summary = reconcile_place(simulated / "iris_log.h5ad", export=tmp_path / "review.tsv")
+    assert summary.mappings
+    assert {m.dataset_id for m in summary.mappings} == {"iris_log"}
+    assert read_sssom(tmp_path / "review.tsv") == summary.mappings
+    assert {path.name for path in tmp_path.iterdir()} == {"review.tsv", "review.html"}
+
+
+def test_a_file_maps_as_it_will_in_an_atlas_and_its_decisions_apply_there(simulated, tmp_path):
+    drafted = reconcile_files([simulated / "amber.h5ad"], export=tmp_path / "draft.tsv")
+    ingest_sources(tmp_path / "atlas", [simulated / "amber.h5ad"])
+    assert reconcile_atlas(tmp_path / "atlas").mappings == drafted.mappings
+    text = (tmp_path / "draft.tsv").read_text(encoding="utf-8").replace("\tauto\t", "\treviewed\t")
+    (tmp_path / "decisions.tsv").write_text(text, encoding="utf-8")
+    reconcile_place(tmp_path / "atlas", reviewed=tmp_path / "decisions.tsv")
+    reviewed = [m for m in open_atlas(tmp_path / "atlas").mappings() if m.decision == "reviewed"]
+    assert len(reviewed) == drafted.count("auto") > 0
+
+
+def test_what_is_neither_atlas_nor_source_is_refused(simulated, tmp_path):
+    with pytest.raises(UsageError, match="no atlas"):
+        reconcile_place(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="Ingest it first"):
+        reconcile_place(simulated / "amber.h5ad", reviewed=tmp_path / "x.tsv")
+    (tmp_path / "broken.h5ad").write_bytes(b"no HDF5")
+    with pytest.raises(UnreadableInputError, match=r"broken.h5ad"):
+        reconcile_files([tmp_path / "broken.h5ad"])
+
+
+@pytest.mark.parametrize(
+    ("name", "n_labels", "some"),
+    [
+        ("pancreas_xin16_scclassify", 4, {"beta": "CL:0000169", "gamma": "CL:0002275"}),
+        ("puram17_headneck_chetah", 9, {"Mast": "CL:0000097", "CD8 T cell": "CL:0000625"}),
+        ("mouse_brain_merfish_cxg", 146, {"Microglia NN": "CL:0000129", "Oligo NN": "CL:0000128"}),
+        ("pbmc3k_clustifyr", 9, {"CD14+ Mono": "CL:0000860", "FCGR3A+ Mono": "CL:0000875"}),
+        ("zheng17_sorted_mudan", 9, {"naivet": None}),
+    ],
+)
+def test_real_files_have_their_review_sheets(name, n_labels, some, real_files, tmp_path):
+    summary = reconcile_files([real_files / f"{name}.h5ad"], export=tmp_path / "review.tsv")
+    assert len(summary.mappings) == n_labels
+    found = {m.contributor_label: m for m in summary.mappings}
+    for label, term in some.items():
+        assert found[label].term == term or term is None
+    rows = sheet_rows(tmp_path / "review.html")
+    assert [row["label"] for row in rows if row["decision"] != "reserved"][:1] != []
+    assert {row["label"] for row in rows} == set(found)
+    assert all(row["choices"] for row in rows if row["term"])
+    assert len(read_justifications(tmp_path / "review.tsv")) >= sum(bool(m.term) for m in summary.mappings)
+    # Rule R6: sort gates without a lineage wait for a person.
+    waiting = {m.contributor_label for m in summary.mappings if m.decision == "review"}
+    if name == "zheng17_sorted_mudan":
+        assert {"memoryt", "thelper", "cytotoxict", "regulatoryt"} & set(found) <= waiting
