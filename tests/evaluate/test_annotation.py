@@ -110,4 +110,13 @@ def test_the_document_has_the_promised_keys_in_canonical_order_and_six_digits(ru
         "n_cells", "n_donors", "floor", "ceiling", "status", "reason", "certificate",
     }  # fmt: skip
     assert all(promised <= set(row) for row in document["scores"])
+
+
+def test_the_release_and_the_levels_are_part_of_what_the_document_says(run):
+    result, _ = run(n_seeds=1)
+    document = scores_document(result, "sha256:x")
+    assert document["ontology_release"] == "test"
+    assert document["levels_digest"].startswith("sha256:")
+    for changed in ({"ontology_release": "other"}, {"levels_digest": "sha256:other"}):
+        assert scores_document(dataclasses.replace(result, **changed), "sha256:x") != document
     assert rounded({"a": [1 / 3, 7, None]}) == {"a": [0.333333, 7, None]}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolabe.errors import UnresolvedLabelError, UsageError
-from cytolabe.ontology.graph import TermRecord, load_ontology, ontology_of
+from cytolabe.ontology.graph import TermRecord, load_ontology, ontology_of, shipped_releases
 from cytolabe.ontology.resolutions import COARSER, GROUPING, OUTSIDE, TIED, DeclaredLevel, build_resolutions
 
 CL = load_ontology()
@@ -219,3 +219,11 @@ class TestUnderTwoClasses:
         assert found is None
         assert level.excluded["X:9"] == TIED
         assert "no class" in level.ties["X:9"]
+
+
+def test_the_release_is_part_of_the_digest_of_levels():
+    old = load_ontology("CL", shipped_releases()[0])
+    then, now = (build_resolutions(BLOOD, ontology=ontology) for ontology in (old, CL))
+    assert (then.ontology_release, now.ontology_release) == (old.release, CL.release)
+    assert then.digest != now.digest
+    assert build_resolutions(BLOOD, ontology=CL).digest == now.digest

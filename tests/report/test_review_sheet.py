@@ -105,6 +105,18 @@ class TestThePage:
         assert {row["label"] for row in rows} == {*LABELS, *HOSTILE}
         assert not set("<>&\u2028\u2029") & set(reader.scripts[0])
 
+    def test_reasons_of_one_kind_and_source_stand_in_one_line(self):
+        labels = table([("pbmc", "B", 5)])
+        sheet = sheet_of(labels)
+        reason = replace(sheet.justifications[0], source="others.csv", confidence=890)
+        many = [replace(reason, matched=f"memory: B [{tissue}]") for tissue in ("blood", "lung", "gut", "skin")]
+        reader = Reader()
+        reader.feed(render_review_sheet(replace(sheet, justifications=(*sheet.justifications, *many))))
+        (row,) = json.loads(reader.scripts[0])["labels"]
+        told = [line for line in row["choices"][0]["reasons"] if line[3] == "others.csv"]
+        assert len(told) == 1
+        assert told[0][1].endswith("and 2 more")
+
     def test_equal_content_gives_equal_bytes(self, sheet):
         assert render_review_sheet(sheet) == render_review_sheet(sheet)
 

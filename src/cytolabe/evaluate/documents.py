@@ -37,7 +37,7 @@ def rounded(value: object) -> object:
 
 
 def scores_document(result: StudyResult, snapshot_id: str) -> dict[str, object]:
-    """Return the document of `scores.json`: the snapshot and every row, in canonical order.
+    """Return the document of `scores.json`: snapshot, ontology release, levels and every row, in canonical order.
 
     Parameters
     ----------
@@ -47,7 +47,12 @@ def scores_document(result: StudyResult, snapshot_id: str) -> dict[str, object]:
         The snapshot that it was run on.
     """
     ordered = sorted(result.scores, key=lambda score: tuple(str(getattr(score, name)) for name in _ORDER))
-    return {"snapshot_id": snapshot_id, "scores": [_row(score) for score in ordered]}
+    return {
+        "snapshot_id": snapshot_id,
+        "ontology_release": result.ontology_release,
+        "levels_digest": result.levels_digest,
+        "scores": [_row(score) for score in ordered],
+    }
 
 
 def _row(score: Score) -> dict[str, object]:

@@ -125,6 +125,8 @@ def evaluate_study(
     first_of_fold = [task for task in tasks if task.policy == tasks[0].policy]
     return StudyResult(
         snapshot_id=snapshot.snapshot_id,
+        ontology_release=resolutions.ontology_release,
+        levels_digest=resolutions.digest,
         study=plan.study,
         decision_level=plan.decision_level,
         scores=tuple(scores),

@@ -44,10 +44,13 @@ class StudyResult:
 
     `support` counts cells by level, data set, class and reason; `open_set` lists the classes that only test sides
     have; `dropped` counts the test cells that were left out because of a copy; `predictions` has one row per cell,
-    fold, model, policy and resolution (first seed).
+    fold, model, policy and resolution (first seed). `ontology_release` and `levels_digest` say what a resolution means
+    here: numbers under other ones are other metrics.
     """
 
     snapshot_id: str
+    ontology_release: str
+    levels_digest: str
     study: str
     decision_level: str
     scores: tuple[Score, ...]

@@ -147,13 +147,22 @@ def _choices(mapping: LabelMapping, reasons: Iterable[Justification]) -> list[di
             "term": term,
             "predicate": mapping.predicate.value if term == mapping.term else found[0].predicate.value,
             "confidence": mapping.confidence if term == mapping.term else found[0].confidence,
-            "reasons": [
-                [reason.justification.removeprefix("semapv:"), inert(reason.matched, 200), reason.confidence,
-                 inert(reason.source, 80)]
-                for reason in found
-            ],
+            "reasons": _told(found),
         }
         for term, found in list(by_term.items())[:N_CHOICES]
+    ]
+
+
+def _told(reasons: Sequence[Justification]) -> list[list[object]]:
+    """Return [kind, what matched, confidence, source], with the reasons of one kind and source in one line."""
+    lines: dict[tuple[str, int, str], list[str]] = {}
+    for reason in reasons:
+        kind = reason.justification.removeprefix("semapv:")
+        lines.setdefault((kind, reason.confidence, reason.source), []).append(inert(reason.matched, 200))
+    return [
+        [kind, "; ".join(found[:2]) + (f" and {len(found) - 2} more" if len(found) > 2 else ""), confidence,
+         inert(source, 80)]
+        for (kind, confidence, source), found in lines.items()
     ]  # fmt: skip
 
 
