@@ -119,6 +119,10 @@ def test_verify_finds_each_output_that_was_changed(demo, tmp_path):
 def test_what_the_page_stands_on_is_whole_in_a_file_beside_it(demo):
     out, finished = demo
     evidence = json.loads((out / "evidence.json").read_bytes())
+    assert {row["dataset_id"] for row in evidence["quality"]} == {
+        row["dataset_id"] for row in evidence["sources"] if row["status"] != "refused"
+    }
+    assert "With and without flagged cells" in (out / "report.html").read_text(encoding="utf-8")
     assert len(evidence["duplicates"]) == 40
     assert {source["dataset_id"] for source in evidence["sources"]} == {s.dataset_id for s in finished.content.sources}
     assert evidence["support"]

@@ -159,5 +159,6 @@ def _finding(document: Mapping[str, object]) -> Finding:
     typed = {
         "severity": Severity(str(document["severity"])),
         "examples": tuple(cast("list[str]", document["examples"])),
+        "autofix": tuple(cast("list[dict[str, object]]", document.get("autofix", []))),
     }
     return Finding(**{**document, **typed})  # type: ignore[arg-type]
