@@ -56,6 +56,8 @@ def test_a_name_under_its_parent_is_broad_and_turned_round_it_is_caught(child):
 def test_an_exact_match_above_the_named_term_is_too_coarse_and_mere_style_is_not():
     assert codes(("CD4 T cells", Predicate.EXACT, T)) == ["W-DIRECTION-02"]
     assert codes(("Resting odd B cells", Predicate.EXACT, B)) == []
+    # Rule R6: the study's context makes `memoryt` exactly a CD4 memory T cell.
+    assert codes(("memoryt", Predicate.EXACT, "CL:0000897")) == []
 
 
 def test_a_pair_in_both_directions_is_contrary():

@@ -115,8 +115,8 @@ def lint_directions(
         expected = _EXPECTED.get(found)
         if expected and row.predicate is opposite(expected):
             inverted.append(f"{row.shown}: {found.value}, so {expected.value}")
-        elif expected and row.predicate is Predicate.EXACT and _names_another(row, lexicon):
-            too_exact.append(f"{row.shown}: {found.value}, so {expected.value}")
+        elif found is Direction.NARROWER and row.predicate is Predicate.EXACT and _names_one_below(row, lexicon):
+            too_exact.append(f"{row.shown}: {found.value}, so {Predicate.BROAD.value}")
     both = {Predicate.BROAD, Predicate.NARROW}
     contrary = [f"{label!r} to {term}" for (label, term), predicates in sorted(said.items()) if both <= predicates]
     texts = {"W-DIRECTION-01": inverted, "W-DIRECTION-02": too_exact, "W-DIRECTION-03": contrary}
@@ -127,10 +127,13 @@ def lint_directions(
     )
 
 
-def _names_another(row: Statement, lexicon: Lexicon) -> bool:
-    """Return whether the label is literally the name of a term above or below; more words alone may be mere style."""
+def _names_one_below(row: Statement, lexicon: Lexicon) -> bool:
+    """Return whether the label is literally the name of a term below; more words alone may be mere style.
+
+    The other way round is no fault: the context of a study makes `memory T` exactly a CD4 memory T cell (rule R6).
+    """
     literal = _literal_terms(row.label, row.tissue, lexicon)
-    return row.term not in literal and any(lexicon.ontology.related(row.term, named) for named in literal)
+    return any(row.term in lexicon.ontology.ancestors(named) for named in literal)
 
 
 _TEXTS = {
@@ -139,8 +142,8 @@ _TEXTS = {
         "turn broadMatch and narrowMatch round in these rows",
     ),
     "W-DIRECTION-02": (
-        "exact matches to a term that is above or below the one that the label names",
-        "map to the term that the label names, or say broadMatch or narrowMatch",
+        "exact matches to a term that is above the one that the label names",
+        "map to the term that the label names, or say broadMatch",
     ),
     "W-DIRECTION-03": (
         "the same label and term are matched as broader and as narrower",
