@@ -7,7 +7,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-FINDING = {"code", "severity", "where", "message", "remedy", "rule", "n_affected", "n_total", "examples"}
+FINDING = {"autofix", "code", "severity", "where", "message", "remedy", "rule", "n_affected", "n_total", "examples"}
 DATASET = {
     "source", "dataset_id", "status", "n_cells", "n_genes", "genes_mapped_fraction_of_counts", "findings",
     "label_origin", "label_origin_suspected", "label_origin_evidence", "upstream_fraction_of_counts",

@@ -60,6 +60,10 @@ def _conform(sources: list[Any], packs: list[str], fix: Path | None, *, as_json:
     from cytolabe.flow.conform import conform_paths, write_patch
 
     rows, told = conform_paths(sources, packs, on_progress=progress())
+    if len(rows) > 1:
+        from cytolabe.flow.meaning import with_collisions
+
+        rows = with_collisions(rows)
     n_operations = None
     if fix is not None:
         if len(rows) != 1:

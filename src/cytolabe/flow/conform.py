@@ -10,12 +10,10 @@ from cytolabe.ingest.inspection import inspect
 from cytolabe.ingest.sources import find_sources
 from cytolabe.records import Finding, Severity
 from cytolabe.validate.patch import patch_of, written_patch
-from cytolabe.validate.schema import load_schema_pack
+from cytolabe.validate.schema import MEANING_PACK, load_schema_pack
 
-__all__ = ["MEANING_PACK", "Conformed", "conform_file", "conform_paths", "write_patch"]
+__all__ = ["Conformed", "conform_file", "conform_paths", "write_patch"]
 
-MEANING_PACK = "cytolabe-2"
-"""The pack that is held against every file beside those that are asked for."""
 _CHILD = "cytolabe.flow.conform_child"
 _UNREADABLE = ("E-FILE-", "E-SEC-", "E-PARSE-", "E-LIMIT-")
 

@@ -32,8 +32,15 @@ _LARGEST_VALUE = 1 << 16
 
 
 @contextmanager
-def open_delivered(path: Path) -> Iterator[Delivered]:
+def open_delivered(path: Path, *, with_matrices: bool = True) -> Iterator[Delivered]:
     """Open a scanned h5ad file, run the pass over its matrices, and return what is known; valid while it is open.
+
+    Parameters
+    ----------
+    path
+        The file.
+    with_matrices
+        Whether the pass over the values is run.
 
     Raises
     ------
@@ -44,10 +51,12 @@ def open_delivered(path: Path) -> Iterator[Delivered]:
         for part in ("obs", "var", "X"):
             if part not in file or (part != "X" and not is_group(file[part])):
                 raise refusal(UnreadableInputError, [_incomplete(path, part)])
-        yield _delivered(file, path.name)
+        if "__categories" in file["obs"]:
+            raise refusal(UnreadableInputError, [_incomplete(path, "obs")])
+        yield _delivered(file, path.name, with_matrices=with_matrices)
 
 
-def _delivered(file: GroupNode, name: str) -> Delivered:
+def _delivered(file: GroupNode, name: str, *, with_matrices: bool) -> Delivered:
     obs, var = FileTable(file["obs"], "obs"), FileTable(file["var"], "var")
     raw = file.get("raw")
     raw = raw if is_group(raw) and "X" in raw else None
@@ -64,7 +73,7 @@ def _delivered(file: GroupNode, name: str) -> Delivered:
         raw_var=FileTable(raw["var"], "raw.var") if raw is not None and "var" in raw else None,
         uns=_values_in(uns) if is_group(uns) else {},
         arrays={part: _arrays_in(file.get(part)) for part in ("obsm", "varm", "obsp", "varp")},
-        matrices={place: _read_matrix(node, place, obs) for place, node in nodes.items()},
+        matrices={place: _read_matrix(node, place, obs) for place, node in nodes.items()} if with_matrices else {},
     )
 
 

@@ -10,6 +10,7 @@ from cytolabe.errors import UsageError
 from cytolabe.files import Place, place_of
 from cytolabe.flow.contribute import SourceOutcome, contribute_with
 from cytolabe.flow.examine import Examination, examine
+from cytolabe.flow.meaning import donor_collisions, meaning_findings
 from cytolabe.flow.means import Means
 from cytolabe.flow.remote import gather_sources, is_remote
 from cytolabe.genes.aliases import read_alias_table
@@ -112,8 +113,19 @@ def validate_paths(
         on_progress(f"validate: {n_done} of {n_total} files")
 
     examined: list[Examination] = run_tasks(examine, sources, n_workers=n_workers, on_done=tell)
-    rows += [Validated(source=e.source.path.name, findings=e.findings, unreadable=e.unreadable) for e in examined]
+    rows += _with_meaning(examined)
     return tuple(rows)
+
+
+def _with_meaning(examined: Sequence[Examination]) -> list[Validated]:
+    """Add what the tables of each file say and do not mean, and donors that several files name."""
+    collisions = donor_collisions({e.source.dataset_id: e.source.path for e in examined if not e.unreadable})
+    rows = []
+    for e in examined:
+        more = () if e.unreadable else meaning_findings(e.source.path, e.findings)
+        found = (*e.findings, *more, *collisions.get(e.source.dataset_id, ()))
+        rows.append(Validated(source=e.source.path.name, findings=found, unreadable=e.unreadable))
+    return rows
 
 
 def _renamed(sources: Sequence[SourceFile], dataset_id: str) -> SourceFile:

@@ -7,12 +7,14 @@ statements about one cell that exclude each other. Figures are thresholds of the
 import re
 from collections.abc import Iterator, Mapping
 
+from cytolabe.records import Finding
 from cytolabe.validate.delivered import MatrixFacts
-from cytolabe.validate.schema import Found, Look, Rule
+from cytolabe.validate.schema import MEANING_PACK, Found, Look, Rule, finding_of, load_schema_pack, shown
 from cytolabe.validate.selecting import rows_by_level
 
 __all__ = [
     "MEANING_CHECKS",
+    "colliding_donors",
     "contradiction",
     "counts_are_counts",
     "counts_not_swapped",
@@ -189,6 +191,36 @@ def contradiction(rule: Rule, look: Look) -> Iterator[Found]:
             examples=_texts(wrong),
             values={"because": rule.word("because")},
         )
+
+
+def colliding_donors(donors: Mapping[str, Mapping[str, int]]) -> Mapping[str, tuple[Finding, ...]]:
+    """Return for each data set which of its donors bear a name that another one uses, by any case or blanks.
+
+    Words that name nobody (`unknown`, `pooled`) collide with nothing.
+    """
+    pack = load_schema_pack(MEANING_PACK)
+    rule = next(rule for rule in pack.rules if rule.check == "donors_are_persons")
+    bearers: dict[str, set[str]] = {}
+    for dataset, names in donors.items():
+        for name in names:
+            if (plain := name.strip().casefold()) not in rule.words("unclear"):
+                bearers.setdefault(plain, set()).add(dataset)
+    shared = {plain for plain, datasets in bearers.items() if len(datasets) > 1}
+    found = {}
+    for dataset, names in donors.items():
+        mine = [name for name in names if name.strip().casefold() in shared]
+        if mine:
+            others = sorted(set().union(*(bearers[name.strip().casefold()] for name in mine)) - {dataset})
+            hit = Found(
+                code="W-DONOR-05",
+                where=f"obs[{rule.word('column')!r}]",
+                n_affected=sum(names[name] for name in mine),
+                n_total=sum(names.values()),
+                examples=tuple(mine[:5]),
+                values={"others": shown([other.rsplit("/", 1)[-1] for other in others])},
+            )
+            found[dataset] = (finding_of(hit, f"{pack.title}, {rule.section}"),)
+    return found
 
 
 def _texts(levels: Mapping[str | None, int]) -> tuple[str, ...]:

@@ -19,11 +19,13 @@ from cytolabe.records import Finding, Severity
 from cytolabe.validate.delivered import Delivered
 
 __all__ = [
+    "MEANING_PACK",
     "Check",
     "Found",
     "Look",
     "Pack",
     "Rule",
+    "finding_of",
     "findings_of",
     "load_schema_pack",
     "messages",
@@ -31,6 +33,8 @@ __all__ = [
     "shown",
 ]
 
+MEANING_PACK = "cytolabe-2"
+"""The pack that is held against every file beside those that are asked for."""
 _SEVERITIES = {"E": Severity.ERROR, "W": Severity.WARNING, "N": Severity.NOTE}
 _N_EXAMPLES = 5
 
@@ -173,13 +177,14 @@ def findings_of(delivered: Delivered, pack: Pack, *, checks: Mapping[str, Check]
     found: list[Finding] = []
     for rule in pack.rules:
         for hit in checks[rule.check](rule, look):
-            finding = _finding(hit, f"{pack.title}, {rule.section}")
+            finding = finding_of(hit, f"{pack.title}, {rule.section}")
             if finding not in found:  # two rules may look at one place, each for reasons of its own
                 found.append(finding)
     return tuple(found)
 
 
-def _finding(hit: Found, rule: str) -> Finding:
+def finding_of(hit: Found, rule: str) -> Finding:
+    """Return what a check found as a finding, with what its code says."""
     said = messages()[hit.code]
     values = {
         "n_affected": f"{hit.n_affected:,}",
