@@ -2,7 +2,7 @@
 
 from cytolabe.reconcile.directions import lint_directions
 from cytolabe.reconcile.drift import release_findings
-from cytolabe.reconcile.imports import MemoryRow, read_import
+from cytolabe.reconcile.imports import read_import
 from cytolabe.reconcile.justifications import Justification, justify_labels
 from cytolabe.reconcile.labels import StudyContext, count_unlabelled, label_table, reconcile_labels
 from cytolabe.reconcile.memory import Memory, memory_of
@@ -14,7 +14,6 @@ __all__ = [
     "DeclaredPerson",
     "Justification",
     "Memory",
-    "MemoryRow",
     "PairStates",
     "StudyContext",
     "apply_review",

@@ -24,9 +24,9 @@ from cytolabe.ontology.graph import Ontology
 from cytolabe.reconcile.candidates import Lexicon, lexicon_of
 from cytolabe.reconcile.directions import Direction, direction_of, opposite
 from cytolabe.reconcile.findings import finding_of
-from cytolabe.records import Finding, Predicate
+from cytolabe.records import Finding, MemoryRow, Predicate
 
-__all__ = ["MAX_BYTES", "MemoryRow", "read_import"]
+__all__ = ["MAX_BYTES", "read_import"]
 
 MAX_BYTES = 50_000_000
 """Largest file that is read: the largest table of labels that was seen has 4 MB."""
@@ -47,24 +47,6 @@ _AUTHORS = ("author name(s)", "authors", "author")
 _DECISIONS = frozenset({"evidence", "review", "abstained", "reserved"})
 """Decisions of our own tables that nobody stands behind."""
 _EMPTY = frozenset({"", "unknown", "na", "n/a", "none", "sssom:NoTermFound"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryRow:
-    """What somebody said that a label means. `curator` tells independent sources apart: one party counts once.
-
-    `source` is the name of the file, `source_digest` its content.
-    """
-
-    label: str
-    term: str
-    predicate: Predicate
-    justification: str
-    curator: str
-    source: str
-    source_digest: str
-    reviewer: str = ""
-    tissue: str = ""
 
 
 def read_import(path: Path, *, ontology: Ontology) -> tuple[tuple[MemoryRow, ...], tuple[Finding, ...]]:

@@ -23,9 +23,8 @@ from cytolabe.ontology.graph import Ontology
 from cytolabe.reconcile.candidates import lexicon_of
 from cytolabe.reconcile.combine import ACCEPT, decision_of
 from cytolabe.reconcile.evidence import LINEAGE_OPEN
-from cytolabe.reconcile.imports import MemoryRow
 from cytolabe.reconcile.normalize import bag_of, is_code, is_reserved
-from cytolabe.records import LabelMapping, Predicate
+from cytolabe.records import LabelMapping, MemoryRow, Predicate
 
 __all__ = ["SPLIT", "Memory", "Recalled", "memory_of", "remembered"]
 

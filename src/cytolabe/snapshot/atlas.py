@@ -13,8 +13,7 @@ import pandas as pd
 
 from cytolabe.errors import ConflictError, UsageError
 from cytolabe.files import Place, create_new, place_of
-from cytolabe.reconcile.imports import MemoryRow
-from cytolabe.records import Finding, LabelMapping
+from cytolabe.records import Finding, LabelMapping, MemoryRow
 from cytolabe.snapshot.artifacts import ArtifactRecord, write_artifact
 from cytolabe.snapshot.build import FACT_COLUMNS
 from cytolabe.snapshot.entries import DatasetEntry, read_entry

@@ -13,8 +13,7 @@ import pandas as pd
 
 from cytolabe.errors import UnresolvedLabelError, UsageError
 from cytolabe.files import Place
-from cytolabe.reconcile.imports import MemoryRow
-from cytolabe.records import UNKNOWN, LabelMapping, Predicate
+from cytolabe.records import UNKNOWN, LabelMapping, MemoryRow, Predicate
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.view import CELL_COLUMNS
 from cytolabe.store.manifest import Revision

@@ -1,195 +1,29 @@
-"""The frozen records that the stages hand to each other.
-
-Facts (what a lab delivered) and interpretations (what we make of it) never share a record: `DatasetRecord` holds
-facts, `LabelMapping` an interpretation. Every check yields `Finding`s; only the caller decides to stop. Every number
-leaves as a `Score`, which says between which floor and ceiling it stands and whether it may be believed. Fractions lie
-in [0, 1]; `confidence` is an integer in thousandths, so that canonical JSON prints no float for it.
-"""
+"""From a split to a score: what was held out, which model, what it gave, and how far it may be believed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
-from scipy.sparse import csr_matrix
+
+from cytolabe.records.contributions import Finding
 
 __all__ = [
     "Artifact",
-    "Block",
     "Certificate",
-    "DatasetRecord",
     "Embedding",
     "Exposure",
-    "FeatureAlignment",
-    "Finding",
     "FitOnQuery",
     "FitScope",
     "Fold",
-    "HopState",
-    "LabelMapping",
-    "MatrixKind",
     "ModelCard",
-    "Predicate",
     "Prediction",
     "Protocol",
     "RunRecord",
     "Score",
     "ScoreStatus",
-    "Severity",
     "Split",
 ]
-
-UNKNOWN = "unknown"
-"""The one word for a value that was not given. Never a class, never a person."""
-
-
-class Severity(StrEnum):
-    """How much a finding weighs: an error refuses, a warning qualifies, a note informs."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that a check found, at the place `where`, under `rule`; `autofix` are operations of a patch that repair it."""
-
-    code: str
-    severity: Severity
-    where: str
-    message: str
-    remedy: str
-    rule: str
-    n_affected: int = 0
-    n_total: int = 0
-    examples: tuple[str, ...] = ()
-    autofix: tuple[Mapping[str, object], ...] = ()
-
-
-class MatrixKind(StrEnum):
-    """What the values of a matrix were proven to be."""
-
-    UMI = "umi"
-    READS = "reads"
-    CORRECTED = "corrected"
-    NORMALIZED = "normalized"
-    UNKNOWN = "unknown"
-
-
-class HopState(StrEnum):
-    """How well one hop of the provenance is known."""
-
-    VERIFIED = "verified"
-    DECLARED = "declared"
-    RECOVERED = "recovered"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """A run of whole cells of one data set: the unit that is streamed.
-
-    `counts` is cells x features in the data set's own features and order; `cell_names` has one name per row;
-    `start` is the row of the first cell in the source.
-    """
-
-    dataset_id: str
-    start: int
-    cell_names: tuple[str, ...]
-    counts: csr_matrix
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetRecord:
-    """What a lab delivered, and what was proven of it. Nothing here is an interpretation.
-
-    `columns` says which contributor column carries which role (`label`, `donor`, `batch`, `label_parent`, ...);
-    `inferred` names the roles that nobody declared. `provenance` maps a hop (`matrix`, `alignment`, `reference`,
-    `kit`, `reads`) to its state, `declared` to what was said of it; `label_origin_suspected` is what the file gives away.
-    """
-
-    dataset_id: str
-    title: str
-    source_digest: str
-    matrix: str
-    matrix_kind: MatrixKind
-    n_cells: int
-    n_features: int
-    n_nonzero: int
-    organism: str
-    study: str
-    columns: Mapping[str, str] = field(default_factory=dict)
-    inferred: tuple[str, ...] = ()
-    label_origin: str = UNKNOWN
-    label_origin_suspected: str = UNKNOWN
-    label_origin_evidence: str = ""
-    gene_reference: str = UNKNOWN
-    annotation: str = UNKNOWN
-    annotation_evidence: str = "none"
-    genes_mapped_fraction_of_counts: float = 0.0
-    upstream_fraction_of_counts: float | None = None
-    provenance: Mapping[str, HopState] = field(default_factory=dict)
-    declared: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureAlignment:
-    """What became of each feature of a data set under one gene reference; arrays have one entry per feature.
-
-    `status` is one of exact, version_stripped, symbol, renamed, composite, case_folded, alias, summed, ambiguous, retired,
-    spike_in, unknown. `gene_ids` is empty where there is no gene; `count_fraction` is a feature's share of the counts.
-    `annotation` is the GENCODE release that explains most (`a|b` on a tie), `annotation_evidence` by ids, symbols or none.
-    """
-
-    gene_reference: str
-    features: tuple[str, ...]
-    gene_ids: tuple[str, ...]
-    status: tuple[str, ...]
-    count_fraction: tuple[float, ...]
-    genes_mapped_fraction_of_counts: float
-    annotation: str = UNKNOWN
-    annotation_evidence: str = "none"
-
-    @property
-    def measured_genes(self) -> tuple[str, ...]:
-        """Reference genes that the data set measures, sorted. A gene outside is unmeasured, never zero."""
-        return tuple(sorted({gene for gene in self.gene_ids if gene}))
-
-
-class Predicate(StrEnum):
-    """SKOS predicates; the object (the ontology term) is broader in `skos:broadMatch`."""
-
-    EXACT = "skos:exactMatch"
-    BROAD = "skos:broadMatch"
-    NARROW = "skos:narrowMatch"
-    RELATED = "skos:relatedMatch"
-    NONE = "sssom:NoTermFound"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelMapping:
-    """One SSSOM row: what a contributor label means.
-
-    `confidence` is the mapper's probability of being right, in thousandths. `justification` is a semapv term.
-    `term` is empty where the mapper abstained. `decision` is `auto`, `review`, `abstained`, `reviewed` or `reserved`.
-    `review_date` is the ISO day on which `reviewer` decided, or empty.
-    """
-
-    dataset_id: str
-    contributor_label: str
-    predicate: Predicate
-    term: str
-    term_name: str
-    justification: str
-    confidence: int
-    decision: str
-    ontology_release: str
-    n_cells: int = 0
-    evidence: str = ""
-    reviewer: str = ""
-    comment: str = ""
-    review_date: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

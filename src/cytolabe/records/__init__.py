@@ -1,0 +1,54 @@
+"""The frozen records that the stages hand to each other.
+
+Facts (what a lab delivered) and interpretations (what we make of it) never share a record: `DatasetRecord` holds
+facts, `LabelMapping` an interpretation. Every check yields `Finding`s; only the caller decides to stop. Every number
+leaves as a `Score`, which says between which floor and ceiling it stands and whether it may be believed. Fractions lie
+in [0, 1]; `confidence` is an integer in thousandths, so that canonical JSON prints no float for it.
+"""
+
+from cytolabe.records.contributions import UNKNOWN, Block, DatasetRecord, Finding, HopState, MatrixKind, Severity
+from cytolabe.records.evaluations import (
+    Artifact,
+    Certificate,
+    Embedding,
+    Exposure,
+    FitOnQuery,
+    FitScope,
+    Fold,
+    ModelCard,
+    Prediction,
+    Protocol,
+    RunRecord,
+    Score,
+    ScoreStatus,
+    Split,
+)
+from cytolabe.records.meanings import FeatureAlignment, LabelMapping, MemoryRow, Predicate
+
+__all__ = [
+    "UNKNOWN",
+    "Artifact",
+    "Block",
+    "Certificate",
+    "DatasetRecord",
+    "Embedding",
+    "Exposure",
+    "FeatureAlignment",
+    "Finding",
+    "FitOnQuery",
+    "FitScope",
+    "Fold",
+    "HopState",
+    "LabelMapping",
+    "MatrixKind",
+    "MemoryRow",
+    "ModelCard",
+    "Predicate",
+    "Prediction",
+    "Protocol",
+    "RunRecord",
+    "Score",
+    "ScoreStatus",
+    "Severity",
+    "Split",
+]

@@ -1,0 +1,102 @@
+"""What a lab delivered, and what checks find of it: facts, stored verbatim."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from scipy.sparse import csr_matrix
+
+__all__ = ["UNKNOWN", "Block", "DatasetRecord", "Finding", "HopState", "MatrixKind", "Severity"]
+
+UNKNOWN = "unknown"
+"""The one word for a value that was not given. Never a class, never a person."""
+
+
+class Severity(StrEnum):
+    """How much a finding weighs: an error refuses, a warning qualifies, a note informs."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that a check found, at the place `where`, under `rule`; `autofix` are operations of a patch that repair it."""
+
+    code: str
+    severity: Severity
+    where: str
+    message: str
+    remedy: str
+    rule: str
+    n_affected: int = 0
+    n_total: int = 0
+    examples: tuple[str, ...] = ()
+    autofix: tuple[Mapping[str, object], ...] = ()
+
+
+class MatrixKind(StrEnum):
+    """What the values of a matrix were proven to be."""
+
+    UMI = "umi"
+    READS = "reads"
+    CORRECTED = "corrected"
+    NORMALIZED = "normalized"
+    UNKNOWN = "unknown"
+
+
+class HopState(StrEnum):
+    """How well one hop of the provenance is known."""
+
+    VERIFIED = "verified"
+    DECLARED = "declared"
+    RECOVERED = "recovered"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A run of whole cells of one data set: the unit that is streamed.
+
+    `counts` is cells x features in the data set's own features and order; `cell_names` has one name per row;
+    `start` is the row of the first cell in the source.
+    """
+
+    dataset_id: str
+    start: int
+    cell_names: tuple[str, ...]
+    counts: csr_matrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRecord:
+    """What a lab delivered, and what was proven of it. Nothing here is an interpretation.
+
+    `columns` says which contributor column carries which role (`label`, `donor`, `batch`, `label_parent`, ...);
+    `inferred` names the roles that nobody declared. `provenance` maps a hop (`matrix`, `alignment`, `reference`,
+    `kit`, `reads`) to its state, `declared` to what was said of it; `label_origin_suspected` is what the file gives away.
+    """
+
+    dataset_id: str
+    title: str
+    source_digest: str
+    matrix: str
+    matrix_kind: MatrixKind
+    n_cells: int
+    n_features: int
+    n_nonzero: int
+    organism: str
+    study: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    inferred: tuple[str, ...] = ()
+    label_origin: str = UNKNOWN
+    label_origin_suspected: str = UNKNOWN
+    label_origin_evidence: str = ""
+    gene_reference: str = UNKNOWN
+    annotation: str = UNKNOWN
+    annotation_evidence: str = "none"
+    genes_mapped_fraction_of_counts: float = 0.0
+    upstream_fraction_of_counts: float | None = None
+    provenance: Mapping[str, HopState] = field(default_factory=dict)
+    declared: Mapping[str, str] = field(default_factory=dict)
