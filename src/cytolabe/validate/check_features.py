@@ -5,7 +5,8 @@ of their form is accepted, and a note says that it was not looked up.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 
 from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.validate.schema import Found, Look, Rule
@@ -23,13 +24,18 @@ def features(rule: Rule, look: Look) -> Iterator[Found]:
         return
     names = table.names()
     organism = look.delivered.text_of("organism_ontology_term_id") or _organism_of_obs(look)
-    homes = [(name, _organism_of(name, look)) for name in names]
+    homes = list(zip(names, _homes_of(names, look), strict=True))
     unknown = [name for name, home in homes if home is None]
     where, n_total = f"{place} index", len(names)
     if unknown:
         known = set(names)
         repairs = {name: match[1] for name in unknown if (match := _VERSIONED.match(name)) is not None}
-        repairs = {old: new for old, new in repairs.items() if new not in known and _organism_of(new, look) is not None}
+        found = _homes_of(tuple(repairs.values()), look)
+        repairs = {
+            old: new
+            for (old, new), home in zip(repairs.items(), found, strict=True)
+            if new not in known and home is not None
+        }
         is_distinct = len(set(repairs.values())) == len(repairs)
         yield Found(
             code="E-FEATURE-11",
@@ -85,23 +91,36 @@ def _releases(look: Look) -> str:
     return ", ".join(f"{entry['reference']} {entry['release']}" for entry in look.organisms if "reference" in entry)
 
 
-def _organism_of(name: str, look: Look) -> Mapping[str, str] | None:
-    """Return the entry of the organism that has a feature of this id."""
-    for entry in look.organisms:
-        if re.fullmatch(entry["form"], name) is not None and _is_in_release(name, entry):
-            return entry
-    return None
+def _homes_of(names: Sequence[str], look: Look) -> list[Mapping[str, str] | None]:
+    """Return for each id the entry of the organism that has it, or None."""
+    tests = [(re.compile(entry["form"]).fullmatch, _ids_of(entry), entry) for entry in look.organisms]
+    return [
+        next((entry for fits, ids, entry in tests if fits(name) and (ids is None or name in ids)), None)
+        for name in names
+    ]
 
 
-def _is_in_release(name: str, entry: Mapping[str, str]) -> bool:
-    organism = entry.get("reference", "")
-    if organism == "spike-ins":
-        return name in load_reference(shipped_organisms()[0]).spike_ins
-    if not organism:
-        return True
-    return any(
-        name in release.symbols for release in load_reference(organism).releases if release.name == entry["release"]
-    )
+class _IdsOnDemand:
+    """The ids of one release, loaded with the first id that has the form of its organism."""
+
+    def __init__(self, entry: Mapping[str, str]) -> None:
+        self._entry = entry
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._ids
+
+    @cached_property
+    def _ids(self) -> Collection[str]:
+        organism = self._entry["reference"]
+        if organism == "spike-ins":
+            return load_reference(shipped_organisms()[0]).spike_ins
+        releases = {release.name: release.symbols for release in load_reference(organism).releases}
+        return releases.get(self._entry["release"], {})
+
+
+def _ids_of(entry: Mapping[str, str]) -> _IdsOnDemand | None:
+    """Return the ids of an organism, or None where no table of it is shipped."""
+    return _IdsOnDemand(entry) if "reference" in entry else None
 
 
 def _organism_of_obs(look: Look) -> str:
