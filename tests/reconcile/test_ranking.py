@@ -141,7 +141,7 @@ def test_confidence_is_the_share_of_right_rows_and_the_threshold_keeps_the_linea
     truth = rng.random(4000) < 1 / (1 + np.exp(-2 * fact))
     lineage = truth | (rng.random(4000) < 0.6)
     facts = np.column_stack([fact, rng.normal(size=4000)])
-    fitted = fit_calibrator(facts[:2000], truth[:2000], lineage[:2000])
+    fitted = fit_calibrator(facts[:2000], truth[:2000], lineage[:2000], study=np.arange(2000, dtype=np.int64) // 40)
     exact, on_lineage = fitted.probabilities(facts[2000:])
     assert abs(exact.mean() - truth[2000:].mean()) < 0.03
     assert (on_lineage >= exact).all()
@@ -153,7 +153,7 @@ def test_confidence_is_the_share_of_right_rows_and_the_threshold_keeps_the_linea
 def test_where_nothing_is_good_enough_nothing_is_accepted():
     rng = rng_for(6, "calibration")
     facts, right = rng.normal(size=(400, 2)), rng.random(400) < 0.5
-    fitted = fit_calibrator(facts, right, right)
+    fitted = fit_calibrator(facts, right, right, study=np.arange(400, dtype=np.int64) // 40)
     assert not fitted.accepts(*fitted.probabilities(facts)).any()
 
 

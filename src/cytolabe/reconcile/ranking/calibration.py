@@ -5,8 +5,9 @@ term. Both come from the same few facts of a row (share of the first candidate, 
 what the memory and the words say) through a ridge-regularized logistic regression, fitted on rows that the ranker had
 not seen: their studies were left out when it was fitted.
 
-The accept rule is two thresholds, chosen on the same unseen rows: the most rows such that the accepted ones reach
-`AUTO_EXACT` and `AUTO_LINEAGE` with a margin, because the next study is never like the last ones.
+The accept rule is two thresholds, chosen on the same unseen rows: the most rows such that the precision of the accepted
+ones reaches `AUTO_EXACT` and `AUTO_LINEAGE` less one standard error. The error counts studies, not rows, because the
+next study is never like the last ones: forty labels of one laboratory are wrong together.
 """
 
 from collections.abc import Mapping
@@ -24,8 +25,6 @@ __all__ = ["AUTO_EXACT", "AUTO_LINEAGE", "Calibrator", "Ranked", "fit_calibrator
 
 AUTO_EXACT = 0.83
 AUTO_LINEAGE = 0.95
-_MARGIN_EXACT = 0.03
-_MARGIN_LINEAGE = 0.012
 _LEAST_ACCEPTED = 50
 """Rows below which a precision is no measurement."""
 _FACTS = ("near_vote", "near_below", "twin_share", "any_twin", "kind", "doubtful", "label_explained", "blend",
@@ -112,9 +111,13 @@ def ranked_of(weighed: Weighed, scores: Float64[np.ndarray, " pairs"], *, index:
 
 
 def fit_calibrator(
-    facts: Float64[np.ndarray, "rows facts"], is_exact: Bool[np.ndarray, " rows"], is_lineage: Bool[np.ndarray, " rows"]
+    facts: Float64[np.ndarray, "rows facts"],
+    is_exact: Bool[np.ndarray, " rows"],
+    is_lineage: Bool[np.ndarray, " rows"],
+    *,
+    study: Int64[np.ndarray, " rows"],
 ) -> Calibrator:
-    """Fit both probabilities and choose the thresholds, on rows that the ranker had not seen."""
+    """Fit both probabilities and choose the thresholds, on rows that the ranker had not seen; `study` numbers theirs."""
     mean, scale = facts.mean(axis=0), facts.std(axis=0) + 1e-6
     design = np.clip((facts - mean) / scale, -4, 4)
     draft = Calibrator(
@@ -126,7 +129,7 @@ def fit_calibrator(
         least_lineage=1.0,
     )
     exact, lineage = draft.probabilities(facts)
-    least = _thresholds(exact, lineage, is_exact=is_exact, is_lineage=is_lineage)
+    least = _thresholds(exact, lineage, is_exact=is_exact, is_lineage=is_lineage, study=study)
     return Calibrator(
         mean=mean, scale=scale, exact=draft.exact, lineage=draft.lineage, least_exact=least[0], least_lineage=least[1]
     )
@@ -138,6 +141,7 @@ def _thresholds(
     *,
     is_exact: Bool[np.ndarray, " rows"],
     is_lineage: Bool[np.ndarray, " rows"],
+    study: Int64[np.ndarray, " rows"],
 ) -> tuple[float, float]:
     """Return the pair of thresholds that accepts most rows within the targets; (1, 1) accepts none."""
     best, found = (0, 0.0, 0.0), (1.0, 1.0)
@@ -147,12 +151,19 @@ def _thresholds(
             n = int(taken.sum())
             if n < max(_LEAST_ACCEPTED, best[0]):
                 continue
-            reached = is_exact[taken].mean(), is_lineage[taken].mean()
-            if reached[0] >= AUTO_EXACT + _MARGIN_EXACT and reached[1] >= AUTO_LINEAGE + _MARGIN_LINEAGE:
+            reached = _least_share(is_exact[taken], study[taken]), _least_share(is_lineage[taken], study[taken])
+            if reached[0] >= AUTO_EXACT and reached[1] >= AUTO_LINEAGE:
                 candidate = (n, float(reached[1]), float(reached[0]))
                 if candidate > best:
                     best, found = candidate, (float(least_exact), float(least_lineage))
     return found
+
+
+def _least_share(is_right: Bool[np.ndarray, " rows"], study: Int64[np.ndarray, " rows"]) -> float:
+    """Return the share of right rows less one standard error over studies."""
+    share = is_right.mean()
+    off = np.bincount(study, is_right - share)
+    return float(share - np.sqrt((off**2).sum()) / len(is_right))
 
 
 def _logistic(design: np.ndarray, is_right: Bool[np.ndarray, " rows"]) -> Float64[np.ndarray, " weights"]:

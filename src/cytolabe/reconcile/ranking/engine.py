@@ -89,7 +89,12 @@ def weigh(bench: Bench, groups: Sequence[Group]) -> Weighed:
     rows = np.array(sorted(terms), dtype=np.int64)
     pairs = Pairs.of([terms[int(row)] for row in rows])
     matched = [bench.pool.matched[int(row)] for row in rows]
-    facts = replace(bench.facts, label_at=bench.facts.label_at[rows], context_at=bench.facts.context_at[rows])
+    facts = replace(
+        bench.facts,
+        label_at=bench.facts.label_at[rows],
+        context_at=bench.facts.context_at[rows],
+        same_best=bench.facts.same_best[rows],
+    )
     by_words = word_features(
         pairs,
         facts=facts,

@@ -31,7 +31,7 @@ WORD_FEATURES = (
     "content", "depth", "n_below", "n_children", "n_names", "name_words",
     "label_words", "label_digits", "label_explained", "label_core_share", "label_length",
     "tissue_in_name", "tissue_in_definition", "name_unsaid",
-    "context_lineage", "context_share", "sibling_better", "sibling_matched",
+    "context_lineage", "context_share", "sibling_better", "sibling_matched", "context_labels", "siblings_below", "same_best",
 )  # fmt: skip
 
 
@@ -65,6 +65,8 @@ class LabelFacts:
     label_at: Int64[np.ndarray, " rows"]
     context_at: Int64[np.ndarray, " rows"]
     context: Float32[np.ndarray, "contexts terms"]
+    context_labels: Float32[np.ndarray, " contexts"]
+    same_best: Float32[np.ndarray, " rows"]
     sibling_best: Float32[np.ndarray, "contexts terms"]
     sibling_who: Int64[np.ndarray, "contexts terms"]
     sibling_second: Float32[np.ndarray, "contexts terms"]
@@ -97,6 +99,7 @@ def facts_of(
         for candidate in found[:1]:
             matched_by.setdefault((int(at), index.position[candidate.term]), set()).add(int(own))
     name, definition = _tissue_words(tissues, index)
+    n_labels, same_best = _crowding(contexts, label_at, matched=matched, guess=blend.argmax(axis=1), index=index)
     return LabelFacts(
         blend=blend,
         words=words,
@@ -107,6 +110,8 @@ def facts_of(
         label_at=label_at,
         context_at=contexts,
         context=context,
+        context_labels=n_labels,
+        same_best=same_best,
         sibling_best=best,
         sibling_who=who,
         sibling_second=second,
@@ -227,6 +232,9 @@ def _context_columns(pairs: Pairs, facts: LabelFacts, index: TermIndex) -> dict[
     return {
         "context_lineage": reached[at, term] / np.maximum(whole[term], 1e-6),
         "context_share": facts.context[at, term],
+        "context_labels": np.log(facts.context_labels[at]),
+        "siblings_below": np.log1p(facts.context[at, term] * facts.context_labels[at]),
+        "same_best": facts.same_best[pairs.row],
         "sibling_better": others - facts.blend[own, term],
         "sibling_matched": np.array(matched, dtype=np.float32),
     }
@@ -262,6 +270,29 @@ def _contexts(
         if len(own) > 1:
             second[at] = ordered[-2]
     return context, best, who, second
+
+
+def _crowding(
+    contexts: Int64[np.ndarray, " rows"],
+    label_at: Int64[np.ndarray, " rows"],
+    *,
+    matched: Sequence[tuple[Candidate, ...]],
+    guess: Int64[np.ndarray, " labels"],
+    index: TermIndex,
+) -> tuple[Float32[np.ndarray, " contexts"], Float32[np.ndarray, " rows"]]:
+    """Return how many labels a data set has, and, for each row, the log of how many share its best match.
+
+    Where forty clusters are all nearest to one term, the study splits finer than CL, and its curator may have stopped above.
+    """
+    best = [index.position[m[0].term] if m else int(guess[at]) for m, at in zip(matched, label_at, strict=True)]
+    labels: dict[int, set[int]] = {}
+    sharing: dict[tuple[int, int], set[int]] = {}
+    for context, label, term in zip(contexts.tolist(), label_at.tolist(), best, strict=True):
+        labels.setdefault(context, set()).add(label)
+        sharing.setdefault((context, term), set()).add(label)
+    n_labels = np.array([len(labels[context]) for context in range(len(labels))], dtype=np.float32)
+    same = [np.log(len(sharing[context, term])) for context, term in zip(contexts.tolist(), best, strict=True)]
+    return n_labels, np.array(same, dtype=np.float32)
 
 
 def _tissue_words(tissues: Sequence[str], index: TermIndex) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -118,9 +118,15 @@ def raw_words(label: str) -> str:
 
 
 def core_words(label: str, lexicon: Lexicon) -> str:
-    """Return the read label without words that narrow a type: states, numbers, gene tags."""
+    """Return the read label without words that narrow a type: states, numbers, gene tags; `type 2` is a name."""
     words = lexicon.normalize(label).split()
-    kept = [word for word in words if word not in lexicon.modifiers and not is_tag(word, lexicon)]
+    numbered = {at for at, word in enumerate(words[1:], start=1) if word.isdigit() and words[at - 1] == "type"}
+    named = numbered | {at - 1 for at in numbered}
+    kept = [
+        word
+        for at, word in enumerate(words)
+        if at in named or (word not in lexicon.modifiers and not is_tag(word, lexicon))
+    ]
     return " ".join(kept or words)
 
 

@@ -61,7 +61,8 @@ def model_document(
     ranked = ranked_of(second, ranker.scores(second.features, second.pairs), index=index)
     top = ranked.terms[:, 0]
     above = np.asarray(index.closure[unseen.term, top]).ravel() + np.asarray(index.closure[top, unseen.term]).ravel()
-    calibrator = fit_calibrator(ranked.facts, top == unseen.term, above > 0)
+    study = np.unique(np.array(unseen.query.source)[ranked.rows], return_inverse=True)[1].astype(np.int64)
+    calibrator = fit_calibrator(ranked.facts, top == unseen.term, above > 0, study=study)
     body: dict[str, object] = {
         "ontology_release": index.ontology.release,
         "features": list(FEATURES),

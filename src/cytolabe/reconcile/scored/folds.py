@@ -1,11 +1,13 @@
 """Which rows may teach the mapper what a row means, so that no curator's work is scored against itself.
 
 Published tables copy each other: one cross-walk re-curates the labels of an annotation tool, several levels of one
-reference repeat its labels, two loaders read one study. So three protocols are told apart:
+reference repeat its labels, two loaders read one study. So four protocols are told apart:
 
 * `leave_study_out` (the headline): a row of source s learns from no row of s; of no source that is *linked* to s; of
   none of s's family, where that family re-curates itself; and of no re-curating family that has a source linked to s.
   Inside a family of independent studies this leaves one study out, across families it leaves the family out.
+* `leave_study_or_family_out`: only the row's own source, or its own family where that re-curates itself, is left out; a
+  cross-walk of another family that copied its labels still teaches.
 * `leave_family_out`: only the row's own family is left out (another family may have curated the same labels).
 * `leave_source_out`: only the row's own source is left out; what a naive benchmark would report.
 
@@ -25,7 +27,7 @@ from cytolabe.reconcile.scored.tables import LabelTable
 
 __all__ = ["PROTOCOLS", "Fold", "Kinship", "folds_of", "kinship_of"]
 
-PROTOCOLS = ("leave_study_out", "leave_family_out", "leave_source_out")
+PROTOCOLS = ("leave_study_out", "leave_study_or_family_out", "leave_family_out", "leave_source_out")
 MIN_SHARED = 5
 _LINKED_SHARE = 0.5
 _RECURATES_SHARE = 1 / 3
@@ -57,10 +59,12 @@ class Kinship:
         own = {other for other, family in self.family.items() if family == self.family[source]}
         if protocol == "leave_family_out":
             return frozenset(own)
+        mine = own if self.family[source] in self.recurating else {source}
+        if protocol == "leave_study_or_family_out":
+            return frozenset(mine)
         linked = self.linked[source]
         families = {self.family[other] for other in linked} & self.recurating
         same = {other for other, family in self.family.items() if family in families}
-        mine = own if self.family[source] in self.recurating else {source}
         return frozenset(mine | linked | same)
 
 

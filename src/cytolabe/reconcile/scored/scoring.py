@@ -36,7 +36,7 @@ from cytolabe.reconcile.scored.tables import LabelTable
 
 __all__ = ["FURTHER_PROTOCOLS", "can_teach_itself", "score_table"]
 
-FURTHER_PROTOCOLS = ("leave_family_out",)
+FURTHER_PROTOCOLS = ("leave_study_or_family_out",)
 """Reported beside the headline, where a table teaches itself or another one teaches it."""
 
 SEED = 0
@@ -212,12 +212,18 @@ def _learned(trial: _Trial, teaching: Weighed) -> tuple[Ranker, Calibrator]:
     facts = np.concatenate([part.facts for part in unseen])
     sources = [trial.table.source[int(row)] for row in rows]
     outcome = outcome_of(terms, trial.truth[rows], source=sources, index=trial.bench.index)
-    return _fitted(trial, teaching), fit_calibrator(facts, outcome.hit_1, outcome.lineage)
+    study = np.unique(np.array(sources), return_inverse=True)[1].astype(np.int64)
+    return _fitted(trial, teaching), fit_calibrator(facts, outcome.hit_1, outcome.lineage, study=study)
 
 
 def _halves(trial: _Trial, teaching: Weighed) -> Bool[np.ndarray, " rows"]:
-    """Return which teaching rows are of the first half of the sources: largest first, each to the smaller half."""
-    sources = np.array(trial.table.source)[teaching.rows]
+    """Return which teaching rows are in the first half: studies, largest first, each to the smaller half.
+
+    A family that re-curates itself stays together, or one half would know the answers of the other.
+    """
+    kinship = trial.kinship
+    own = [trial.table.source[int(row)] for row in teaching.rows]
+    sources = np.array([kinship.family[s] if kinship.family[s] in kinship.recurating else s for s in own])
     names, n = np.unique(sources, return_counts=True)
     sizes, first = [0, 0], set()
     for at in np.lexsort((names, -n)):
