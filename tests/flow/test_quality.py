@@ -49,9 +49,7 @@ def write_library(path, *, seed):
     anndata.AnnData(csr_matrix(together, dtype=np.float32), obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(path)
 
 
-@pytest.fixture(scope="module")
-def frozen(tmp_path_factory):
-    home = tmp_path_factory.mktemp("quality")
+def frozen_library(home):
     write_library(home / "lib.h5ad", seed=1)
     atlas = create_atlas(home / "atlas")
     sources, _ = find_sources([home / "lib.h5ad"])
@@ -60,8 +58,13 @@ def frozen(tmp_path_factory):
     return atlas, atlas.freeze()
 
 
-def test_before_it_is_measured_a_question_is_refused_and_says_how(frozen):
-    _, snapshot = frozen
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+    return frozen_library(tmp_path_factory.mktemp("quality"))
+
+
+def test_before_it_is_measured_a_question_is_refused_and_says_how(tmp_path):
+    _, snapshot = frozen_library(tmp_path)
     with pytest.raises(UsageError, match="cytolabe snapshot quality"):
         snapshot.query("SELECT count(*) FROM quality")
     assert snapshot.query("WITH quality AS (SELECT 1 AS one) SELECT one FROM quality").to_pydict() == {"one": [1]}

@@ -32,7 +32,6 @@ from cytolabe.provenance import (
 from cytolabe.reconcile import write_sssom
 from cytolabe.records import UNKNOWN, Artifact, RunRecord
 from cytolabe.report import PlantedFault, ReportContent, RunFacts, SourceRow, write_report
-from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.split import write_split
 from cytolabe.store.tables import write_parquet
 
@@ -61,7 +60,7 @@ def publish_run(evidence: StudyEvidence, out: Path, *, planted: Sequence[Planted
     write_report(content, out / "report.html")
     _write_run_record(evidence, out)
     # The record names all outputs by digest: with it a withdrawal finds the scores and predictions of the run.
-    open_atlas(out / "atlas").register_artifact("run", out / RUN_RECORD, evidence.snapshot.snapshot_id)
+    evidence.atlas.register_artifact("run", out / RUN_RECORD, evidence.snapshot.snapshot_id)
     return content
 
 

@@ -25,7 +25,7 @@ from cytolabe.flow.remote import fetch_sources
 from cytolabe.ingest.sources import SourceFile, slug_of
 from cytolabe.ontology.resolutions import Resolutions
 from cytolabe.records import Finding, Severity, Split
-from cytolabe.snapshot.atlas import create_atlas
+from cytolabe.snapshot.atlas import Atlas, create_atlas
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.split import leave_one_group_out
 
@@ -39,6 +39,7 @@ class StudyEvidence:
     study: Study
     outcomes: tuple[SourceOutcome, ...]
     findings: tuple[Finding, ...]
+    atlas: Atlas
     snapshot: Snapshot
     duplicates: DuplicateReport
     confounding: tuple[ConfoundingRow, ...]
@@ -148,6 +149,7 @@ def run_study(
         findings=(
             *label_findings, *person_findings, *duplicates.findings, *split.findings, *confounding_findings,
         ),
+        atlas=atlas,
         snapshot=snapshot,
         duplicates=duplicates,
         confounding=confounding,
