@@ -5,8 +5,9 @@ convex, so the same rows give the same weights, and it says in which direction e
 **Trees.** Gradient boosting on the `N_TREE_CANDIDATES` best of each row, with the linear score and its gap among the
 features; they add what is not linear: a similar name is worth another thing where the memory knows the label.
 
-Settings were fixed beforehand and are the same for every fold. Fitted trees are turned into plain arrays at once, and
-those arrays predict: what is shipped as JSON text and what was just fitted run through the same code, without pickle.
+Settings are constants, the same for every fold; they came from short trials on folds of one public table. Fitted trees
+are turned into plain arrays at once, and those arrays predict: what is shipped as JSON text and what was just fitted run
+through the same code, without pickle.
 """
 
 from collections.abc import Mapping, Sequence
