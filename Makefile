@@ -49,7 +49,7 @@ bench: $(VENV)/.test
 	$(BIN)/python bench/table_queries.py $(BENCH_ROWS)
 	$(BIN)/python bench/validate.py $(BENCH_CELLS)
 	test ! -d $(REAL) || $(BIN)/python bench/sizes.py $(REAL)
-	$(BIN)/python bench/write_page.py
+	$(BIN)/python bench/write_page.py $(BENCH_CELLS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src tests scripts bench

@@ -1,12 +1,13 @@
 """Write `docs/benchmarks.md` and the picture from the JSON of the last run; only measured numbers, no dates.
 
 Ratios come first. A row whose reach was missed says NO, and below the table stands what `why.toml`, written by hand,
-says about it. `python bench/write_page.py`.
+says about it. `python bench/write_page.py CELLS`.
 """
 
 import json
 import math
 import os
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,17 +32,18 @@ STYLE = ".ours{fill:#2f6f8f}.peer{fill:#b8c4cc}text{font:12px sans-serif;fill:#4
 Row = Mapping[str, object]
 
 
-def main() -> None:
+def main(n_cells: int) -> None:
     """Write both from what is in `bench/out`."""
     found = {name: json.loads((OUT / f"{name}.json").read_text(encoding="utf-8")) for name in PARTS if _is_there(name)}
     why = tomllib.loads((HOME / "why.toml").read_text(encoding="utf-8"))
     words = [
         "# Benchmarks",
         "",
-        f"One run of `make bench` on {os.cpu_count()} cores: everything side by side, peers installed by the run itself. Ratios are",
+        f"The steps of `make bench` on {os.cpu_count()} cores, one after the other, peers installed by it. Ratios are",
         "ours over the peer's and travel between machines better than rates do. Rates are of assembled minibatches of 256",
         "cells in random order, files in memory; `entropy` is that of data sets in a minibatch over a perfect shuffle's.",
-        "The synthetic atlas has 6 data sets, 20,000 genes and about 1,650 non-zeros per cell. This page is written by",
+        "The synthetic atlas has 6 data sets, 20,000 genes and about 1,650 non-zeros per cell.",
+        f"Minibatches are of an atlas of {n_cells:,} cells; other rows name their size. This page is written by",
         "`bench/write_page.py`; why a reach was missed is written by hand.",
     ]
     for name, rows in found.items():
@@ -120,4 +122,4 @@ def picture(rows: Sequence[Row]) -> object:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

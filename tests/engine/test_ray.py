@@ -18,6 +18,8 @@ def engine():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         patch.setattr(on_ray, "_MAX_RETRIES", 1)
+        # Another cluster is the one that this machine would be offered; without an address nobody asked for it.
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
         with RayEngine(2) as started:
             yield started
 

@@ -33,7 +33,8 @@ from cytolabe.testing.disk import FailingOperations
 
 pytestmark = pytest.mark.timeout(150)
 
-N_FILES = 5
+N_FILES = 14
+"""So many that after the first one there is time to end the others."""
 
 
 def write_lab(path, seed):

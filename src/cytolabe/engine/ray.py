@@ -150,7 +150,9 @@ class RayEngine:
             if self._address:
                 self._ray.init(address=self._address, **quiet)
             else:
+                # One of our own, also where another one runs on this machine.
                 self._ray.init(
+                    address="local",
                     num_cpus=self._n_workers,
                     object_store_memory=_OBJECT_STORE_BYTES,
                     include_dashboard=False,
