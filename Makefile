@@ -48,6 +48,7 @@ bench: $(VENV)/.test
 	$(BIN)/python bench/loaders.py $(BENCH_CELLS) $(BENCH_SECONDS)
 	$(BIN)/python bench/table_queries.py $(BENCH_ROWS)
 	$(BIN)/python bench/validate.py $(BENCH_CELLS)
+	$(BIN)/python bench/confounding.py
 	test ! -d $(REAL) || $(BIN)/python bench/sizes.py $(REAL)
 	$(BIN)/python bench/write_page.py $(BENCH_CELLS)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cytolabe.audit import ConfoundingRow, DuplicateReport, audit_confounding, find_duplicates
+from cytolabe.audit.confounding import BIOLOGICAL
 from cytolabe.config.study import ModelSpec, Study
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, evaluate_study
@@ -142,7 +143,7 @@ def run_study(
         duplicates=duplicates,
         on_progress=on_progress,
     )
-    confounding, confounding_findings = audit_confounding(snapshot.cells)
+    confounding, confounding_findings = _confounding(snapshot, resolutions)
     return StudyEvidence(
         study=study,
         outcomes=outcomes,
@@ -158,6 +159,15 @@ def run_study(
         quality=quality,
         result=result,
     )  # fmt: skip
+
+
+def _confounding(
+    snapshot: Snapshot, resolutions: Resolutions
+) -> tuple[tuple[ConfoundingRow, ...], tuple[Finding, ...]]:
+    """Look for confounding of the labels as they were mapped, and as each level sees them."""
+    terms = snapshot.cells["cell_type_ontology_term_id"].to_numpy(dtype=object)
+    levels = {f"cell_type_{level.name}": resolutions.project(level.name, terms) for level in resolutions.levels}
+    return audit_confounding(snapshot.cells.assign(**levels), biological=(*BIOLOGICAL, *levels))
 
 
 def _refuse_other_atlas(out: Path, others: set[str]) -> None:
