@@ -3,11 +3,13 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
-from cytolabe.audit.certificate import certify, verify_certificate
+from cytolabe.audit.certificate import AUDIT_THRESHOLDS, Grounds, certify, verify_certificate
 from cytolabe.audit.duplicates import find_duplicates
 from cytolabe.audit.leakage import audit_fold
+from cytolabe.audit.verifier import FROZEN
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import FitScope, LabelMapping, Predicate
 from cytolabe.split.groups import leave_one_group_out
@@ -25,7 +27,7 @@ def certified(overlapping):
     train = FitScope(step="pca", cells_digest=cells_digest(ids[fold.train_rows]), n_cells=len(fold.train_rows))
     certificate = certify(
         snapshot, fold, audit=audit_fold(snapshot, fold, duplicates=report), scopes={"pca": [train], "silent": []},
-        thresholds={"version": 3},
+        grounds=Grounds(thresholds={"version": 3}),
     )  # fmt: skip
     return snapshot, split, certificate
 
@@ -62,7 +64,7 @@ def test_it_says_tested_and_lists_what_was_assumed(certified):
     (test,) = [test for test in certificate.tests if test["test"] == "shared persons"]
     assert test["person_pairs"] == {"same": 0, "different": 10, "assumed_different": 10}
     assert "near-identical cells (thinned or re-processed copies) were not looked for" in certificate.assumptions
-    assert certificate.thresholds == {"version": 3, "audit_version": 1, "min_shared_counts": 300}
+    assert certificate.thresholds == {"version": 3, **AUDIT_THRESHOLDS}
 
 
 def test_a_model_that_does_not_say_what_it_was_fitted_on_is_not_testable(certified):
@@ -110,7 +112,18 @@ def test_a_resealed_lie_about_the_whole_is_caught(certified, *, key, value, code
     assert {finding.code for finding in findings} == {code}
 
 
-@pytest.mark.parametrize("name", ["sides", "shared persons", "shared libraries", "identical cells", "label evidence"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sides",
+        "shared persons",
+        "shared libraries",
+        "identical cells",
+        "label evidence",
+        "label origin",
+        "facts of cells",
+    ],
+)
 def test_a_resealed_lie_about_one_test_is_caught(certified, name):
     snapshot, split, certificate = certified
     document = as_document(certificate)
@@ -118,3 +131,32 @@ def test_a_resealed_lie_about_one_test_is_caught(certified, name):
     test["n_found"] += 1
     findings = verify_certificate(resealed(document), snapshot, split)
     assert [(finding.code, finding.where) for finding in findings] == [("E-CERT-04", name)]
+
+
+def test_a_threshold_that_was_moved_is_caught(certified):
+    snapshot, split, certificate = certified
+    document = as_document(certificate)
+    document["thresholds"]["min_shared_counts"] = 30
+    findings = verify_certificate(resealed(document), snapshot, split)
+    assert [(finding.code, finding.where) for finding in findings] == [("E-CERT-05", "thresholds")]
+
+
+def test_the_thresholds_of_this_version_are_frozen():
+    """Change one only with a new version, and keep the old ones in `verifier.FROZEN`: old certificates name them."""
+    assert FROZEN[AUDIT_THRESHOLDS["audit_version"]] == AUDIT_THRESHOLDS
+    assert digest_of(FROZEN[2]) == "sha256:ca2cbe7568a02355623fea19071751628974e1c6eec878523b22ae64355204c0"
+
+
+def test_labels_of_a_level_are_certified_and_compared_where_they_are_given(certified):
+    snapshot, split, _ = certified
+    fold = split.folds[0]
+    labels = {"mid": np.array(["B", "T"] * 6, dtype=object)}
+    made = certify(
+        snapshot, fold, audit=audit_fold(snapshot, fold, duplicates=None), scopes={}, grounds=Grounds(labels=labels)
+    )
+    (test,) = [test for test in made.tests if test["test"] == "estimability, mid"]
+    assert (test["n_tested"], test["n_found"], test["verdict"]) == (1, 0, "SCORED")
+    assert verify_certificate(as_document(made), snapshot, split, labels=labels) == ()
+    other = {"mid": labels["mid"][::-1].copy()}
+    where = [finding.where for finding in verify_certificate(as_document(made), snapshot, split, labels=other)]
+    assert where == ["facts of cells"]

@@ -4,15 +4,19 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+from cytolabe.flow.certificates import write_counts
 from cytolabe.flow.demo import planted_faults, run_demo
 from cytolabe.flow.study import run_study
 from cytolabe.flow.verify import verify_path
 from cytolabe.ingest.sources import find_sources
 from cytolabe.models import registry
 from cytolabe.snapshot.artifacts import read_artifacts
+from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.layout import Layout
 from cytolabe.testing.simulate import simulate_contributions
 
@@ -78,6 +82,17 @@ def test_every_score_stands_under_a_certificate_of_the_run(demo):
     ]  # fmt: skip
     assert scored
     assert all(row["certificate"] in certificates for row in scored)
+
+
+def test_the_verifier_beside_a_run_agrees_with_its_certificates_and_finds_its_copies_in_the_counts(demo, tmp_path):
+    out, _ = demo
+    counts = write_counts(open_atlas(out / "atlas").snapshot("latest"), tmp_path)
+    names = ("certificate.json", "split.json", "cells.tsv", "scores.json")
+    command = [sys.executable, "-I", "-S", str(out / "verify_certificate.py"), *(str(out / name) for name in names)]
+    done = subprocess.run([*command, *map(str, counts)], capture_output=True, text=True, check=False)  # noqa: S603
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "0 disagreement(s)" in done.stdout
+    assert "identical cells" not in done.stdout
 
 
 def test_scores_hold_no_path_and_no_time(demo):

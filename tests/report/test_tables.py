@@ -208,7 +208,7 @@ def test_models_and_data_sets_with_one_exposure_share_a_row(content):
             content, exposure=[first, replace(first, model="pca"), replace(first, dataset_id="b", status="unknown")]
         )
     ).rows
-    assert [(row[0].text, row[1].text, row[2].text) for row in rows] == [
+    assert [(row[0].text, row[2].text, row[3].text) for row in rows] == [
         ("kang18_muscat", "out", "pca, scvi"),
         ("b", "unknown", "scvi"),
     ]

@@ -1,10 +1,10 @@
 """Test a split for leakage, duplicates, confounding and exposure, and certify what was tested."""
 
-from cytolabe.audit.certificate import certify, verify_certificate
+from cytolabe.audit.certificate import Grounds, certify, verify_certificate
 from cytolabe.audit.claims import ClaimVerdict, cell_type_claim, donor_claim
 from cytolabe.audit.confounding import ConfoundingRow, audit_confounding
 from cytolabe.audit.duplicates import DuplicateReport, duplicate_table, find_duplicates, identical_pairs
-from cytolabe.audit.exposure import exposure_of
+from cytolabe.audit.exposure import exposure_of, exposure_to_ledger
 from cytolabe.audit.fit_scopes import CellSet, check_fit_scopes
 from cytolabe.audit.leakage import FoldAudit, allowed_scopes, audit_fold, audit_split
 from cytolabe.audit.persons import person_table
@@ -15,6 +15,7 @@ __all__ = [
     "ConfoundingRow",
     "DuplicateReport",
     "FoldAudit",
+    "Grounds",
     "allowed_scopes",
     "audit_confounding",
     "audit_fold",
@@ -25,6 +26,7 @@ __all__ = [
     "donor_claim",
     "duplicate_table",
     "exposure_of",
+    "exposure_to_ledger",
     "find_duplicates",
     "identical_pairs",
     "person_table",

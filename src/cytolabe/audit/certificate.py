@@ -5,16 +5,18 @@ says "tested", never "proven". Its digest is over everything else in it, so a sc
 computes again whatever follows from the snapshot and the split alone.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from cytolabe.audit.cell_facts import facts_digest
+from cytolabe.audit.claims import MAX_STRAY_FRACTION, MIN_OFF_DIAGONAL_DONORS
 from cytolabe.audit.duplicates import MIN_SHARED_COUNTS, find_duplicates
-from cytolabe.audit.evidence import is_by_expression
 from cytolabe.audit.fit_scopes import CellSet, FitRules, scope_test
+from cytolabe.audit.label_tests import label_tests
 from cytolabe.audit.leakage import FoldAudit, audit_fold
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import Certificate, Finding, FitScope, Fold, Severity, Split
@@ -22,16 +24,29 @@ from cytolabe.snapshot.view import SnapshotView
 from cytolabe.split.document import rows_digest
 from cytolabe.split.keys import is_labelled, is_person_resolved
 
-__all__ = ["AUDIT_THRESHOLDS", "certify", "verify_certificate"]
+__all__ = ["AUDIT_THRESHOLDS", "Grounds", "certify", "verify_certificate"]
 
 AUDIT_THRESHOLDS: Mapping[str, object] = {
-    "audit_version": 1,
+    "audit_version": 2,
     "min_shared_counts": MIN_SHARED_COUNTS,
+    "min_off_diagonal_donors": MIN_OFF_DIAGONAL_DONORS,
+    "max_stray_permille": round(1000 * MAX_STRAY_FRACTION),
 }
-"""Thresholds of the audit; they are frozen before scoring, and a change gets a new version."""
+"""Thresholds of the audit; they are frozen before scoring, and a change gets a new version (see `verifier.FROZEN`)."""
 
-_RECOMPUTED = ("sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "label evidence")
+_RECOMPUTED = (
+    "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "label evidence",
+    "label origin",
+)  # fmt: skip
 """Tests that follow from the snapshot and the split; the others need the models."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grounds:
+    """What the scores under a certificate stand on beside the split: thresholds, and the label of each cell per level."""
+
+    thresholds: Mapping[str, object] = field(default_factory=dict)
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def certify(
@@ -41,7 +56,7 @@ def certify(
     audit: FoldAudit,
     scopes: Mapping[str, Sequence[FitScope]],
     rules: FitRules | None = None,
-    thresholds: Mapping[str, object] | None = None,
+    grounds: Grounds | None = None,
 ) -> Certificate:
     """Make the certificate of a fold.
 
@@ -56,15 +71,16 @@ def certify(
     rules
         The cards of these models, which say what a model may fit on the query, and sets of cells that the sides of
         the fold do not name (the query, one training data set). Without a card nothing but training cells is allowed.
-    thresholds
-        Thresholds of the scoring, put beside those of the audit.
+    grounds
+        Thresholds of the scoring, put beside those of the audit, and labels at the levels that are scored.
     """
-    rules = rules or FitRules()
+    rules, grounds = rules or FitRules(), grounds or Grounds()
     known = {**rules.cell_sets, **_named_sets(snapshot, fold)}
     tests = [
         _sides(snapshot.cells, fold),
+        _facts(snapshot.cells, grounds.labels),
         *audit.tests,
-        _label_evidence(snapshot, fold),
+        *label_tests(snapshot, fold, grounds.labels),
         *(scope_test(model, scopes[model], card=rules.cards.get(model), known=known) for model in sorted(scopes)),
     ]
     not_testable = dict(audit.not_testable)
@@ -76,12 +92,18 @@ def certify(
         "tests": tuple(tests),
         "not_testable": not_testable,
         "assumptions": _assumptions(snapshot.cells, fold, _person_pairs(audit)),
-        "thresholds": {**(thresholds or {}), **AUDIT_THRESHOLDS},
+        "thresholds": {**grounds.thresholds, **AUDIT_THRESHOLDS},
     }
     return Certificate(**body, digest=digest_of(body))  # type: ignore[arg-type]
 
 
-def verify_certificate(document: Mapping[str, object], snapshot: SnapshotView, split: Split) -> tuple[Finding, ...]:
+def verify_certificate(
+    document: Mapping[str, object],
+    snapshot: SnapshotView,
+    split: Split,
+    *,
+    labels: Mapping[str, np.ndarray] | None = None,
+) -> tuple[Finding, ...]:
     """Compute a certificate again, as far as it follows from the snapshot and the split.
 
     Parameters
@@ -90,6 +112,8 @@ def verify_certificate(document: Mapping[str, object], snapshot: SnapshotView, s
         The certificate as JSON values.
     snapshot, split
         What it speaks of; duplicates are found anew.
+    labels
+        The label of each cell at the levels that were scored; without them what rests on labels is not computed again.
 
     Returns
     -------
@@ -104,20 +128,32 @@ def verify_certificate(document: Mapping[str, object], snapshot: SnapshotView, s
     folds = [fold for fold in split.folds if fold.split_id == document.get("split_id")]
     if not folds:
         return (_disagreement("E-CERT-03", "split_id", f"the split has no fold {document.get('split_id')!r}"),)
-    tests = document.get("tests")
-    said = (
-        {str(test.get("test")): test for test in tests if isinstance(test, Mapping)} if isinstance(tests, list) else {}
-    )
+    frozen = document.get("thresholds")
+    if not isinstance(frozen, Mapping) or any(frozen.get(key) != value for key, value in AUDIT_THRESHOLDS.items()):
+        return (_disagreement("E-CERT-05", "thresholds", "its thresholds are not those that were frozen"),)
+    said = _tests_of(document)
     # The threshold of the search stands in its test; without one nobody searched.
     minimum = said.get("identical cells", {}).get("min_shared_nonzero")
     duplicates = find_duplicates(snapshot, min_shared_nonzero=minimum) if isinstance(minimum, int) else None
     audit = audit_fold(snapshot, folds[0], duplicates=duplicates)
-    computed = {str(test["test"]): test for test in certify(snapshot, folds[0], audit=audit, scopes={}).tests}
+    grounds = Grounds(labels=labels or {})
+    computed = {
+        str(test["test"]): test for test in certify(snapshot, folds[0], audit=audit, scopes={}, grounds=grounds).tests
+    }
+    names = list(_RECOMPUTED)
+    if labels is not None or said.get("facts of cells", {}).get("levels") == []:
+        names += ["facts of cells", *(f"estimability, {level}" for level in grounds.labels)]
     return tuple(
         _disagreement("E-CERT-04", name, "computed again, the test gives another result")
-        for name in _RECOMPUTED
+        for name in names
         if name not in said or canonical_json(said[name]) != canonical_json(computed[name])
     )
+
+
+def _tests_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    tests = document.get("tests")
+    found = [test for test in tests if isinstance(test, Mapping)] if isinstance(tests, list) else []
+    return {str(test.get("test")): test for test in found}
 
 
 def _sides(cells: pd.DataFrame, fold: Fold) -> dict[str, object]:
@@ -137,19 +173,15 @@ def _sides(cells: pd.DataFrame, fold: Fold) -> dict[str, object]:
     }
 
 
-def _label_evidence(snapshot: SnapshotView, fold: Fold) -> dict[str, object]:
-    """Count what justifies the labels that serve as truth, in labels of the test side (rule R6b)."""
-    part = snapshot.cells.iloc[fold.test_rows]
-    used = set(zip(part["dataset_id"], part["contributor_label"], strict=True))
-    mappings = [mapping for mapping in snapshot.mappings if (mapping.dataset_id, mapping.contributor_label) in used]
-    by_expression = [mapping for mapping in mappings if is_by_expression(mapping)]
+def _facts(cells: pd.DataFrame, labels: Mapping[str, np.ndarray]) -> dict[str, object]:
+    """Name what the other tests read of the cells, so that nobody can exchange it later."""
     return {
-        "test": "label evidence",
-        "n_tested": len(mappings),
-        "n_found": len(by_expression),
-        "power": "by the justification that each mapping names",
-        "justifications": dict(sorted(Counter(m.justification for m in mappings).items())),
-        "decisions": dict(sorted(Counter(m.decision for m in mappings).items())),
+        "test": "facts of cells",
+        "n_tested": len(cells),
+        "n_found": 0,
+        "power": "by digest of persons, libraries, label origins and labels at the levels that are scored",
+        "levels": list(labels),
+        "facts_digest": facts_digest(cells, labels),
     }
 
 

@@ -1,18 +1,26 @@
-"""Had a model seen the test data before? `in`, `out` or `unknown`; unknown is never called clean (rules R13, R16).
+"""Had a model seen the test cells before? `in`, `out` or `unknown`; unknown is never called clean (rules R13, R16).
 
 A model that is trained here has seen what its fit scopes say, so it is `out` by construction of the split. A model
-with a history is judged by its pretraining manifest: a data set on the list is `in`. One that is not on it is
-`unknown`, because the same cells circulate under many names; `out` would need dated evidence that the samples are
-younger than the corpus.
+with a history is judged by the ledger of pretraining (`models.pretraining`) and by what its card names:
+
+* `in`: the data set is on the list, by its id or by the words that find a known member; labels that training used are
+  named, because such a model has seen the answers, too;
+* `out`: every corpus has a day by which it was surely closed, and the data set declares that all of its samples were
+  collected after it (`collected` in the manifest). A date of publication proves nothing: old samples are published late;
+* `unknown`: everything else. The same cells circulate under many names.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
-from cytolabe.records import Exposure, ModelCard, Protocol
+from cytolabe.models.pretraining import Corpus, Member, corpora, corpora_of
+from cytolabe.records import UNKNOWN, DatasetRecord, Exposure, FitOnQuery, ModelCard, Protocol
 
-__all__ = ["exposure_of", "is_trained_here"]
+__all__ = ["exposure_of", "exposure_to_ledger", "is_trained_here"]
 
 _TRAINED_HERE = (Protocol.SUPERVISED, Protocol.SELF_SUPERVISED, Protocol.CONTROL)
+_SAID_OF_A_SOURCE = ("doi", "collection", "citation", "source_url", "version")
+_A_DAY = len("2023-05-15")
 
 
 def is_trained_here(card: ModelCard) -> bool:
@@ -21,7 +29,12 @@ def is_trained_here(card: ModelCard) -> bool:
 
 
 def exposure_of(
-    card: ModelCard, datasets: Sequence[str], *, train: Sequence[str], n_train_cells: int | None = None
+    card: ModelCard,
+    datasets: Mapping[str, int] | Sequence[str],
+    *,
+    train: Sequence[str],
+    n_train_cells: int | None = None,
+    records: Mapping[str, DatasetRecord] | None = None,
 ) -> tuple[Exposure, ...]:
     """Return the exposure of a model to each test data set, sorted by data set.
 
@@ -30,29 +43,94 @@ def exposure_of(
     card
         The model's card, with its pretraining manifest.
     datasets
-        Data sets with cells on the test side.
+        Data sets with cells on the test side, and how many.
     train
         Data sets with cells on the training side.
     n_train_cells
         Cells of the training side, for the evidence.
+    records
+        What is known of the data sets: titles, citations, when samples were collected.
     """
+    sizes = datasets if isinstance(datasets, Mapping) else dict.fromkeys(datasets, 0)
+    known = corpora_of(card)
+    found = []
+    for name in sorted(sizes):
+        status, evidence = _judged(card, name, known=known, record=(records or {}).get(name))
+        if is_trained_here(card):
+            status, evidence = _trained_here(name, train=train, n_train_cells=n_train_cells)
+        found.append(Exposure(model=card.name, dataset_id=name, status=status, evidence=evidence, n_cells=sizes[name]))
+    return tuple(found)
+
+
+def exposure_to_ledger(datasets: Mapping[str, int], records: Mapping[str, DatasetRecord]) -> tuple[Exposure, ...]:
+    """Return the exposure of every published corpus of the ledger to data sets, whoever may be scored on them."""
     return tuple(
-        Exposure(model=card.name, dataset_id=name, status=status, evidence=evidence)
-        for name in sorted(set(datasets))
-        for status, evidence in [_judged(card, name, train=train, n_train_cells=n_train_cells)]
+        dataclasses.replace(exposure, model=corpus.models[0])
+        for corpus in corpora().values()
+        for exposure in exposure_of(_ledger_card(corpus), datasets, train=(), records=records)
     )
 
 
-def _judged(card: ModelCard, dataset_id: str, *, train: Sequence[str], n_train_cells: int | None) -> tuple[str, str]:
+def _ledger_card(corpus: Corpus) -> ModelCard:
+    return ModelCard(
+        name=corpus.corpus_id, title=corpus.title, gene_ids=UNKNOWN, value_semantics=UNKNOWN, capabilities=(),
+        protocol=Protocol.ZERO_SHOT, fit_on_query=FitOnQuery.NONE, unit_of_inference=UNKNOWN, determinism=UNKNOWN,
+        licence=UNKNOWN, source=corpus.sources[0].url, pretraining=(corpus.corpus_id,),
+    )  # fmt: skip
+
+
+def _trained_here(dataset_id: str, *, train: Sequence[str], n_train_cells: int | None) -> tuple[str, str]:
+    cells = "the training cells" if n_train_cells is None else f"{n_train_cells} training cells"
+    beside = "; other cells of this data set are among them" if dataset_id in train else ""
+    return "out", f"trained here, on {cells} without the test component{beside}"
+
+
+def _judged(
+    card: ModelCard, dataset_id: str, *, known: Sequence[Corpus], record: DatasetRecord | None
+) -> tuple[str, str]:
     if dataset_id in card.pretraining:
         return "in", "the data set is in the model's pretraining manifest"
-    if is_trained_here(card):
-        cells = "the training cells" if n_train_cells is None else f"{n_train_cells} training cells"
-        beside = "; other cells of this data set are among them" if dataset_id in train else ""
-        return "out", f"trained here, on {cells} without the test component{beside}"
-    if card.pretraining:
-        return "unknown", (
-            f"not among the {len(card.pretraining)} entries of the pretraining manifest, but no dated evidence that "
-            "the samples are younger than the corpus"
+    for corpus in known:
+        member = _member(corpus, dataset_id, record)
+        if member is not None:
+            labels = f", and its labels were used ({corpus.labels})" if member.with_labels else ""
+            return "in", f"{member.name} is in {corpus.title}{labels}; {corpus.sources[0].url}"
+    collected = record.declared.get("collected", "") if record is not None else ""
+    # A file that was made elsewhere may be called anything: its name can convict it, and never acquit it.
+    closed = [corpus.not_after for corpus in known if UNKNOWN not in card.pretraining]
+    if closed and all(closed) and len(collected) == _A_DAY and collected > max(closed):
+        last = max(known, key=lambda corpus: corpus.not_after)
+        return "out", (
+            f"all samples collected since {collected}, as declared; {last.title} was closed by {last.not_after}: "
+            f"{last.sources[-1].url}"
         )
-    return "unknown", "the model has a history and no pretraining manifest"
+    return "unknown", _why_unknown(card, known, collected=collected)
+
+
+def _member(corpus: Corpus, dataset_id: str, record: DatasetRecord | None) -> Member | None:
+    """Return the known member of a corpus that a data set is, by its id or by what is said of it."""
+    said = [dataset_id]
+    if record is not None:
+        said += [record.title, record.study, *(record.declared.get(key, "") for key in _SAID_OF_A_SOURCE)]
+    text = " | ".join(said).lower()
+    return next((member for member in corpus.members if any(word in text for word in member.words)), None)
+
+
+def _why_unknown(card: ModelCard, known: Sequence[Corpus], *, collected: str) -> str:
+    if not known:
+        if card.pretraining:
+            return (
+                f"not among the {len(card.pretraining)} entries of the pretraining manifest, but no dated evidence that "
+                "the samples are younger than the corpus"
+            )
+        return "the model has a history and no pretraining manifest"
+    told = "; ".join(f"{one.title}: {one.rule}" for one in known)
+    if not all(one.not_after for one in known):
+        return f"{told}. No date by which it was closed is known"
+    closed = max(one.not_after for one in known)
+    when = (
+        f"collected since {collected}, which is not after it"
+        if collected
+        else "when they were collected is not declared"
+    )
+    return f"{told}. Closed by {closed}; of the samples, {when}"

@@ -6,6 +6,7 @@ fitted on is checked by digest when it has run (`fit_scopes`). Every test says h
 not look at is counted in `not_testable`, never taken for clean. Findings name examples on both sides.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ def audit_fold(
     """
     cells = snapshot.cells
     copied = cells_copied_across(duplicates, fold, len(cells))
-    exposures = _exposures(cells, fold, cards)
+    exposures = _exposures(snapshot, fold, cards)
     outcomes = (
         _shared_persons(cells, fold),
         _shared_donor_strings(cells, fold),
@@ -221,11 +222,15 @@ def _shared_libraries(cells: pd.DataFrame, fold: Fold) -> Outcome:
     return Outcome(test=test, findings=tuple(found), not_testable=blind)
 
 
-def _exposures(cells: pd.DataFrame, fold: Fold, cards: Sequence[ModelCard]) -> tuple[Exposure, ...]:
-    datasets = cells["dataset_id"].to_numpy(dtype=object)
-    train, test = sorted(set(datasets[fold.train_rows])), sorted(set(datasets[fold.test_rows]))
-    n_train = len(fold.train_rows)
-    return tuple(exposure for card in cards for exposure in exposure_of(card, test, train=train, n_train_cells=n_train))
+def _exposures(snapshot: SnapshotView, fold: Fold, cards: Sequence[ModelCard]) -> tuple[Exposure, ...]:
+    datasets = snapshot.cells["dataset_id"].to_numpy(dtype=object)
+    train, test = sorted(set(datasets[fold.train_rows])), Counter(datasets[fold.test_rows].tolist())
+    n_train, records = len(fold.train_rows), snapshot.datasets
+    return tuple(
+        exposure
+        for card in cards
+        for exposure in exposure_of(card, test, train=train, n_train_cells=n_train, records=records)
+    )
 
 
 def _pretraining(exposures: Sequence[Exposure], cards: Sequence[ModelCard]) -> Outcome:

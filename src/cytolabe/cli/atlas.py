@@ -189,6 +189,9 @@ def audit(
     atlas: AtlasPath,
     split_file: Annotated[Path | None, typer.Option("--split", help="A split to audit and certify.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the certificate and the table of copies.")] = Path(),
+    counts: Annotated[
+        bool, typer.Option("--counts", help="Write the counts too, so that the verifier can look for copies itself.")
+    ] = False,
     snapshot: SnapshotName = "latest",
     as_recorded: AsRecorded = False,
     as_json: AsJson = False,
@@ -200,11 +203,12 @@ def audit(
     made_folder(out, "--out")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    document, findings = audit_atlas(frozen, split_file=split_file, out=out, on_progress=progress())
-    # The table of copies names cells as well.
-    for made in ("certificate", "duplicates_path"):
-        if (path := document[made]) is not None:
-            record_artifact(opened, made.removesuffix("_path"), Path(str(path)), snapshot_id=frozen.snapshot_id)
+    document, findings = audit_atlas(frozen, split_file=split_file, out=out, with_counts=counts, on_progress=progress())
+    # The tables of copies, cells and counts name cells as well.
+    paths = {"certificate": document["certificate"], "duplicates": document["duplicates_path"]}
+    for made, path in [*paths.items(), *(("cells", path) for path in cast("list[str]", document["grounds"]))]:
+        if path is not None:
+            record_artifact(opened, made, Path(str(path)), snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
     else:

@@ -43,6 +43,7 @@ class Manifest:
     schema_version: str = ""
     source_url: str = ""
     date: str = ""
+    collected: str = ""
     kit: str = ""
     reads: str = ""
     alignment: str = ""

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cytolabe.apply.counts import RememberedCounts
-from cytolabe.audit.certificate import certify
+from cytolabe.audit.certificate import Grounds, certify
 from cytolabe.audit.claims import cell_type_claim
 from cytolabe.audit.duplicates import DuplicateReport
 from cytolabe.audit.fit_scopes import CellSet, FitRules
@@ -268,7 +268,12 @@ def _certificate(study: _Study, own: Sequence[tuple[_Task, Ledger]]) -> Certific
         audit=task.audit,
         scopes={name: tuple(found) for name, found in sorted(scopes.items())},
         rules=FitRules(cards=study.cards, cell_sets=sets),
-        thresholds={**THRESHOLDS, "refusals_overridden": study.plan.override} if study.plan.override else THRESHOLDS,
+        grounds=Grounds(
+            thresholds={**THRESHOLDS, "refusals_overridden": study.plan.override}
+            if study.plan.override
+            else THRESHOLDS,
+            labels={labels.level: labels.terms for labels in study.levels},
+        ),
     )
 
 

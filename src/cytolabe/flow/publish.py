@@ -12,10 +12,11 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from cytolabe.audit import cell_type_claim, donor_claim, person_table
+from cytolabe.audit import cell_type_claim, donor_claim, exposure_to_ledger, person_table
 from cytolabe.evaluate.documents import write_scores
 from cytolabe.evaluate.gene_space import gene_spaces_table
 from cytolabe.files import replace_file
+from cytolabe.flow.certificates import labels_of_levels, write_grounds
 from cytolabe.flow.quality import quality_document
 from cytolabe.flow.study import StudyEvidence
 from cytolabe.flow.verify import RUN_RECORD
@@ -39,8 +40,8 @@ __all__ = ["claims_table", "evidence_document", "publish_run", "report_content"]
 
 _DONOR_FACTORS = ("disease", "sex")
 _OUTPUTS = (
-    "certificate.json", "evidence.json", "mappings.sssom.tsv", "predictions.parquet", "report.html", "scores.json", "scores.parquet",
-    "split.json",
+    "cells.tsv", "certificate.json", "evidence.json", "mappings.sssom.tsv", "predictions.parquet", "report.html", "scores.json", "scores.parquet",
+    "split.json", "verify_certificate.py",
 )  # fmt: skip
 
 
@@ -51,6 +52,8 @@ def publish_run(evidence: StudyEvidence, out: Path, *, planted: Sequence[Planted
     write_scores(evidence.result, out)
     certificates = [jsonable(certificate) for certificate in evidence.result.certificates]
     replace_file(out / "certificate.json", canonical_json({"certificates": certificates}))
+    labels = labels_of_levels(evidence.snapshot, evidence.resolutions)
+    write_grounds(evidence.snapshot, evidence.split.folds, out, labels=labels)
     write_parquet(evidence.result.predictions, out / "predictions.parquet")
     content = report_content(evidence, planted=planted)
     quality = quality_document(evidence.snapshot, evidence.quality)["datasets"]
@@ -69,6 +72,8 @@ def report_content(evidence: StudyEvidence, *, planted: Sequence[PlantedFault] =
     study, snapshot, result = evidence.study, evidence.snapshot, evidence.result
     ontology = load_ontology("CL")
     exposures = {(e.model, e.dataset_id, e.status): e for audit in result.audits for e in audit.exposures}
+    sizes = snapshot.cells["dataset_id"].value_counts()
+    published = exposure_to_ledger({str(name): int(n) for name, n in sizes.items()}, snapshot.datasets)
     return ReportContent(
         title=study.title or study.name,
         claims=study.claims,
@@ -109,6 +114,7 @@ def report_content(evidence: StudyEvidence, *, planted: Sequence[PlantedFault] =
         confounding=pd.DataFrame([jsonable(row) for row in evidence.confounding]),
         claims_refused=claims_table(evidence),
         exposure=tuple(exposures[key] for key in sorted(exposures)),
+        exposure_published=published,
         scores=result.scores,
         confusions=result.confusions,
         certificates=result.certificates,
@@ -133,6 +139,7 @@ def evidence_document(content: ReportContent) -> dict[str, object]:
         **{name: _rows(frame) for name, frame in frames.items()},
         "duplicates_not_testable": dict(content.duplicates_not_testable),
         "exposure": jsonable(content.exposure),
+        "exposure_published": jsonable(content.exposure_published),
         "planted_faults": jsonable(content.planted_faults),
     }
 

@@ -7,9 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from cytolabe.apply.embed import embed_shards, fit_embedder, stored_embedding, write_embedding
-from cytolabe.audit import audit_confounding, audit_fold, certify, find_duplicates, identical_pairs
+from cytolabe.audit import (
+    audit_confounding,
+    audit_fold,
+    certify,
+    exposure_to_ledger,
+    find_duplicates,
+    identical_pairs,
+)
 from cytolabe.errors import UsageError
 from cytolabe.files import remove_directory, replace_file
+from cytolabe.flow.certificates import write_counts, write_grounds
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import Certificate, Exposure, Finding, Fold, Split
 from cytolabe.snapshot.cell_table import cell_table, different_cells
@@ -44,6 +52,7 @@ def audit_atlas(
     *,
     split_file: Path | None,
     out: Path,
+    with_counts: bool = False,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, object], tuple[Finding, ...]]:
     """Look for copies and confounding and, with a split, for leakage; write the table of copies and the certificate.
@@ -68,16 +77,23 @@ def audit_atlas(
         audit = audit_fold(frozen, fold, duplicates=duplicates)
         found += audit.findings
         exposures += audit.exposures
+        tested = frozen.cells["dataset_id"].iloc[fold.test_rows].value_counts()
+        exposures += exposure_to_ledger({str(name): int(n) for name, n in tested.items()}, frozen.datasets)
         certificates.append(certify(frozen, fold, audit=audit, scopes={}))
     document = {"certificates": [jsonable(certificate) for certificate in certificates]}
     path = out / "certificate.json"
+    grounds: list[Path] = []
     if certificates:
         replace_file(path, canonical_json(document))
+        grounds.append(write_grounds(frozen, folds, out))
+    if with_counts:
+        grounds += write_counts(frozen, out)
     shown = duplicates.pairs.head(_SHOWN_DUPLICATES)
     return {
         "snapshot_id": frozen.snapshot_id,
         "certificate": str(path) if certificates else None,
         "digest": digest_of(document) if certificates else None,
+        "grounds": [str(one) for one in grounds],
         "findings": jsonable(found),
         "n_duplicates": len(duplicates.pairs),
         "duplicates_path": str(table),

@@ -97,12 +97,16 @@ class FitScope:
 
 @dataclass(frozen=True, kw_only=True)
 class Exposure:
-    """Whether a model saw the test cells in pretraining: `in`, `out` or `unknown`; unknown is never called clean."""
+    """Whether a model saw the test cells in pretraining: `in`, `out` or `unknown`; unknown is never called clean.
+
+    `n_cells` test cells of the data set are meant; 0 where nobody counted them.
+    """
 
     model: str
     dataset_id: str
     status: str
     evidence: str
+    n_cells: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

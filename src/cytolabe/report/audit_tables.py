@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from cytolabe.records import Certificate
+from cytolabe.records import Certificate, Exposure
 from cytolabe.report.content import ReportContent
 from cytolabe.report.evidence_tables import pair_name
 from cytolabe.report.grouping import shape_of, spanning
@@ -16,7 +16,15 @@ from cytolabe.report.leaderboard import fold_name
 from cytolabe.report.tables import Cell, Column, Table, toned
 from cytolabe.report.text import ABSENT, anything, count, counted, inert, short_digest
 
-__all__ = ["certificates_table", "claims_table", "exposure_table", "folds_table", "found_table", "grouped_claims"]
+__all__ = [
+    "certificates_table",
+    "claims_table",
+    "exposure_table",
+    "folds_table",
+    "found_table",
+    "grouped_claims",
+    "published_exposure_table",
+]
 
 _MAX_FOLDS_WIDE = 10
 _FIT_SCOPE = "fit scope of "
@@ -111,28 +119,54 @@ def claims_table(content: ReportContent) -> Table:
 
 def exposure_table(content: ReportContent) -> Table:
     """Return whether the models saw the test data sets before; models and data sets with one answer share a row."""
-    groups: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
-    for row in sorted(content.exposure, key=lambda row: (row.status, row.evidence, row.model, row.dataset_id)):
-        models, datasets = groups.setdefault((row.status, row.evidence), ([], []))
-        models.append(row.model)
-        datasets.append(row.dataset_id)
-    rows = tuple(
-        (
-            Cell(_listed(tuple(dict.fromkeys(datasets)), 40)),
-            toned(status),
-            Cell(_listed(tuple(dict.fromkeys(models)), 40)),
-            Cell(inert(evidence, 300)),
-        )
-        for (status, evidence), (models, datasets) in groups.items()
-    )
     return Table(
         key="exposure",
         caption="Had the model seen the test cells before?",
-        columns=(Column("Test data sets"), Column("Seen", "status"), Column("Models"), Column("Evidence", "prose")),
-        rows=rows,
+        columns=_EXPOSURE_COLUMNS,
+        rows=_exposure_rows(content.exposure),
         note="in: seen; out: not seen; unknown is never called clean.",
         source="certificate.json",
     )
+
+
+def published_exposure_table(content: ReportContent) -> Table:
+    """Return what the pretraining of published weights says of these data sets, whether or not they were scored."""
+    return Table(
+        key="exposure_published",
+        caption="Would published models have seen these cells?",
+        columns=_EXPOSURE_COLUMNS,
+        rows=_exposure_rows(content.exposure_published),
+        note="From the ledger of pretraining, with its sources. A data set that no list names is unknown: the same cells "
+        "circulate under many names. out needs samples that were collected after the corpus was closed.",
+        source="evidence.json",
+    )
+
+
+_EXPOSURE_COLUMNS = (
+    Column("Data sets"),
+    Column("Cells", "number"),
+    Column("Seen", "status"),
+    Column("Models"),
+    Column("Evidence", "prose"),
+)
+
+
+def _exposure_rows(exposures: Iterable[Exposure]) -> tuple[tuple[Cell, ...], ...]:
+    groups: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+    for row in sorted(exposures, key=lambda row: (row.status, row.evidence, row.model, row.dataset_id)):
+        groups.setdefault((row.status, row.evidence), {})[row.model, row.dataset_id] = row.n_cells
+    rows = []
+    for (status, evidence), cells_of in groups.items():
+        datasets = {dataset: n for (_, dataset), n in cells_of.items()}
+        n_cells = sum(datasets.values())
+        rows.append((
+            Cell(_listed(tuple(datasets), 40)),
+            Cell(count(n_cells) if n_cells else ABSENT),
+            toned(status),
+            Cell(_listed(tuple(dict.fromkeys(model for model, _ in cells_of)), 40)),
+            Cell(inert(evidence, 400)),
+        ))  # fmt: skip
+    return tuple(rows)
 
 
 def found_table(content: ReportContent) -> Table:

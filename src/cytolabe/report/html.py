@@ -242,6 +242,7 @@ def _tables(content: ReportContent) -> Iterable[Table]:
     yield audit_tables.found_table(content)
     yield audit_tables.certificates_table(content)
     yield audit_tables.exposure_table(content)
+    yield audit_tables.published_exposure_table(content)
     yield breakdowns.policy_table(content)
     yield breakdowns.sensitivity_table(content)
     yield breakdowns.quality_scores_table(content)
