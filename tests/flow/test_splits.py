@@ -11,12 +11,15 @@ from cytolabe.apply.embed import embed_shards, fit_embedder, stored_embedding
 from cytolabe.errors import UsageError
 from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.sources import ingest_sources
-from cytolabe.flow.splits import audit_atlas, embed_fold, make_split
+from cytolabe.flow.splits import audit_atlas, embed_fold
+from cytolabe.flow.splitting import AskedSplit, cutoff_of, make_split, rule_asked
 from cytolabe.genes.reference import load_reference
+from cytolabe.models.pretraining import corpora
 from cytolabe.snapshot import embeddings
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
-from cytolabe.split import write_split
+from cytolabe.snapshot.strata import strata_of
+from cytolabe.split import split_of, write_split
 
 N_SHARED = 30
 """Cells of the first lab that the third one delivers again, under other names and with fewer genes."""
@@ -50,21 +53,22 @@ def snapshot(tmp_path_factory):
 def split_file(snapshot, tmp_path):
     """Return a split that leaves each component out."""
     path = tmp_path / "split.json"
-    write_split(make_split(snapshot, by=("component",)), path)
+    write_split(make_split(snapshot, rule_asked(snapshot, AskedSplit())), path)
     return path
 
 
 def test_copies_tie_their_data_sets_whatever_was_asked_for(snapshot):
     for by in (("dataset",), ("component",), ("person", "dataset")):
-        split = make_split(snapshot, by=by)
+        split = split_of(make_split(snapshot, rule_asked(snapshot, AskedSplit(by=by))))
         datasets = snapshot.cells["dataset_id"].to_numpy(dtype=object)
         held_out = sorted(tuple(sorted(set(datasets[fold.test_rows]))) for fold in split.folds)
         assert held_out == [("a", "c"), ("b",), ("d",)]
 
 
 def test_a_share_and_folds_are_two_ways(snapshot):
-    assert len(make_split(snapshot, by=("dataset",), test_fraction=0.4, seed=1).folds) == 1
-    folds = make_split(snapshot, by=("dataset",), n_folds=2).folds
+    share = rule_asked(snapshot, AskedSplit(by=("dataset",), test_fraction=0.4))
+    assert len(make_split(snapshot, share, seed=1).folds()) == 1
+    folds = make_split(snapshot, rule_asked(snapshot, AskedSplit(by=("dataset",), n_folds=2))).folds()
     assert len(folds) == 2
     assert sorted(np.concatenate([fold.test_rows for fold in folds]).tolist()) == list(range(240))
 
@@ -92,7 +96,7 @@ def test_a_split_that_is_not_there_stops_before_anything_is_compared(snapshot, t
 
 def test_an_embedding_uses_only_genes_that_all_of_the_fold_measure(snapshot, tmp_path):
     ids = snapshot.cells["dataset_id"]
-    split = make_split(snapshot, by=("dataset",))
+    split = split_of(make_split(snapshot, rule_asked(snapshot, AskedSplit(by=("dataset",)))))
     write_split(split, tmp_path / "split.json")
     measured = [set(snapshot.measured_genes(name)) for name in sorted(set(ids))]
     assert not set.intersection(*measured)
@@ -104,7 +108,7 @@ def test_an_embedding_uses_only_genes_that_all_of_the_fold_measure(snapshot, tmp
 
 
 def test_a_fold_without_training_cells_fits_nothing(snapshot, tmp_path):
-    write_split(make_split(snapshot, by=("tissue",)), tmp_path / "split.json")
+    write_split(make_split(snapshot, rule_asked(snapshot, AskedSplit(by=("tissue",)))), tmp_path / "split.json")
     with pytest.raises(UsageError, match="has no training cell"):
         embed_fold(
             snapshot, model="pca", split_file=tmp_path / "split.json", fold_id="", seed=0, out=tmp_path / "e.parquet"
@@ -134,3 +138,46 @@ def test_a_killed_embedding_goes_on_and_embeds_no_shard_twice(snapshot, tmp_path
     kept = stored_embedding(store, snapshot, rows[::-1])
     assert kept.cell_ids.tolist() == snapshot.cells["cell_id"].iloc[rows[::-1]].tolist()
     np.testing.assert_array_equal(kept.values, whole.read(rows)[::-1])
+
+
+def test_the_cut_off_of_a_model_is_the_day_by_which_its_corpora_were_closed(tmp_path):
+    assert cutoff_of("geneformer-v1-10m") == corpora()["genecorpus-30m"].not_after
+    card = tmp_path / "card.json"
+    card.write_text('{"name": "mine", "pretraining": ["genecorpus-30m", "genecorpus-95m"]}')
+    assert cutoff_of(str(card)) == corpora()["genecorpus-95m"].not_after
+
+
+@pytest.mark.parametrize("model", ["pca", "nobody-knows-me", "missing.json"])
+def test_a_model_without_a_dated_corpus_has_no_cut_off(model):
+    with pytest.raises(UsageError, match="card"):
+        cutoff_of(model)
+
+
+def test_against_a_cut_off_only_samples_count_that_were_collected_later(snapshot):
+    with pytest.raises(UsageError, match="time"):
+        make_split(snapshot, rule_asked(snapshot, AskedSplit(cutoff_model="geneformer-v1-10m")))
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (AskedSplit(by=("cells",), n_folds=2), "--i-know-this-leaks"),
+        (AskedSplit(n_folds=2, after="2020"), "different ways"),
+        (AskedSplit(unseen=True, perturbation="x"), "--test-fraction"),
+        (AskedSplit(by=("contributed.nothing",)), "No data set"),
+    ],
+)
+def test_what_cannot_be_split_as_asked_is_refused(snapshot, asked, told):
+    with pytest.raises(UsageError, match=told):
+        rule_asked(snapshot, asked)
+
+
+def test_the_strata_of_a_frozen_snapshot_are_those_of_its_table_of_cells(snapshot):
+    columns = ("dataset_id", "person_id", "person_state", "contributor_label", "cell_type", "batch")
+    found = strata_of(snapshot, columns)
+    pd.testing.assert_frame_equal(
+        found.table.iloc[found.number_of_row].reset_index(drop=True)[list(columns)], snapshot.cells[list(columns)],
+        check_dtype=False,
+    )  # fmt: skip
+    assert not found.table.duplicated(list(columns)).any()
+    assert found.table["n_cells"].tolist() == np.bincount(found.number_of_row).tolist()

@@ -86,7 +86,7 @@ def test_a_split_of_another_snapshot_is_refused(snapshot, tmp_path):
         read_split(path, snapshot)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "cytolabe-split/1"}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "cytolabe-split/2"}'])
 def test_what_is_no_split_is_unreadable(snapshot, tmp_path, content):
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(UnreadableInputError):

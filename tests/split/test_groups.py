@@ -13,8 +13,11 @@ from cytolabe.split.groups import grouped_folds, hold_out_groups, leave_one_grou
 from cytolabe.split.keys import VOCABULARY
 from cytolabe.testing.memory import MemorySnapshot, memory_snapshot
 
+WORDS = tuple(word for word in VOCABULARY if word not in {"time", "perturbation"})
+"""The other two need a column or dates that the rule names."""
+
 COLUMN_OF = {
-    "person": "person_id", "dataset": "dataset_id", "batch": "batch", "assay": "assay", "study": "study",
+    "person": "person_id", "dataset": "dataset_id", "batch": "batch", "library": "batch", "assay": "assay", "study": "study",
     "suspension_type": "suspension_type", "tissue": "tissue", "disease": "disease", "site": "site",
     "donor": "donor_id", "component": "dataset_id",
 }  # fmt: skip
@@ -62,14 +65,14 @@ def cell_tables(draw, *, known_persons: bool = False) -> pd.DataFrame:
 def known_values(cells: pd.DataFrame, word: str, rows: np.ndarray) -> set[str]:
     part = cells.iloc[rows]
     values = part[COLUMN_OF[word]]
-    if word in {"donor", "batch"}:
+    if word in {"donor", "batch", "library"}:
         home = part["study"].where(part["study"] != "unknown", part["dataset_id"])
         return set((home + "|" + values)[values != "unknown"])
     return set(values[values != "unknown"])
 
 
 @settings(max_examples=60, deadline=None)
-@given(cells=cell_tables(), words=st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=3, unique=True))
+@given(cells=cell_tables(), words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=3, unique=True))
 def test_nothing_that_was_asked_for_is_on_both_sides(cells, words):
     snapshot = snapshot_of(cells)
     for fold in leave_one_group_out(snapshot, by=words).folds:
@@ -89,7 +92,7 @@ def test_a_component_shares_neither_study_nor_person_nor_data_set(cells):
 
 
 @settings(max_examples=40, deadline=None)
-@given(cells=cell_tables(), words=st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=2, unique=True))
+@given(cells=cell_tables(), words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=2, unique=True))
 def test_every_cell_is_in_exactly_one_test_side(cells, words):
     split = leave_one_group_out(snapshot_of(cells), by=words)
     tested = np.concatenate([fold.test_rows for fold in split.folds])
@@ -102,7 +105,7 @@ def test_every_cell_is_in_exactly_one_test_side(cells, words):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    cells=cell_tables(), word=st.sampled_from(VOCABULARY), order=st.randoms(use_true_random=False),
+    cells=cell_tables(), word=st.sampled_from(WORDS), order=st.randoms(use_true_random=False),
     seed=st.integers(0, 9),
 )  # fmt: skip
 def test_the_order_of_the_cells_changes_no_side(*, cells, word, order, seed):

@@ -1,4 +1,4 @@
-"""Commands on an atlas: ingest, reconcile, split, audit."""
+"""Commands on an atlas: ingest, reconcile, audit."""
 
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -7,12 +7,12 @@ import typer
 
 from cytolabe.cli.levels import print_levels
 from cytolabe.cli.lifecycle import record_artifact
-from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OptionalAtlas, Seed, SnapshotName, Workers
+from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OptionalAtlas, SnapshotName, Workers
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.cli.scored import tell_scores
 from cytolabe.errors import UsageError
 
-__all__ = ["audit", "ingest", "reconcile", "split"]
+__all__ = ["audit", "ingest", "reconcile"]
 
 Sources = Annotated[
     list[str],
@@ -138,51 +138,6 @@ def reconcile(
     if levels:
         print_levels(summary)
     return code
-
-
-def split(
-    atlas: AtlasPath,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Where the split is written.")] = Path("split.json"),
-    by: Annotated[
-        str, typer.Option(help="What no two sides share: component, person, dataset, batch, ... joined by commas.")
-    ] = "component",
-    test_fraction: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Hold out about this share once; 0 = leave each group out in turn.")
-    ] = 0.0,
-    folds: Annotated[
-        int, typer.Option(min=0, help="Divide the groups into so many folds; 0 = one fold per group.")
-    ] = 0,
-    seed: Seed = 0,
-    snapshot: SnapshotName = "latest",
-    as_recorded: AsRecorded = False,
-    as_json: AsJson = False,
-) -> int:
-    """Divide the cells of a snapshot by whole groups that share nothing."""
-    from cytolabe.flow.splits import make_split
-    from cytolabe.snapshot.atlas import open_atlas
-    from cytolabe.split import split_document, write_split
-
-    if test_fraction and folds:
-        msg = "--test-fraction and --folds are two ways to split; give one."
-        raise UsageError(msg)
-    writable_file(out, "--out")
-    opened = open_atlas(atlas)
-    frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    words = tuple(word.strip() for word in by.split(","))
-    progress()(f"comparing {frozen.n_cells:,} cells, so that copies stay together")
-    made = make_split(frozen, by=words, test_fraction=test_fraction, n_folds=folds, seed=seed)
-    write_split(made, out)
-    record_artifact(opened, "split", out, snapshot_id=frozen.snapshot_id)
-    document = split_document(made)
-    if as_json:
-        print_document(document)
-    else:
-        header = ["split", "train cells", "test cells", "status", "reason"]
-        rows = [[f.split_id, len(f.train_rows), len(f.test_rows), f.status, f.reason] for f in made.folds]
-        print_table(header, rows)
-        print_findings(made.findings)
-        typer.echo(f"written to {out}")
-    return 1 if any(finding.severity == "error" for finding in made.findings) else 0
 
 
 def audit(

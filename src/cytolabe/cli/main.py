@@ -16,6 +16,7 @@ from cytolabe.cli import atlas as atlas_commands
 from cytolabe.cli import explain as explain_commands
 from cytolabe.cli import genes as gene_commands
 from cytolabe.cli import snapshot as snapshot_commands
+from cytolabe.cli import splits as split_commands
 from cytolabe.cli import study as study_commands
 from cytolabe.cli import validate as validate_commands
 from cytolabe.cli.output import print_error
@@ -59,7 +60,7 @@ app.command("validate")(validate_commands.validate)
 app.command("genes")(gene_commands.genes)
 app.command("reconcile")(atlas_commands.reconcile)
 app.add_typer(snapshot_commands.snapshot_app, name="snapshot")
-app.command("split")(atlas_commands.split)
+app.command("split")(split_commands.split)
 app.command("audit")(atlas_commands.audit)
 app.command("embed")(study_commands.embed)
 app.command("verify")(explain_commands.verify)

@@ -1,7 +1,7 @@
-"""Splits, audits and embeddings of an atlas, outside of a study."""
+"""Audits and embeddings of an atlas, outside of a study."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from cytolabe.audit import (
     certify,
     exposure_to_ledger,
     find_duplicates,
-    identical_pairs,
 )
 from cytolabe.errors import UsageError
 from cytolabe.files import remove_directory, replace_file
@@ -24,27 +23,12 @@ from cytolabe.snapshot.cell_table import cell_table, different_cells
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.snapshot.relations import FACTOR_COLUMNS
-from cytolabe.split import grouped_folds, hold_out_groups, leave_one_group_out, read_split
+from cytolabe.split import read_split
 from cytolabe.store.tables import write_parquet
 
-__all__ = ["audit_atlas", "embed_fold", "make_split"]
+__all__ = ["audit_atlas", "embed_fold"]
 
 _SHOWN_DUPLICATES = 10_000
-
-
-def make_split(
-    frozen: Snapshot, *, by: Sequence[str], test_fraction: float = 0.0, n_folds: int = 0, seed: int = 0
-) -> Split:
-    """Split a snapshot by whole groups; cells that are copies of each other stay together.
-
-    `test_fraction` above 0 holds groups out once, `n_folds` above 0 divides them; otherwise each is left out in turn.
-    """
-    duplicates = identical_pairs(frozen)
-    if test_fraction:
-        return hold_out_groups(frozen, by=by, test_fraction=test_fraction, seed=seed, duplicates=duplicates)
-    if n_folds:
-        return grouped_folds(frozen, by=by, n_folds=n_folds, seed=seed, duplicates=duplicates)
-    return leave_one_group_out(frozen, by=by, duplicates=duplicates)
 
 
 def audit_atlas(

@@ -28,7 +28,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """One train / test division of whole groups; rows are positions in the snapshot's canonical cell table."""
+    """One train / test division of whole groups; rows are positions in the snapshot's canonical cell table.
+
+    `inner` divides the training side again (nested cross-validation): its folds choose, and are never scored.
+    """
 
     split_id: str
     held_out: str
@@ -38,17 +41,23 @@ class Fold:
     test_rows: np.ndarray
     status: str = "SCORED"
     reason: str = ""
+    inner: tuple["Fold", ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How cells were divided: the rule reproduces the rows, nobody has to trust a list."""
+    """How cells were divided: the rule reproduces the rows, nobody has to trust a list.
+
+    `classes` says of each class how many cells and persons carry it, and the least that a side of any fold holds.
+    """
 
     snapshot_id: str
     rule: str
     seed: int
     folds: tuple[Fold, ...]
     findings: tuple[Finding, ...] = ()
+    classes: tuple[Mapping[str, object], ...] = ()
+    n_cells: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

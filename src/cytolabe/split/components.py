@@ -17,6 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components as _graph_components
 
 from cytolabe.errors import UsageError
+from cytolabe.snapshot.strata import N_CELLS
 from cytolabe.split.keys import check_words, is_person_resolved, node_columns
 
 __all__ = ["Components", "Join", "Link", "components_with", "connected_components", "joins_between"]
@@ -66,7 +67,7 @@ def connected_components(
     Parameters
     ----------
     cells
-        A snapshot's table of cells.
+        A table of cells or of strata; where it has a column `n_cells`, a row stands for so many cells.
     by
         Words of `keys.VOCABULARY`; `component` stands for study + person + shared cells.
     links
@@ -171,7 +172,10 @@ def _table(
     shared = _shared_nodes(cells, label_of_row, columns)
     component_of_node = dict(zip(columns[0].tolist(), label_of_row.tolist(), strict=True))
     component_of_dataset = dict(zip(cells["dataset_id"].tolist(), label_of_row.tolist(), strict=True))
-    n_cells = Counter(label_of_row.tolist())
+    weights = cells[N_CELLS].tolist() if N_CELLS in cells else [1] * len(cells)
+    n_cells: Counter[str] = Counter()
+    for component, weight in zip(label_of_row.tolist(), weights, strict=True):
+        n_cells[component] += weight
     datasets = _members(label_of_row, cells["dataset_id"].to_numpy(dtype=object))
     resolved = is_person_resolved(cells)
     persons = _members(label_of_row[resolved], cells["person_id"].to_numpy(dtype=object)[resolved])

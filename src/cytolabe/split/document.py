@@ -20,12 +20,17 @@ from cytolabe.files import replace_file
 from cytolabe.provenance import canonical_json, jsonable
 from cytolabe.records import Fold, Split
 from cytolabe.snapshot.view import SnapshotView
-from cytolabe.split.groups import apply_rule
-from cytolabe.split.rule import parse_rule, rule_of_document
+from cytolabe.split.groups import split_of
+from cytolabe.split.keys import CELLS
+from cytolabe.split.plan import PlannedFold, SplitPlan, plan_split
+from cytolabe.split.rule import SplitRule, parse_rule, rule_of_document
+from cytolabe.split.status import FoldFacts
 
-__all__ = ["FORMAT", "read_split", "rows_digest", "split_document", "write_split"]
+__all__ = ["FOLDS_IN_FULL", "FORMAT", "plan_document", "read_split", "rows_digest", "split_document", "write_split"]
 
-FORMAT = "cytolabe-split/1"
+FORMAT = "cytolabe-split/2"
+FOLDS_IN_FULL = 64
+"""Of up to so many folds both sides are spelled out."""
 
 
 def rows_digest(rows: Integer[np.ndarray, " rows"]) -> str:
@@ -34,25 +39,45 @@ def rows_digest(rows: Integer[np.ndarray, " rows"]) -> str:
     return "sha256:" + hashlib.sha256(ordered.tobytes()).hexdigest()
 
 
+def plan_document(plan: SplitPlan) -> dict[str, Any]:
+    """Return a planned split as JSON values: the same as `split_document` of its split, without listing a row."""
+    in_full = len(plan.planned) <= FOLDS_IN_FULL
+    folds = [_planned_fold(plan, fold, in_full=in_full) for fold in plan.planned]
+    return _document(
+        plan.rule, snapshot_id=plan.snapshot_id, seed=plan.seed, folds=folds, classes=plan.classes,
+        findings=plan.findings,
+    )  # fmt: skip
+
+
 def split_document(split: Split) -> dict[str, Any]:
-    """Return a split as JSON values: `splits` (one per fold), `findings`, and what they follow from."""
-    rule = cast("dict[str, Any]", jsonable(parse_rule(split.rule)))
-    links, joins = rule.pop("links"), rule.pop("joins")
+    """Return a split as JSON values: `splits` (one per fold), `classes`, `findings`, and what they follow from."""
+    in_full = len(split.folds) <= FOLDS_IN_FULL
+    folds = [_listed_fold(fold, n_cells=split.n_cells, in_full=in_full) for fold in split.folds]
+    return _document(
+        parse_rule(split.rule), snapshot_id=split.snapshot_id, seed=split.seed, folds=folds, classes=split.classes,
+        findings=split.findings,
+    )  # fmt: skip
+
+
+def write_split(split: Split | SplitPlan, path: Path) -> dict[str, Any]:
+    """Write a split under `path`, replacing what was there, and return its document."""
+    document = plan_document(split) if isinstance(split, SplitPlan) else split_document(split)
+    replace_file(path, canonical_json(document))
+    return document
+
+
+def _document(rule: SplitRule, *, folds: list[dict[str, object]], **known: object) -> dict[str, Any]:
+    told = cast("dict[str, Any]", jsonable(rule))
+    links, joins = told.pop("links"), told.pop("joins")
     return {
         "format": FORMAT,
-        "snapshot_id": split.snapshot_id,
-        "rule": rule,
+        "rule": told,
         "links": links,
         "joins": joins,
-        "seed": split.seed,
-        "splits": [_fold_document(fold) for fold in split.folds],
-        "findings": jsonable(split.findings),
+        "leaky": CELLS in rule.by,
+        "splits": folds,
+        **{key: jsonable(value) for key, value in known.items() if key != "folds"},
     }
-
-
-def write_split(split: Split, path: Path) -> None:
-    """Write a split under `path`, replacing what was there."""
-    replace_file(path, canonical_json(split_document(split)))
 
 
 def read_split(path: Path, snapshot: SnapshotView) -> Split:
@@ -75,23 +100,52 @@ def read_split(path: Path, snapshot: SnapshotView) -> Split:
         )
         raise UsageError(msg)
     rule = rule_of_document({**document["rule"], "links": document["links"], "joins": document["joins"]})
-    split = apply_rule(snapshot, rule, seed=document["seed"])
-    _compare(path, document, split_document(split))
-    return split
+    plan = plan_split(snapshot, rule, seed=document["seed"])
+    _compare(path, document, plan_document(plan))
+    return split_of(plan)
 
 
-def _fold_document(fold: Fold) -> dict[str, object]:
+def _planned_fold(plan: SplitPlan, fold: PlannedFold, *, in_full: bool) -> dict[str, object]:
+    is_told = in_full or not fold.train_is_rest
+    digests = plan.digest(fold.train) if is_told else None, plan.digest(fold.test)
+    inner = [_planned_fold(plan, one, in_full=in_full) for one in fold.inner]
+    sizes = fold.facts.n_train, fold.facts.n_test
+    return _fold_document(fold.facts, sizes, digests=digests, is_rest=fold.train_is_rest, inner=inner)
+
+
+def _listed_fold(fold: Fold, *, n_cells: int, in_full: bool) -> dict[str, object]:
+    sizes = len(fold.train_rows), len(fold.test_rows)
+    is_rest = sum(sizes) == n_cells
+    digests = rows_digest(fold.train_rows) if in_full or not is_rest else None, rows_digest(fold.test_rows)
+    inner = [_listed_fold(one, n_cells=n_cells, in_full=in_full) for one in fold.inner]
+    return _fold_document(fold, sizes, digests=digests, is_rest=is_rest, inner=inner)
+
+
+def _fold_document(
+    fold: Fold | FoldFacts,
+    sizes: tuple[int, int],
+    *,
+    digests: tuple[str | None, str],
+    is_rest: bool,
+    inner: list[dict[str, object]],
+) -> dict[str, object]:
+    """Say everything of one fold; of many folds the training side is told only where it is not simply all the rest.
+
+    The file would grow with the square of the groups otherwise.
+    """
     return {
         "split_id": fold.split_id,
         "held_out": fold.held_out,
-        "n_train": len(fold.train_rows),
-        "n_test": len(fold.test_rows),
-        "groups_train": list(fold.groups_train),
+        "n_train": sizes[0],
+        "n_test": sizes[1],
+        "groups_train": list(fold.groups_train) if digests[0] else None,
         "groups_test": list(fold.groups_test),
         "status": fold.status,
         "reason": fold.reason,
-        "train_rows_digest": rows_digest(fold.train_rows),
-        "test_rows_digest": rows_digest(fold.test_rows),
+        "train_is_rest": is_rest,
+        "train_rows_digest": digests[0],
+        "test_rows_digest": digests[1],
+        "inner": inner,
     }
 
 

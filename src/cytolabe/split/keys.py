@@ -8,6 +8,13 @@ never be separated; a component is whatever the nodes join. Three decisions:
 2. A cell whose person is unknown or pooled may be any person of its data set, so it ties its whole data set
    together; the same holds for an unknown donor or batch.
 3. `component` is study + person + shared cells (rule R11); shared cells come in as joins, see `components`.
+
+Beside the words there are columns of the contributors' own tables: `contributed.cell_line` keeps together what a lab
+calls by one name there. `perturbation` and `time` are such columns that the rule of the split names; a data set of
+no such column has the value `unknown`.
+
+All functions take a table with `NODE_COLUMNS`: of cells, or of strata (`snapshot.strata`), where a row stands for
+many cells that are alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +27,13 @@ from cytolabe.errors import UsageError
 from cytolabe.records import UNKNOWN
 
 __all__ = [
+    "CELLS",
+    "CONTRIBUTED",
+    "NODE_COLUMNS",
     "VOCABULARY",
     "WHOLE_DATASET_WORDS",
     "check_words",
+    "columns_of",
     "is_labelled",
     "is_person_resolved",
     "is_person_split",
@@ -31,27 +42,41 @@ __all__ = [
 ]
 
 VOCABULARY = (
-    "component", "person", "donor", "dataset", "batch", "assay", "suspension_type", "tissue", "disease", "site",
-    "study",
+    "component", "person", "donor", "dataset", "batch", "library", "assay", "suspension_type", "tissue", "disease",
+    "site", "study", "time", "perturbation",
 )  # fmt: skip
 """The words that `by` understands."""
 
 WHOLE_DATASET_WORDS = frozenset({"component", "dataset", "study"})
 """Words that never cut through a data set."""
 
+CONTRIBUTED = "contributed."
+"""Start of a word that is a column of the contributors' own tables."""
 
-def check_words(by: Sequence[str]) -> tuple[str, ...]:
-    """Return `by` as a tuple.
+CELLS = "cells"
+"""A split by single cells: the word of random splits, which only a ladder or an open admission uses."""
+
+NODE_COLUMNS = (
+    "dataset_id", "study", "donor_id", "person_id", "person_state", "contributor_label", "cell_type_ontology_term_id",
+)  # fmt: skip
+"""Columns that every split reads, whatever it is by."""
+
+_COLUMN_OF = {"library": "batch"}
+
+
+def check_words(by: Sequence[str], *, may_leak: bool = False) -> tuple[str, ...]:
+    """Return `by` as a tuple; `may_leak` lets the word `cells` pass.
 
     Raises
     ------
     UsageError
         If it is empty, names a word twice, or holds a word outside of `VOCABULARY`.
     """
-    wrong = [word for word in by if word not in VOCABULARY]
+    known = (*VOCABULARY, CELLS) if may_leak else VOCABULARY
+    wrong = [word for word in by if word not in known and not word.startswith(CONTRIBUTED)]
     if not by or wrong or len(set(by)) != len(by):
         what = f"unknown word(s) {', '.join(map(repr, wrong))}" if wrong else "no word, or one word twice"
-        msg = f"A split by {list(by)!r}: {what}. Choose from {', '.join(VOCABULARY)}."
+        msg = f"A split by {list(by)!r}: {what}. Choose from {', '.join(VOCABULARY)}, or {CONTRIBUTED}COLUMN."
         raise UsageError(msg)
     return tuple(by)
 
@@ -86,7 +111,19 @@ def node_columns(cells: pd.DataFrame, word: str) -> list[Shaped[np.ndarray, " ce
     """
     if word == "component":
         return [*_study(cells), *_dataset(cells), *_person(cells)]
-    return _NODES[word](cells) if word in _NODES else [_prefixed(word, cells[word].to_numpy(dtype=object))]
+    if word in _NODES:
+        return _NODES[word](cells)
+    named = _prefixed(word, cells[word].to_numpy(dtype=object))
+    if word in VOCABULARY:
+        return [named]
+    # What a lab left open may be any of its values.
+    return _tied_by_unknown(cells, named, ~cells[word].isin(["", UNKNOWN, "nan"]).to_numpy(dtype=bool))
+
+
+def columns_of(by: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of `cells` that a split reads, without those of contributors."""
+    plain = [_COLUMN_OF.get(word, word) for word in by if word in _PLAIN]
+    return tuple(dict.fromkeys((*NODE_COLUMNS, *plain)))
 
 
 def _prefixed(word: str, values: np.ndarray) -> np.ndarray:
@@ -130,10 +167,13 @@ def _tied_by_unknown(cells: pd.DataFrame, names: np.ndarray, known: np.ndarray) 
     return [np.where(known, names, unresolved), np.where(has_unknown, unresolved, "")]
 
 
+_PLAIN = frozenset({"batch", "library", "assay", "suspension_type", "tissue", "disease", "site"})
+
 _NODES: Mapping[str, Callable[[pd.DataFrame], list[np.ndarray]]] = {
     "person": _person,
     "donor": _donor,
     "dataset": _dataset,
     "batch": _batch,
+    "library": _batch,
     "study": _study,
 }

@@ -14,7 +14,7 @@ from cytolabe.provenance import canonical_json, jsonable
 from cytolabe.split.components import Join, Link
 from cytolabe.split.keys import check_words
 
-__all__ = ["RuleKind", "SplitRule", "parse_rule", "rule_of_document", "rule_text"]
+__all__ = ["ColumnOfWord", "DateOf", "RuleKind", "SplitRule", "parse_rule", "rule_of_document", "rule_text"]
 
 
 class RuleKind(StrEnum):
@@ -23,11 +23,35 @@ class RuleKind(StrEnum):
     LEAVE_ONE_GROUP_OUT = "leave_one_group_out"
     HOLD_OUT_GROUPS = "hold_out_groups"
     GROUPED_FOLDS = "grouped_folds"
+    AFTER_DATE = "after_date"
+    UNSEEN_PERTURBATION = "unseen_perturbation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnOfWord:
+    """Which column of a contributor's own table stands behind a word of the split, in one data set."""
+
+    word: str
+    dataset_id: str
+    column: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DateOf:
+    """What is known of the date of one data set: a day, month, year or interval of ISO 8601, or nothing."""
+
+    dataset_id: str
+    date: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRule:
-    """What was asked for. `test_fraction` is a share of groups; both numbers are None where they play no part."""
+    """What was asked for. `test_fraction` is a share of groups; numbers are None where they play no part.
+
+    `n_repeats` divides anew so many times; `n_inner` divides the training side of each fold again (nested). `columns`
+    and `dates` say what stands behind `perturbation`, `time` and `contributed.` words. `after` is the day after which
+    cells are test cells, and `cutoff_of` the model whose cut-off it is. `controls` are the words for unperturbed cells.
+    """
 
     kind: RuleKind
     by: tuple[str, ...]
@@ -35,6 +59,13 @@ class SplitRule:
     joins: tuple[Join, ...] = ()
     test_fraction: float | None = None
     n_folds: int | None = None
+    n_repeats: int = 1
+    n_inner: int = 0
+    columns: tuple[ColumnOfWord, ...] = ()
+    dates: tuple[DateOf, ...] = ()
+    after: str = ""
+    cutoff_of: str = ""
+    controls: tuple[str, ...] = ()
 
 
 def rule_text(rule: SplitRule) -> str:
@@ -74,9 +105,12 @@ def rule_of_document(document: object) -> SplitRule:
         by, links, joins = known.pop("by"), known.pop("links"), known.pop("joins")
         rule = SplitRule(
             kind=RuleKind(known.pop("kind")),
-            by=check_words(by),
+            by=check_words(by, may_leak=True),
             links=tuple(Link(**link) for link in links),
             joins=tuple(Join(**join) for join in joins),
+            columns=tuple(ColumnOfWord(**one) for one in known.pop("columns")),
+            dates=tuple(DateOf(**one) for one in known.pop("dates")),
+            controls=tuple(known.pop("controls")),
             **known,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 Checked in this order, hardest first: an empty side, unknown persons under a split between persons, no labelled cell,
 and then what only qualifies: unknown persons, persons on both sides, unknown values of what was asked for. What holds
-of the cells is read once (`facts_of`); each fold only picks rows.
+of the cells is read once (`facts_of`), of a table of cells or of strata; each fold only picks rows of it.
 
 A reason names its examples once, in brackets at its end; `brief` is the same without them, for the scores of the fold.
 """
@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Integer, Shaped
 
-from cytolabe.records import UNKNOWN, Finding, Fold, ScoreStatus, Severity
-from cytolabe.split.keys import is_labelled, is_person_resolved, is_person_split, study_keys
+from cytolabe.records import UNKNOWN, Finding, ScoreStatus, Severity
+from cytolabe.snapshot.strata import N_CELLS
+from cytolabe.split.keys import CONTRIBUTED, is_labelled, is_person_resolved, is_person_split, study_keys
 
-__all__ = ["CellFacts", "brief", "facts_of", "fold_status", "persons_unknown", "split_findings"]
+__all__ = ["CellFacts", "FoldFacts", "brief", "facts_of", "fold_status", "persons_unknown", "split_findings"]
 
-_PLAIN_COLUMNS = ("assay", "suspension_type", "tissue", "disease", "site")
+_NAMED_VALUES = frozenset({"assay", "suspension_type", "tissue", "disease", "site", "time", "perturbation"})
 _EXAMPLES = 5
 _PERSONS_UNKNOWN = "persons unknown"
 _NO_ENDINGS = str.maketrans("();", "[],")
@@ -27,13 +28,14 @@ _NO_ENDINGS = str.maketrans("();", "[],")
 
 @dataclass(frozen=True, kw_only=True)
 class CellFacts:
-    """What the status of a fold follows from, one entry per cell.
+    """What the status of a fold follows from, one entry per row of the table; `n_cells` says for how many cells.
 
     `persons` and `studies` are numbers; a person number is only meaningful where `resolved`. `n_unknown` counts the
     cells without a value for each plain column of `by`.
     """
 
     by: tuple[str, ...]
+    n_cells: Integer[np.ndarray, " cells"]
     labelled: Bool[np.ndarray, " cells"]
     resolved: Bool[np.ndarray, " cells"]
     persons: Integer[np.ndarray, " cells"]
@@ -43,18 +45,38 @@ class CellFacts:
     n_unknown: Mapping[str, int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoldFacts:
+    """What is said of one fold, without its rows."""
+
+    split_id: str
+    held_out: str
+    groups_train: tuple[str, ...]
+    groups_test: tuple[str, ...]
+    n_train: int
+    n_test: int
+    status: str
+    reason: str
+
+
 def facts_of(cells: pd.DataFrame, *, by: Sequence[str]) -> CellFacts:
     """Read what the status of every fold of a split by `by` follows from."""
     person_names, persons = np.unique(cells["person_id"].to_numpy(dtype=object).astype(str), return_inverse=True)
+    n_cells = cells[N_CELLS].to_numpy(dtype=np.int64) if N_CELLS in cells else np.ones(len(cells), dtype=np.int64)
     return CellFacts(
         by=tuple(by),
+        n_cells=n_cells,
         labelled=is_labelled(cells),
         resolved=is_person_resolved(cells),
         persons=persons,
         person_names=person_names,
         studies=np.unique(study_keys(cells).astype(str), return_inverse=True)[1],
         datasets=cells["dataset_id"].to_numpy(dtype=object),
-        n_unknown={name: int(cells[name].isin(["", UNKNOWN]).sum()) for name in _PLAIN_COLUMNS if name in by},
+        n_unknown={
+            name: int(n_cells[cells[name].isin(["", UNKNOWN])].sum())
+            for name in by
+            if name in _NAMED_VALUES or name.startswith(CONTRIBUTED)
+        },
     )
 
 
@@ -71,7 +93,7 @@ def fold_status(
     return ScoreStatus.SCORED, ""
 
 
-def split_findings(facts: CellFacts, folds: Sequence[Fold]) -> tuple[Finding, ...]:
+def split_findings(facts: CellFacts, folds: Sequence[FoldFacts]) -> tuple[Finding, ...]:
     """Collect what a reader of the split must know, over all of its folds."""
     found = []
     if not facts.resolved.all():
@@ -79,7 +101,7 @@ def split_findings(facts: CellFacts, folds: Sequence[Fold]) -> tuple[Finding, ..
         found.append(_persons_refused(facts, n_refused) if n_refused else _persons_qualified(facts))
     for fold in folds:
         if not fold.groups_train:
-            found.append(_nothing_left(fold, len(facts.labelled)))
+            found.append(_nothing_left(fold, int(facts.n_cells.sum())))
         elif fold.status == ScoreStatus.REFUSED and not _is_refused_for_persons(fold):
             found.append(_refused_fold(fold))
     return tuple(found)
@@ -93,7 +115,7 @@ def _refusal(facts: CellFacts, train_rows: np.ndarray, test_rows: np.ndarray) ->
         touched = np.isin(facts.studies, np.unique(facts.studies[test_rows])) & ~facts.resolved
         if touched.any():
             where = _examples(facts.datasets[touched])
-            return f"{_PERSONS_UNKNOWN}: {int(touched.sum())} cells may be any person of the test side ({where})"
+            return f"{_PERSONS_UNKNOWN}: {int(facts.n_cells[touched].sum())} cells may be any person of the test side ({where})"
     for side, rows in (("test", test_rows), ("training", train_rows)):
         if not facts.labelled[rows].any():
             return f"the {side} side has no labelled cell"
@@ -132,12 +154,12 @@ def _examples(values: np.ndarray) -> str:
     return f"{shown} and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else shown
 
 
-def _is_refused_for_persons(fold: Fold) -> bool:
+def _is_refused_for_persons(fold: FoldFacts) -> bool:
     return fold.status == ScoreStatus.REFUSED and fold.reason.startswith(_PERSONS_UNKNOWN)
 
 
 def _persons_refused(facts: CellFacts, n_refused: int) -> Finding:
-    n_unresolved = int((~facts.resolved).sum())
+    n_unresolved = int(facts.n_cells[~facts.resolved].sum())
     return Finding(
         code="E-SPLIT-01",
         severity=Severity.ERROR,
@@ -147,13 +169,13 @@ def _persons_refused(facts: CellFacts, n_refused: int) -> Finding:
         remedy="name the donor column in the manifest (donor = '...'), or split by component or dataset",
         rule="R11",
         n_affected=n_unresolved,
-        n_total=len(facts.resolved),
+        n_total=int(facts.n_cells.sum()),
         examples=tuple(sorted(set(facts.datasets[~facts.resolved].tolist()))[:_EXAMPLES]),
     )
 
 
 def _persons_qualified(facts: CellFacts) -> Finding:
-    n_unresolved = int((~facts.resolved).sum())
+    n_unresolved = int(facts.n_cells[~facts.resolved].sum())
     return Finding(
         code="W-SPLIT-01",
         severity=Severity.WARNING,
@@ -163,12 +185,12 @@ def _persons_qualified(facts: CellFacts) -> Finding:
         remedy="name the donor column in the manifest (donor = '...'), or link data sets that may share donors",
         rule="R11",
         n_affected=n_unresolved,
-        n_total=len(facts.resolved),
+        n_total=int(facts.n_cells.sum()),
         examples=tuple(sorted(set(facts.datasets[~facts.resolved].tolist()))[:_EXAMPLES]),
     )
 
 
-def _nothing_left(fold: Fold, n_cells: int) -> Finding:
+def _nothing_left(fold: FoldFacts, n_cells: int) -> Finding:
     return Finding(
         code="E-SPLIT-02",
         severity=Severity.ERROR,
@@ -176,13 +198,13 @@ def _nothing_left(fold: Fold, n_cells: int) -> Finding:
         message=f"all cells belong to one group by {fold.held_out}: held out, it leaves nothing to train on",
         remedy="add an independent data set, or ask for a finer split (for example by person)",
         rule="R11",
-        n_affected=len(fold.test_rows),
+        n_affected=fold.n_test,
         n_total=n_cells,
         examples=fold.groups_test[:_EXAMPLES],
     )
 
 
-def _refused_fold(fold: Fold) -> Finding:
+def _refused_fold(fold: FoldFacts) -> Finding:
     return Finding(
         code="W-SPLIT-02",
         severity=Severity.WARNING,
@@ -190,7 +212,7 @@ def _refused_fold(fold: Fold) -> Finding:
         message=f"the fold is refused: {fold.reason}",
         remedy="contribute labels for it; without them its cells serve only unsupervised training in other folds",
         rule="R11",
-        n_affected=len(fold.test_rows),
-        n_total=len(fold.test_rows) + len(fold.train_rows),
+        n_affected=fold.n_test,
+        n_total=fold.n_test + fold.n_train,
         examples=fold.groups_test[:_EXAMPLES],
     )
