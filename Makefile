@@ -49,6 +49,7 @@ bench: $(VENV)/.test
 	$(BIN)/python bench/table_queries.py $(BENCH_ROWS)
 	$(BIN)/python bench/validate.py $(BENCH_CELLS)
 	$(BIN)/python bench/confounding.py
+	$(BIN)/python bench/splits.py
 	test ! -d $(REAL) || $(BIN)/python bench/sizes.py $(REAL)
 	$(BIN)/python bench/write_page.py $(BENCH_CELLS)
 
