@@ -47,14 +47,18 @@ def benchmark(
     out: OutPath,
     data: Annotated[Path | None, typer.Option(help="Folder of the contributions, in place of the study's own.")] = None,
     cache: CachePath = None,
+    ladder: Annotated[
+        bool, typer.Option("--ladder", help="Run the models on random, person, batch and data-set splits, too.")
+    ] = False,
     workers: Workers = 2,
     as_json: AsJson = False,
 ) -> int:
     """Run a whole study: atlas, splits, audits, models, scores and the report."""
-    from cytolabe.flow.runs import run_study_file
+    from cytolabe.flow.runs import climb_study_file, run_study_file
 
     made_folder(out, "--out")
-    finished = run_study_file(study, out, data=data, cache=cache, n_workers=workers, on_progress=progress())
+    run = climb_study_file if ladder else run_study_file
+    finished = run(study, out, data=data, cache=cache, n_workers=workers, on_progress=progress())
     _print_run(finished, out, as_json=as_json)
     return finished.exit_code
 
@@ -102,7 +106,7 @@ def _print_run(finished: "FinishedRun", out: Path, *, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from cytolabe.report import faults_table, leaderboard_table, sources_table, verdict_lines
+    from cytolabe.report import faults_table, ladder_tables, leaderboard_table, sources_table, verdict_lines
 
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     console.print(sources_table(finished.content))
@@ -110,6 +114,8 @@ def _print_run(finished: "FinishedRun", out: Path, *, as_json: bool) -> None:
         console.print(leaderboard_table(finished.content, fold.split_id))
     if finished.content.planted_faults:
         console.print(faults_table(finished.content))
+    for table in ladder_tables(finished.content):
+        console.print(table)
     for line in verdict_lines(finished.content):
         console.print(line, markup=False)
     console.print(f"report: {out / 'report.html'}", markup=False)

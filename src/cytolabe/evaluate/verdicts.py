@@ -19,7 +19,7 @@ from cytolabe.evaluate.folds import COPY_IN_TRAINING, FoldData
 from cytolabe.records import Finding, Fold, Severity, Split
 from cytolabe.snapshot.view import SnapshotView
 from cytolabe.split.groups import apply_rule
-from cytolabe.split.keys import is_person_resolved
+from cytolabe.split.keys import CELLS, is_person_resolved
 from cytolabe.split.rule import parse_rule
 from cytolabe.split.status import brief, persons_unknown
 
@@ -108,7 +108,7 @@ def fold_verdict(
     qualifications += _persons_unknown(snapshot.cells, fold)
     is_said = follows_rule and _SAID_BY_THE_SPLIT in fold.reason
     leaks = _leaks(audit.findings, is_said=is_said) + _divided(snapshot.cells, fold)
-    if rule.startswith(RANDOM_CELLS):
+    if _is_random(rule):
         qualifications += ["leaky: random cells", *leaks]
     else:
         refusals += leaks
@@ -117,6 +117,16 @@ def fold_verdict(
     if "sorted" in _origins(snapshot.cells, data):
         notes.append("test labels are sort gates, not truth")
     return FoldVerdict(refusals=tuple(refusals), qualifications=tuple(qualifications), notes=tuple(notes))
+
+
+def _is_random(rule: str) -> bool:
+    """Tell whether a split was asked for by single cells."""
+    if rule.startswith(RANDOM_CELLS):
+        return True
+    try:
+        return CELLS in parse_rule(rule).by
+    except UsageError:
+        return False
 
 
 def _persons_unknown(cells: pd.DataFrame, fold: Fold) -> list[str]:

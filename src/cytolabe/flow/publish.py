@@ -17,6 +17,7 @@ from cytolabe.evaluate.documents import write_scores
 from cytolabe.evaluate.gene_space import gene_spaces_table
 from cytolabe.files import replace_file
 from cytolabe.flow.certificates import labels_of_levels, write_grounds
+from cytolabe.flow.ladder import LADDER_FILE, Ladder, write_ladder
 from cytolabe.flow.quality import quality_document
 from cytolabe.flow.study import StudyEvidence
 from cytolabe.flow.verify import RUN_RECORD
@@ -45,7 +46,9 @@ _OUTPUTS = (
 )  # fmt: skip
 
 
-def publish_run(evidence: StudyEvidence, out: Path, *, planted: Sequence[PlantedFault] = ()) -> ReportContent:
+def publish_run(
+    evidence: StudyEvidence, out: Path, *, planted: Sequence[PlantedFault] = (), ladder: Ladder | None = None
+) -> ReportContent:
     """Write every output of a study into `out` and return what the report says."""
     write_split(evidence.split, out / "split.json")
     write_sssom(evidence.snapshot.mappings, out / "mappings.sssom.tsv", ontology=load_ontology("CL"))
@@ -56,12 +59,16 @@ def publish_run(evidence: StudyEvidence, out: Path, *, planted: Sequence[Planted
     write_grounds(evidence.snapshot, evidence.split.folds, out, labels=labels)
     write_parquet(evidence.result.predictions, out / "predictions.parquet")
     content = report_content(evidence, planted=planted)
+    if ladder is not None:
+        write_ladder(ladder, out, snapshot_id=evidence.snapshot.snapshot_id)
+        content = dataclasses.replace(content, ladder=ladder.table, rungs=ladder.rung_table())
     quality = quality_document(evidence.snapshot, evidence.quality)["datasets"]
     replace_file(out / "evidence.json", canonical_json({**evidence_document(content), "quality": jsonable(quality)}))
-    before = [artifact_of(out / name, "output") for name in _OUTPUTS if name != "report.html"]
+    outputs = (*_OUTPUTS, *((LADDER_FILE,) if ladder is not None else ()))
+    before = [artifact_of(out / name, "output") for name in outputs if name != "report.html"]
     content = dataclasses.replace(content, artifacts=[(artifact.name, artifact.sha256) for artifact in before])
     write_report(content, out / "report.html")
-    _write_run_record(evidence, out)
+    _write_run_record(evidence, out, outputs=outputs)
     # The record names all outputs by digest: with it a withdrawal finds the scores and predictions of the run.
     evidence.atlas.register_artifact("run", out / RUN_RECORD, evidence.snapshot.snapshot_id)
     return content
@@ -178,7 +185,7 @@ def _rows(frame: pd.DataFrame | None) -> list[object]:
     return [jsonable(row) for row in frame.astype(object).where(frame.notna(), None).to_dict("records")]
 
 
-def _write_run_record(evidence: StudyEvidence, out: Path) -> None:
+def _write_run_record(evidence: StudyEvidence, out: Path, *, outputs: Sequence[str]) -> None:
     snapshot = evidence.snapshot
     inputs = [
         Artifact(role="source", name=outcome.source, sha256=outcome.source_sha256, n_bytes=outcome.n_bytes)
@@ -187,7 +194,7 @@ def _write_run_record(evidence: StudyEvidence, out: Path) -> None:
     record = RunRecord(
         kind="benchmark",
         inputs=tuple(inputs),
-        outputs=tuple(artifact_of(out / name, "output") for name in _OUTPUTS),
+        outputs=tuple(artifact_of(out / name, "output") for name in sorted(outputs)),
         parameters=_parameters(evidence),
         code=code_identity(),
         environment=environment_identity(),

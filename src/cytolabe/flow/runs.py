@@ -7,6 +7,7 @@ from pathlib import Path
 from cytolabe.config.study import Study, read_study
 from cytolabe.errors import UsageError
 from cytolabe.evaluate.documents import scores_document
+from cytolabe.flow.ladder import run_ladder
 from cytolabe.flow.publish import publish_run
 from cytolabe.flow.study import StudyEvidence, run_study, study_sources
 from cytolabe.ingest.sources import find_sources, slug_of
@@ -14,7 +15,7 @@ from cytolabe.provenance import jsonable
 from cytolabe.records import Severity
 from cytolabe.report import ReportContent
 
-__all__ = ["FinishedRun", "finished_run", "run_on_folder", "run_study_file"]
+__all__ = ["FinishedRun", "climb_study_file", "evidence_of_file", "finished_run", "run_on_folder", "run_study_file"]
 
 Progress = Callable[[str], None]
 _FOLDER_CLAIMS = (
@@ -41,10 +42,38 @@ def run_study_file(
     on_progress: Progress = lambda _: None,
 ) -> FinishedRun:
     """Run a study file and write everything into `out`; remote contributions are fetched into `cache` first."""
+    evidence = evidence_of_file(path, out, data=data, cache=cache, n_workers=n_workers, on_progress=on_progress)
+    return finished_run(evidence, publish_run(evidence, out))
+
+
+def climb_study_file(
+    path: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    cache: Path | None = None,
+    n_workers: int = 1,
+    on_progress: Progress = lambda _: None,
+) -> FinishedRun:
+    """Run a study file as `run_study_file` does, and its models again on ever harder splits (`flow.ladder`)."""
+    evidence = evidence_of_file(path, out, data=data, cache=cache, n_workers=n_workers, on_progress=on_progress)
+    ladder = run_ladder(evidence, n_workers=n_workers, on_progress=on_progress)
+    return finished_run(evidence, publish_run(evidence, out, ladder=ladder))
+
+
+def evidence_of_file(
+    path: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    cache: Path | None = None,
+    n_workers: int = 1,
+    on_progress: Progress = lambda _: None,
+) -> StudyEvidence:
+    """Return what a study file finds; only its atlas is written yet."""
     study = read_study(path, data=data)
     sources = study_sources(study, cache=cache, on_progress=on_progress)
-    evidence = run_study(study, out, sources=sources, n_workers=n_workers, on_progress=on_progress)
-    return finished_run(evidence, publish_run(evidence, out))
+    return run_study(study, out, sources=sources, n_workers=n_workers, on_progress=on_progress)
 
 
 def run_on_folder(

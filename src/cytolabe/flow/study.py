@@ -30,7 +30,7 @@ from cytolabe.snapshot.atlas import Atlas, create_atlas
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.split import leave_one_group_out
 
-__all__ = ["StudyEvidence", "run_study", "study_sources"]
+__all__ = ["StudyEvidence", "plan_of_study", "run_study", "study_sources"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def run_study(
     result = evaluate_study(
         snapshot,
         split=split,
-        plan=dataclasses.replace(_plan(study, n_workers=n_workers), flagged_rows=flagged),
+        plan=dataclasses.replace(plan_of_study(study, n_workers=n_workers), flagged_rows=flagged),
         resolutions=resolutions,
         duplicates=duplicates,
         on_progress=on_progress,
@@ -177,7 +177,8 @@ def _refuse_other_atlas(out: Path, others: set[str]) -> None:
         raise UsageError(msg)
 
 
-def _plan(study: Study, *, n_workers: int) -> EvaluationPlan:
+def plan_of_study(study: Study, *, n_workers: int) -> EvaluationPlan:
+    """Return what a study asks to be evaluated."""
     return EvaluationPlan(
         study=study.name,
         models=tuple(_model_plan(model) for model in study.models),

@@ -9,6 +9,7 @@ from cytolabe.report.review_sheet import ReviewSheet, render_review_sheet, write
 from cytolabe.report.terminal import (
     faults_table,
     findings_table,
+    ladder_tables,
     leaderboard_markdown,
     leaderboard_table,
     sources_table,
@@ -25,6 +26,7 @@ __all__ = [
     "SourceRow",
     "faults_table",
     "findings_table",
+    "ladder_tables",
     "leaderboard_markdown",
     "leaderboard_table",
     "render_report",

@@ -104,6 +104,7 @@ class ReportContent:
     to fine, to its (term, name) pairs. `gene_policy` is the policy of the headline. `duplicates` has one row per
     identical pair and is None where nobody looked; `duplicates_not_testable` counts the cells that were too shallow to test, per pair of data sets.
     `exposure_published` is what published weights have seen of the data sets, whether or not they were scored.
+    `ladder` and `rungs` are those of `benchmark --ladder`, and empty else.
     `planted_faults` is filled by the demonstration only. `artifacts` are (name, sha256) of the files beside the report.
     """
 
@@ -132,4 +133,6 @@ class ReportContent:
     confusions: Sequence[Confusion] = ()
     certificates: Sequence[Certificate] = ()
     planted_faults: Sequence[PlantedFault] = ()
+    ladder: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rungs: pd.DataFrame = field(default_factory=pd.DataFrame)
     artifacts: Sequence[tuple[str, str]] = ()

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from cytolabe.errors import UsageError
 from cytolabe.files import replace_file
 from cytolabe.records import Score
-from cytolabe.report import audit_tables, breakdowns, evidence_tables, figures, leaderboard, matrices, tables
+from cytolabe.report import audit_tables, breakdowns, evidence_tables, figures, ladder, leaderboard, matrices, tables
 from cytolabe.report.content import Confusion, ReportContent
 from cytolabe.report.guide import GUIDE, NOT_SHOWN, STATUS_WORDS
 from cytolabe.report.leaderboard import POOLED, fold_name
@@ -124,6 +124,7 @@ def _render(content: ReportContent, whole: Sequence[Table], limits: _Limits) -> 
         mapping_figure=figures.mapping_figure(content.mappings),
         confounding_figure=figures.confounding_figure(content.confounding.head(limits.n_rows)),
         confounding_caption=figures.confounding_caption(content.confounding.head(limits.n_rows)),
+        ladder_figure=ladder.ladder_figure(content.ladder),
         guide=GUIDE,
         not_shown=NOT_SHOWN,
         status_words=STATUS_WORDS,
@@ -243,6 +244,8 @@ def _tables(content: ReportContent) -> Iterable[Table]:
     yield audit_tables.certificates_table(content)
     yield audit_tables.exposure_table(content)
     yield audit_tables.published_exposure_table(content)
+    yield ladder.ladder_table(content.ladder)
+    yield ladder.rungs_table(content.rungs)
     yield breakdowns.policy_table(content)
     yield breakdowns.sensitivity_table(content)
     yield breakdowns.quality_scores_table(content)

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cytolabe.report import tables
+from cytolabe.report import ladder, tables
 from cytolabe.report.content import ReportContent
 from cytolabe.report.leaderboard import POOLED, is_collapsed, leaderboard, select, splits_of
 from cytolabe.report.remarks import Said, remarks_of
@@ -21,6 +21,7 @@ from cytolabe.report.verdict import NO_RANKING, verdict_of
 __all__ = [
     "faults_table",
     "findings_table",
+    "ladder_tables",
     "leaderboard_markdown",
     "leaderboard_table",
     "rich_table",
@@ -83,6 +84,13 @@ def findings_table(content: ReportContent) -> RichTable:
 def faults_table(content: ReportContent) -> RichTable:
     """Return the planted faults, missed ones first."""
     return rich_table(tables.planted_faults_table(content))
+
+
+def ladder_tables(content: ReportContent) -> tuple[RichTable, ...]:
+    """Return the rungs of the ladder and the gaps, or nothing where none was climbed."""
+    if content.rungs.empty:
+        return ()
+    return rich_table(ladder.rungs_table(content.rungs)), rich_table(ladder.ladder_table(content.ladder))
 
 
 def verdict_lines(content: ReportContent) -> tuple[str, ...]:
