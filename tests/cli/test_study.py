@@ -41,6 +41,38 @@ def finished(call, labs, tmp_path_factory):
     return folder / "out", call("benchmark", folder / "small.toml", "--out", folder / "out", "--data", labs, "--json")
 
 
+@pytest.fixture(scope="session")
+def specified(finished, call, labs):
+    folder = finished[0].parent
+    out = folder / "specification"
+    called = call("specification", folder / "small.toml", "--out", out, "--data", labs)
+    assert called.code == 0, called.err
+    return called.out, json.loads((out / "specification.json").read_bytes())
+
+
+class TestSpecification:
+    def test_every_choice_has_a_row_with_refusals_kept_and_overridden(self, specified):
+        rows = specified[1]["rows"]
+        assert {row["gene_policy"] for row in rows} == {"intersection", "pairwise", "native"}
+        assert {row["mapping_set"] for row in rows} == {"in force", "exact matches", "without expression"}
+        kept, freed = ([row for row in rows if row["refusals"] == one] for one in ("kept", "overridden"))
+        assert len(kept) == len(freed)
+        assert all(row["value"] is None for row in kept if row["status"] == "REFUSED")
+        assert all(a["value"] == b["value"] for a, b in zip(kept, freed, strict=True) if a["value"] is not None)
+
+    def test_the_choices_of_the_study_are_the_scores_of_the_study(self, specified, finished):
+        names = ("split", "resolution", "model", "metric", "stratum")
+        key = lambda row: tuple(row[name] for name in names)  # noqa: E731
+        chosen = {"mapping_set": "in force", "gene_policy": "intersection", "refusals": "kept"}
+        rows = [row for row in specified[1]["rows"] if all(row[k] == v for k, v in chosen.items())]
+        scores = [row for row in finished[1].document["scores"] if row["gene_policy"] == "intersection"]
+        assert {key(row): row["value"] for row in rows} == {key(row): row["value"] for row in scores}
+
+    def test_the_spread_is_told_for_each_fold_and_model(self, specified):
+        assert "least" in specified[0]
+        assert "over all specifications" in specified[0]
+
+
 class TestBenchmark:
     def test_the_document_has_the_keys_of_the_contract(self, finished):
         out, called = finished

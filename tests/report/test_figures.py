@@ -226,3 +226,23 @@ def test_text_cannot_leave_its_attribute_or_element(text):
     assert parsed.tag == "text"
     assert set(parsed.attrib) == {"class"}
     assert len(parsed) == 0
+
+
+def test_a_pair_whose_biology_follows_the_technique_is_drawn_with_the_contrasts_that_are_lost():
+    frame = pd.DataFrame(
+        {
+            "dataset_id": ["sorted", "other"],
+            "technical": ["batch", "batch"],
+            "biological": ["cell_type_mid", "cell_type_mid"],
+            "cramers_v": [np.nan, np.nan],
+            "n_units": [9, 4],
+            "unit": ["library", "library"],
+            "n_lost": [8, 0],
+        }
+    )
+    figure = confounding_figure(frame)
+    assert ">8 lost</text>" in figure
+    assert ">cell type</text>" in figure
+    assert ">mid</text>" in figure
+    assert "other" not in figure
+    assert "Lost: so many contrasts exist in no technical level" in confounding_caption(frame)

@@ -123,7 +123,11 @@ def audit_confounding(
                 design = scope.design(technique, column)
                 row = _row(scope, design, technical=technique, biological=column)
                 rows.append(row)
-                findings += _findings(scope, design, row)
+                # A level of the cell types tells nothing new where the labels as mapped told it.
+                told = {one.where for one in findings}
+                as_mapped = _where(row, biological="cell_type")
+                if not (biology.startswith("cell_type_") and as_mapped in told):
+                    findings += _findings(scope, design, row)
             rows += _joint_row(scope, asked[0], column)
     return tuple(rows), tuple(findings)
 
@@ -250,7 +254,7 @@ def _status(design: Design, *, v: float | None, unit: str) -> tuple[ScoreStatus,
 def _findings(scope: _Scope, design: Design, row: ConfoundingRow) -> list[Finding]:
     if row.status is not ScoreStatus.REFUSED or _is_by_construction(design, row):
         return []
-    where = f"{row.dataset_id or 'all data sets'}: {row.biological} in {row.technical}"
+    where = _where(row, biological=row.biological)
     units = f"{row.n_units} {row.unit}(s)"
     if row.biological == "suspension_type":
         code, severity = "N-CONF-03", Severity.NOTE
@@ -282,6 +286,10 @@ def _findings(scope: _Scope, design: Design, row: ConfoundingRow) -> list[Findin
             examples=_examples(scope, row),
         )
     ]
+
+
+def _where(row: ConfoundingRow, *, biological: str) -> str:
+    return f"{row.dataset_id or 'all data sets'}: {biological} in {row.technical}"
 
 
 def _is_by_construction(design: Design, row: ConfoundingRow) -> bool:

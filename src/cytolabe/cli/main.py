@@ -55,6 +55,7 @@ app = typer.Typer(
 )
 app.command("demo")(study_commands.demo)
 app.command("benchmark")(study_commands.benchmark)
+app.command("specification")(study_commands.specification)
 app.command("ingest")(atlas_commands.ingest)
 app.command("validate")(validate_commands.validate)
 app.command("genes")(gene_commands.genes)

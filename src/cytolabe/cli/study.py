@@ -1,19 +1,19 @@
-"""Commands that run models: demo, benchmark, embed."""
+"""Commands that run models: demo, benchmark, specification, embed."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from cytolabe.cli.lifecycle import record_artifact
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OutPath, Seed, SnapshotName, Workers
-from cytolabe.cli.output import made_folder, print_document, progress, writable_file
+from cytolabe.cli.output import made_folder, print_document, print_table, progress, writable_file
 
 if TYPE_CHECKING:
     from cytolabe.flow.runs import FinishedRun
 
-__all__ = ["benchmark", "demo", "embed"]
+__all__ = ["benchmark", "demo", "embed", "specification"]
 
 
 def demo(
@@ -61,6 +61,33 @@ def benchmark(
     finished = run(study, out, data=data, cache=cache, n_workers=workers, on_progress=progress())
     _print_run(finished, out, as_json=as_json)
     return finished.exit_code
+
+
+def specification(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
+    out: OutPath,
+    data: Annotated[Path | None, typer.Option(help="Folder of the contributions, in place of the study's own.")] = None,
+    cache: CachePath = None,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> int:
+    """Score a study under every gene policy, mapping set and refusal setting."""
+    from cytolabe.config.study import read_study
+    from cytolabe.flow.specification import run_specification, spread_table
+    from cytolabe.flow.study import study_sources
+
+    made_folder(out, "--out")
+    tell = progress()
+    asked = read_study(study, data=data)
+    sources = study_sources(asked, cache=cache, on_progress=tell)
+    document = run_specification(asked, out, sources=sources, n_workers=workers, on_progress=tell)
+    if as_json:
+        print_document(document)
+        return 0
+    spread = spread_table(cast("list[dict[str, object]]", document["rows"]), level=asked.decision_level)
+    print_table(list(spread.columns), spread.astype(object).where(spread.notna(), None).to_numpy().tolist())
+    typer.echo(f"macro-F1 at level {asked.decision_level}, over all specifications: {out / 'specification.json'}")
+    return 0
 
 
 def embed(

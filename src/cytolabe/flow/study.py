@@ -47,6 +47,7 @@ class StudyEvidence:
     resolutions: Resolutions
     split: Split
     quality: Mapping[str, DatasetQuality]
+    flagged_rows: np.ndarray
     result: StudyResult
 
     @property
@@ -157,6 +158,7 @@ def run_study(
         resolutions=resolutions,
         split=split,
         quality=quality,
+        flagged_rows=flagged,
         result=result,
     )  # fmt: skip
 

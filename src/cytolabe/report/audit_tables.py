@@ -123,7 +123,7 @@ def exposure_table(content: ReportContent) -> Table:
         key="exposure",
         caption="Had the model seen the test cells before?",
         columns=_EXPOSURE_COLUMNS,
-        rows=_exposure_rows(content.exposure),
+        rows=_exposure_rows(content, content.exposure),
         note="in: seen; out: not seen; unknown is never called clean.",
         source="certificate.json",
     )
@@ -135,7 +135,7 @@ def published_exposure_table(content: ReportContent) -> Table:
         key="exposure_published",
         caption="Would published models have seen these cells?",
         columns=_EXPOSURE_COLUMNS,
-        rows=_exposure_rows(content.exposure_published),
+        rows=_exposure_rows(content, content.exposure_published),
         note="From the ledger of pretraining, with its sources. A data set that no list names is unknown: the same cells "
         "circulate under many names. out needs samples that were collected after the corpus was closed.",
         source="evidence.json",
@@ -151,16 +151,17 @@ _EXPOSURE_COLUMNS = (
 )
 
 
-def _exposure_rows(exposures: Iterable[Exposure]) -> tuple[tuple[Cell, ...], ...]:
+def _exposure_rows(content: ReportContent, exposures: Iterable[Exposure]) -> tuple[tuple[Cell, ...], ...]:
     groups: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
     for row in sorted(exposures, key=lambda row: (row.status, row.evidence, row.model, row.dataset_id)):
         groups.setdefault((row.status, row.evidence), {})[row.model, row.dataset_id] = row.n_cells
+    everything = {dataset.dataset_id for dataset in content.datasets}
     rows = []
     for (status, evidence), cells_of in groups.items():
         datasets = {dataset: n for (_, dataset), n in cells_of.items()}
         n_cells = sum(datasets.values())
         rows.append((
-            Cell(_listed(tuple(datasets), 40)),
+            Cell(f"all {counted(len(datasets), 'data set')}" if len(datasets) > 1 and set(datasets) == everything else _listed(tuple(datasets), 40)),
             Cell(count(n_cells) if n_cells else ABSENT),
             toned(status),
             Cell(_listed(tuple(dict.fromkeys(model for model, _ in cells_of)), 40)),
@@ -177,7 +178,7 @@ def found_table(content: ReportContent) -> Table:
     certificates = content.certificates
     counts = [_counts(certificate) for certificate in certificates]
     rows = tuple(
-        (Cell(inert(_TEST_NAMES.get(name, name))), *(_found(of_fold.get(name)) for of_fold in counts))
+        (Cell(inert(_name_of(name))), *(_found(of_fold.get(name)) for of_fold in counts))
         for name in dict.fromkeys(name for of_fold in counts for name in of_fold)
     )
     return Table(
@@ -185,10 +186,23 @@ def found_table(content: ReportContent) -> Table:
         caption="What was looked for on both sides of each fold: found, of how many tested",
         columns=(Column("Test"), *(Column(fold_name(one.split_id), "number") for one in certificates)),
         rows=rows if len(certificates) <= _MAX_FOLDS_WIDE else (),
-        note="0 is what one hopes for. “of 0” means that nothing could be tested, which proves nothing. How much each "
+        note="0 is what one hopes for. “of 0” means that nothing could be tested, which proves nothing. Labels that are apart in training matter where the fold also tests its libraries (R12). How much each "
         "test can see, what it could not test and what is assumed is in the certificates below.",
         source="certificate.json",
     )
+
+
+_FACTS = "facts of cells"
+"""What the other tests read of the cells: named by digest, nothing is looked for."""
+
+_ESTIMABILITY = "estimability, "
+
+
+def _name_of(test: str) -> str:
+    """Return what a reader calls a test."""
+    if test.startswith(_ESTIMABILITY):
+        return f"groups of test labels apart in training, level “{test.removeprefix(_ESTIMABILITY)}”"
+    return _TEST_NAMES.get(test, test)
 
 
 _TEST_NAMES = {
@@ -196,6 +210,7 @@ _TEST_NAMES = {
     "shared donor names": "equal donor names, persons unknown",
     "pretraining": "test data in pretraining",
     "label evidence": "test labels decided by expression",
+    "label origin": "test labels given by a program or another data set",
 }
 """What a reader calls a test that the certificate names shorter."""
 
@@ -205,7 +220,8 @@ def _counts(certificate: Certificate) -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     for test in certificate.tests:
         name, found, tested = str(test.get("test", "test")), test.get("n_found"), test.get("n_tested")
-        if isinstance(found, int) and isinstance(tested, int) and not name.startswith(_FIT_SCOPE):
+        is_told_here = name != _FACTS and not name.startswith(_FIT_SCOPE)
+        if isinstance(found, int) and isinstance(tested, int) and is_told_here:
             counts[name] = (found, tested)
     return counts
 
@@ -269,7 +285,7 @@ def _tests(certificate: Certificate) -> Iterable[tuple[str, Cell, str, str]]:
         hidden = _TOLD_ELSEWHERE | {named}
         facts = [key for key in sorted(test) if key not in hidden and not key.endswith("digest") and test[key] != {}]
         told = "; ".join(f"{key.replace('_', ' ')}: {_fact(test[key])}" for key in facts)
-        yield _TEST_NAMES.get(name, name), _result(test), str(test.get("power", "")), told
+        yield _name_of(name), _result(test), str(test.get("power", "")), told
     if fitted:
         n_steps = sum(tested for test in fitted if isinstance(tested := test.get("n_tested"), int))
         told = "a step on cells that the model may not see refuses its scores; what looks at the query says so there"
@@ -286,6 +302,8 @@ def _result(test: Mapping[str, object]) -> Cell:
     found, tested = test.get("n_found"), test.get("n_tested")
     if not isinstance(found, int) or not isinstance(tested, int):
         return Cell(ABSENT)
+    if test.get("test") == _FACTS:
+        return Cell(f"{count(tested)} cells named")
     return _found((found, tested))
 
 

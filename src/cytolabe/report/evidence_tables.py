@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _MAX_FILES_WIDE = 10
-_MAX_PAIRS = 50
+_MAX_PAIRS = 200
 _AUDIT = "evidence.json"
 
 
@@ -233,8 +233,11 @@ def confounding_table(content: ReportContent) -> Table:
     frame = content.confounding
     caption = "Technical and biological columns that move together"
     note = (
-        "Measured over donors (or the finest unit that is known), never over cells. V describes and refuses nothing by "
-        "itself; the last column says whether a contrast made inside these data could be believed."
+        "Measured over donors (or the finest unit that is known), never over cells. V is Cramér's, U Theil's: they "
+        "describe and refuse nothing by "
+        "themselves; the last column says whether a contrast made inside these data could be believed. Lost: contrasts between "
+        "levels that never share a technical level, not even through others. Shortcut: how often the technique of the "
+        "other units names the biology of one (balanced); a dash where every level would be new."
     )
     if "dataset_id" in frame.columns:
         named = [value if isinstance(value, str) and value else "all files" for value in frame["dataset_id"]]
@@ -256,8 +259,10 @@ def confounding_table(content: ReportContent) -> Table:
             Column("Data set"),
             Column("Technical"),
             Column("Biological"),
-            Column("Cramér's V", "number"),
-            Column("Theil's U", "number"),
+            Column("V", "number"),
+            Column("U", "number"),
+            Column("Lost", "number"),
+            Column("Shortcut", "number"),
             Column("Measured over", "number"),
             Column("A contrast inside", "status"),
         ),
@@ -265,9 +270,11 @@ def confounding_table(content: ReportContent) -> Table:
             (
                 Cell(inert(str(row["dataset_id"]))),
                 Cell(inert(str(row["technical"]))),
-                Cell(inert(str(row["biological"]))),
+                Cell(inert(_column_name(str(row["biological"])))),
                 Cell(anything(row["cramers_v"])),
                 Cell(anything(row["theils_u"])),
+                Cell(anything(row.get("n_lost"))),
+                Cell(anything(row.get("shortcut"))),
                 Cell(counted(int(row["n_units"]), inert(str(row["unit"]), 20))),
                 toned(
                     "possible" if str(row["status"]) == "SCORED" else str(row["status"]), inert(str(row["reason"]), 400)
@@ -279,6 +286,13 @@ def confounding_table(content: ReportContent) -> Table:
         source=_AUDIT,
         is_grouped=True,
     )
+
+
+def _column_name(column: str) -> str:
+    """Return the name of a biological column; cell types at a level name the level."""
+    if column.startswith("cell_type_"):
+        return f"cell type ({column.removeprefix('cell_type_').replace('_', ' ')})"
+    return column.replace("_", " ")
 
 
 def duplicates_sentence(content: ReportContent) -> str:

@@ -2,14 +2,15 @@
 
 * score figure: one row per model; the band runs from floor to ceiling, the dot is the score, thin marks are an
   interval or single donors. A refused or failed model is a word on its row, never a dot at zero.
-* confounding: Cramer's V as shade and figure, with the number of units that it stands on; what is not estimable is a
-  dash. Rows and columns in which nothing is estimable are left out, and counted beside the drawing.
+* confounding: Cramer's V as shade and figure, with the number of units that it stands on; where it is undefined because
+  biology follows technique, the contrasts that are lost; what is not estimable is a dash. Rows and columns in which nothing is estimable are left out, and counted beside the drawing.
 * labels: cells of each data set by what became of their label.
 
 Blue and orange are told apart with every common color blindness, and no figure needs color to be read.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 from markupsafe import Markup
@@ -119,27 +120,47 @@ def range_figure(score: Score, others: Sequence[float] = ()) -> Markup:
     return drawing.markup()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Association:
+    """One tile: Cramer's V or None, what it was measured over, and contrasts that no technical level holds."""
+
+    value: float | None = None
+    told: str = ""
+    n_lost: int = 0
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.value is not None or self.n_lost > 0
+
+
 def confounding_figure(frame: pd.DataFrame) -> Markup | None:
-    """Draw Cramer's V of technical x biological columns, over all files first; None where nothing is estimable."""
+    """Draw Cramer's V of technical x biological columns, over all files first; None where there is nothing to say.
+
+    A tile whose V is undefined because biology follows technique says how many contrasts are lost.
+    """
     cells = _associations(frame)
-    known = [key for key, (value, _) in cells.items() if value is not None]
+    known = [key for key, found in cells.items() if found.is_drawn]
     if not known:
         return None
     row_names = sorted({row for row, _ in known}, key=lambda name: (not name.startswith(_ALL_FILES), name))
     column_names = sorted({column for _, column in known})
-    side, left, top = 84.0, 330.0, 30.0
+    side, left, top = 96.0, 330.0, 44.0
     drawing = Drawing(
         "Confounding: Cramer's V between technical and biological columns",
-        "; ".join(f"{row} with {column}: {cells[row, column][0]:.2f}" for row, column in known),
+        "; ".join(f"{row} with {column}: {_association_told(cells[row, column])}" for row, column in known),
         width=left + side * len(column_names) + 20,
         height=top + 38 * len(row_names) + 6,
     )
     for column, name in enumerate(column_names):
-        drawing.text(clipped(name, side), left + side * (column + 0.5), top - 10, class_="label", text_anchor="middle")
+        first, second = _heading(name)
+        x = left + side * (column + 0.5)
+        drawing.text(clipped(first, side), x, top - (24 if second else 10), class_="label", text_anchor="middle")
+        if second:
+            drawing.text(clipped(second, side), x, top - 8, class_="tick", text_anchor="middle")
     for row, name in enumerate(row_names):
         drawing.text(clipped(name, left - 24), left - 10, top + 38 * row + 22, class_="label", text_anchor="end")
         for column, of_column in enumerate(column_names):
-            found = cells.get((name, of_column), (None, ""))
+            found = cells.get((name, of_column), _Association())
             _draw_association(drawing, found, x=left + side * column, y=top + 38 * row, side=side)
     return drawing.markup()
 
@@ -147,27 +168,43 @@ def confounding_figure(frame: pd.DataFrame) -> Markup | None:
 _ALL_FILES = "all files"
 
 
-def _associations(frame: pd.DataFrame) -> dict[tuple[str, str], tuple[float | None, str]]:
-    """Return (place and technical column, biological column) -> Cramer's V and what it stands on."""
+def _heading(column: str) -> tuple[str, str]:
+    """Return the name of a column on two lines: a cell type, and the level that it is seen at."""
+    if column.startswith("cell_type_"):
+        return "cell type", column.removeprefix("cell_type_").replace("_", " ")
+    return column.replace("_", " "), ""
+
+
+def _associations(frame: pd.DataFrame) -> dict[tuple[str, str], _Association]:
+    """Return (place and technical column, biological column) -> what is known of the pair."""
     if frame.empty or not {"technical", "biological", "cramers_v"} <= set(frame.columns):
         return {}
-    cells: dict[tuple[str, str], tuple[float | None, str]] = {}
+    cells: dict[tuple[str, str], _Association] = {}
     for row in frame.to_dict("records"):
         where = row.get("dataset_id")
         place = inert(where, 60) if isinstance(where, str) and where else _ALL_FILES
-        value = row["cramers_v"]
+        value, n_lost = row["cramers_v"], row.get("n_lost")
         known = isinstance(value, int | float) and not pd.isna(value)
         n_units, unit = row.get("n_units"), inert(str(row.get("unit", "unit")), 20)
-        told = counted(int(n_units), unit) if isinstance(n_units, int) else ""
         key = (f"{place} · {inert(str(row['technical']), 40)}", inert(str(row["biological"]), 60))
-        cells[key] = (float(value) if known else None, told)
+        cells[key] = _Association(
+            value=float(value) if known else None,
+            told=counted(int(n_units), unit) if isinstance(n_units, int) else "",
+            n_lost=int(n_lost) if isinstance(n_lost, int | float) and not pd.isna(n_lost) else 0,
+        )
     return cells
+
+
+def _association_told(found: _Association) -> str:
+    if found.value is None:
+        return f"{counted(found.n_lost, 'contrast')} lost"
+    return f"{found.value:.2f}"
 
 
 def confounding_caption(frame: pd.DataFrame) -> str:
     """Say what the drawing shows, and how many pairs of columns it leaves out."""
     cells = _associations(frame)
-    known = {key for key, (value, _) in cells.items() if value is not None}
+    known = {key for key, found in cells.items() if found.is_drawn}
     if not known:
         return f"Of {count(len(cells))} pairs of columns none is estimable: too few known levels or units. That is not zero."
     drawn = [key for key in cells if key[0] in {row for row, _ in known} and key[1] in {column for _, column in known}]
@@ -175,30 +212,32 @@ def confounding_caption(frame: pd.DataFrame) -> str:
     told = (
         f" {count(left_out)} other pairs are not estimable and not drawn, which is not zero either." if left_out else ""
     )
+    lost = (
+        " Lost: so many contrasts exist in no technical level; V is undefined there."
+        if any(found.value is None and found.n_lost for found in cells.values())
+        else ""
+    )
     return (
         "Cramér's V between technical columns (rows) and biological ones (columns), and what it was measured over. "
-        f"1: one tells the other. Dash: not estimable, which is not zero.{told}"
+        f"1: one tells the other. Dash: not estimable, which is not zero.{lost}{told}"
     )
 
 
-def _draw_association(drawing: Drawing, found: tuple[float | None, str], *, x: float, y: float, side: float) -> None:
-    value, told = found
-    kind = "tile" if value is not None else "tile unknown"
+def _draw_association(drawing: Drawing, found: _Association, *, x: float, y: float, side: float) -> None:
+    kind = "tile" if found.is_drawn else "tile unknown"
     drawing.add(element("rect", x=x, y=y, width=side - 2, height=36, rx=2, class_=kind))
-    strength = 0.0 if value is None else min(1.0, max(0.0, value))
-    if value is not None:
+    strength = 1.0 if found.value is None else min(1.0, max(0.0, found.value))
+    if found.is_drawn:
         opacity = 0.08 + 0.92 * strength
         drawing.add(element("rect", x=x, y=y, width=side - 2, height=36, rx=2, class_="mistaken", fill_opacity=opacity))
-    kind = " on-strong" if strength > 0.6 else ""
+    kind = " on-strong" if found.is_drawn and strength > 0.6 else ""
     middle = x + side / 2 - 1
-    shown = ABSENT if value is None else f"{value:.2f}"
-    drawing.add(
-        element(
-            "text", shown, x=middle, y=y + (16 if told and value is not None else 22), class_=f"count big-count{kind}"
-        )
-    )
-    if told and value is not None:
-        drawing.add(element("text", told, x=middle, y=y + 29, class_=f"count{kind}"))
+    lost = f"{count(found.n_lost)} lost" if found.n_lost else ABSENT
+    shown = lost if found.value is None else f"{found.value:.2f}"
+    has_two_lines = bool(found.told) and found.is_drawn
+    drawing.add(element("text", shown, x=middle, y=y + (16 if has_two_lines else 22), class_=f"count big-count{kind}"))
+    if has_two_lines:
+        drawing.add(element("text", found.told, x=middle, y=y + 29, class_=f"count{kind}"))
 
 
 _DECISIONS = (
