@@ -30,7 +30,7 @@ from cytolabe.provenance import canonical_json
 from cytolabe.records import UNKNOWN, DatasetRecord, LabelMapping, Predicate, Score
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["MAPPING_SETS", "RelabelledView", "run_specification", "specification_rows", "spread_table"]
+__all__ = ["MAPPING_SETS", "RelabelledView", "relabelled", "run_specification", "specification_rows", "spread_table"]
 
 MAPPING_SETS: Mapping[str, Callable[[LabelMapping], bool]] = {
     "in force": lambda _: True,
