@@ -18,7 +18,7 @@ from cytolabe.reconcile.candidates import Candidate, Lexicon
 from cytolabe.reconcile.combine import ACCEPT, confidence_of
 from cytolabe.reconcile.normalize import bag_of
 
-__all__ = ["LINEAGE_OPEN", "compatible_first", "confidence_in_context", "neighbor_terms"]
+__all__ = ["LINEAGE_OPEN", "OPEN_CONFIDENCE", "compatible_first", "confidence_in_context", "neighbor_terms"]
 
 CLASSICAL_MONOCYTE = "CL:0000860"
 NONCLASSICAL_MONOCYTE = "CL:0000875"
@@ -34,7 +34,8 @@ LINEAGE_OPEN: Mapping[str, str] = {
 """Terms that a label names word by word and that are rarely what was meant; never accepted without a person."""
 
 _ISLET = {"A": "CL:0000171", "B": "CL:0000169", "D": "CL:0000173"}
-_OPEN_CONFIDENCE = 700
+OPEN_CONFIDENCE = 700
+"""What is held under the accept threshold for a person to look at."""
 _MONOCYTE_WORDS = frozenset({"monocyte"})
 _NEUTRAL = frozenset({"high", "hi", "low", "lo"})
 
@@ -70,7 +71,7 @@ def confidence_in_context(candidate: Candidate) -> int:
     """Return the confidence in thousandths, held under the accept threshold where lineage or meaning is left open."""
     confidence = confidence_of(candidate)
     is_open = candidate.doubtful or candidate.term in LINEAGE_OPEN
-    return min(confidence, _OPEN_CONFIDENCE) if is_open else confidence
+    return min(confidence, OPEN_CONFIDENCE) if is_open else confidence
 
 
 def compatible_first(
@@ -88,4 +89,4 @@ def compatible_first(
         if ontology.related(other.term, parent_term) and confidence_in_context(other) >= ACCEPT:
             return other, confidence_in_context(other), f"not {best.term}: off the lineage of the parent {parent_term}"
     contradiction = f"contradicts the parent label's term {parent_term} ({ontology.name(parent_term)})"
-    return best, min(confidence_in_context(best), _OPEN_CONFIDENCE), contradiction
+    return best, min(confidence_in_context(best), OPEN_CONFIDENCE), contradiction

@@ -6,7 +6,7 @@ term and why it was not taken. Reasons decide nothing by themselves; `labels` an
 
 Kinds: what the contributor claims (`UnspecifiedMatching`: nobody knows how it was made), neighbors in the data set
 (`BackgroundKnowledgeBasedMatching`), words (`LexicalMatching`), a common ancestor of `B/Plasma` (`LogicalReasoning`),
-similarity of letters (`LexicalSimilarityThresholdMatching`), what curators elsewhere said (`ManualMappingCuration`, or
+similarity of letters (`LexicalSimilarityThresholdMatching`), the learned order (`SemanticSimilarityThresholdMatching`), what curators elsewhere said (`ManualMappingCuration`, or
 `MappingInversion` where their table pointed the other way).
 """
 
@@ -20,6 +20,7 @@ from cytolabe.ontology.graph import Ontology
 from cytolabe.reconcile.candidates import Candidate, Lexicon, candidates_for, lexicon_of
 from cytolabe.reconcile.evidence import confidence_in_context, neighbor_terms
 from cytolabe.reconcile.labels import CLAIMED_CONFIDENCE, NEIGHBOR_CONFIDENCE
+from cytolabe.reconcile.learned import LEARNED, Learned, learned_orders, predicate_of
 from cytolabe.reconcile.memory import SPLIT, Memory
 from cytolabe.reconcile.normalize import is_code, is_reserved
 from cytolabe.records import Predicate
@@ -37,6 +38,8 @@ _BY_KIND: Mapping[str, str] = {
 }
 _LEXICAL = "semapv:LexicalMatching"
 _JOIN = " || "
+_LEAST_SHARE = 10
+"""Share of a term in the learned order, in thousandths, below which it is no reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,15 @@ def justify_labels(
     """
     lexicon = lexicon_of(ontology)
     found: list[Justification] = []
+    learned = learned_orders(
+        (
+            (str(label), str(tissue))
+            for label, tissue in zip(labels["contributor_label"], labels["tissue"], strict=True)
+            if not is_reserved(str(label)) and not is_code(str(label))
+        ),
+        ontology=ontology,
+        memory=memory,
+    )
     for dataset_id, part in labels.groupby("dataset_id", sort=True):
         table = part.sort_values("contributor_label", kind="stable")
         neighbors = neighbor_terms([str(label) for label in table["contributor_label"]], lexicon)
@@ -79,7 +91,9 @@ def justify_labels(
             claimed = maker.claims(str(record.get("claimed_term", "") or ""))
             beside = maker.neighbor(*neighbors[label]) if label in neighbors else ()
             recalled = maker.memories(memory) if memory is not None else ()
-            found += in_order([*claimed, *beside, *recalled, *maker.words(str(record["tissue"]))])
+            tissue = str(record["tissue"])
+            ordered = maker.ordered(learned.get((label, tissue)), tissue)
+            found += in_order([*claimed, *beside, *recalled, *ordered, *maker.words(tissue)])
     return tuple(found)
 
 
@@ -117,6 +131,23 @@ class _Maker:
         """Return what the label's own words say, the best candidates first."""
         candidates = candidates_for(self.label, tissue, self.lexicon)
         return [self._of_candidate(candidate) for candidate in candidates[:N_REASONS]]
+
+    def ordered(self, learned: Learned | None, tissue: str) -> Sequence[Justification]:
+        """Return the best of the learned order: the first with its calibrated probability, the others with their share."""
+        if learned is None:
+            return ()
+        claims = (learned.lineage, *learned.shares[1:])
+        return [
+            self._reason(
+                term,
+                LEARNED,
+                confidence,
+                matched=learned.told if place == 1 else f"learned order: place {place}",
+                predicate=predicate_of(self.label, term, self.lexicon, tissue=tissue),
+            )
+            for place, (term, confidence) in enumerate(zip(learned.terms, claims, strict=True), start=1)
+            if place == 1 or confidence >= _LEAST_SHARE
+        ]
 
     def memories(self, memory: Memory) -> Sequence[Justification]:
         """Return what each curator elsewhere said of a label with the same words."""

@@ -2,8 +2,9 @@
 
 In this order, the first that applies decides: what the study declares; reserved words and bare codes (never guessed);
 an id that the contributor claims, checked against the release and against the label; neighbors in the data set;
-lexical candidates, under the parent label, beside what curators elsewhere said of the same words (`memory`). Last, labels of one data set that would mean exactly the same term keep
-one exact match, and the less literal ones become broad matches.
+lexical candidates, under the parent label, weighed against the learned order (`learned`), beside what curators elsewhere
+said of the same words (`memory`). Last, labels of one data set that would mean exactly the same term keep one exact match, and
+the less literal ones become broad matches.
 
 Wording counts, not expression (rule R6b). Nothing is dropped: a label without a term is a row that says so.
 """
@@ -19,6 +20,7 @@ from cytolabe.ontology.graph import Ontology
 from cytolabe.reconcile.candidates import KINDS, Candidate, Lexicon, candidates_for, lexicon_of
 from cytolabe.reconcile.combine import ACCEPT, decision_of
 from cytolabe.reconcile.evidence import compatible_first, confidence_in_context, neighbor_terms
+from cytolabe.reconcile.learned import LEARNED, Learned, choice_of, learned_orders, predicate_of
 from cytolabe.reconcile.memory import Memory, remembered
 from cytolabe.reconcile.normalize import bag_of, is_code, is_reserved
 from cytolabe.records import Finding, LabelMapping, Predicate, Severity
@@ -104,13 +106,19 @@ def reconcile_labels(
     """
     lexicon = lexicon_of(ontology)
     declared, findings = _checked_context(context, labels, ontology)
+    asked = [
+        (str(label), str(tissue))
+        for label, tissue in zip(labels["contributor_label"], labels["tissue"], strict=True)
+        if not is_reserved(str(label)) and not is_code(str(label))
+    ]
+    learned = learned_orders(asked, ontology=ontology, memory=memory)
     mappings: list[LabelMapping] = []
     for dataset_id, part in labels.groupby("dataset_id", sort=True):
         table = part.sort_values("contributor_label", kind="stable")
         names = [str(label) for label in table["contributor_label"]]
         neighbors = neighbor_terms(names, lexicon)
         rows = [
-            _decide(_Label.of(record), declared=declared, neighbors=neighbors, lexicon=lexicon, memory=memory)
+            _decide(_Label.of(record, learned), declared=declared, neighbors=neighbors, lexicon=lexicon, memory=memory)
             for record in table.to_dict("records")
         ]
         rows, collapsed = _without_collapse(rows)
@@ -129,9 +137,10 @@ class _Label:
     tissue: str
     claimed: str
     n_cells: int
+    learned: Learned | None
 
     @classmethod
-    def of(cls, record: Mapping[object, object]) -> "_Label":
+    def of(cls, record: Mapping[object, object], learned: Mapping[tuple[str, str], Learned]) -> "_Label":
         text = str(record["contributor_label"])
         claimed = str(record.get("claimed_term", "") or "")
         # A label that is itself an id claims it.
@@ -143,6 +152,7 @@ class _Label:
             tissue=str(record["tissue"]),
             claimed="" if claimed == "unknown" else claimed,
             n_cells=int(str(record["n_cells"])),
+            learned=learned.get((text, str(record["tissue"]))),
         )
 
 
@@ -201,17 +211,18 @@ def _claimed(label: _Label, candidates: Sequence[Candidate], lexicon: Lexicon) -
 
 
 def _lexical(label: _Label, candidates: Sequence[Candidate], lexicon: Lexicon) -> _Row:
+    parent_term = _parent_term(label, lexicon)
     if not candidates:
         return _row(label, lexicon, term="", confidence=0, justification=UNSPECIFIED, evidence="no name is similar")
-    parent_term = _parent_term(label, lexicon)
-    best, confidence, changed = compatible_first(candidates, parent_term, ontology=lexicon.ontology)
-    evidence = f"{best.kind}: {best.matched}" + (f"; {changed}" if changed else "")
-    justification = {"similar": SIMILARITY, "composite": COMPOSITE}.get(best.kind, LEXICAL)
+    words = compatible_first(candidates, parent_term, ontology=lexicon.ontology)
+    chosen = choice_of(words, label.learned, parent_term=parent_term, ontology=lexicon.ontology)
+    kind = chosen.candidate.kind if chosen.candidate else ""
     row = _row(
-        label, lexicon, term=best.term, confidence=confidence, justification=justification, evidence=evidence,
-        candidate=best,
+        label, lexicon, term=chosen.term, confidence=chosen.confidence, evidence=chosen.evidence,
+        justification={"similar": SIMILARITY, "composite": COMPOSITE, "": LEARNED}.get(kind, LEXICAL),
+        candidate=chosen.candidate,
     )  # fmt: skip
-    if changed.startswith("contradicts"):
+    if words[2].startswith("contradicts"):
         return replace(row, problem="parent", problem_text=f"{label.text!r} under {label.parent!r}")
     return row
 
@@ -237,14 +248,15 @@ def _row(  # noqa: PLR0913 - one record of seven fields, private
 ) -> _Row:
     decision = decision_of(confidence)
     kept = term if decision != "abstained" else ""
-    broader = candidate is not None and candidate.broader
-    predicate = Predicate.NONE if not kept else Predicate.BROAD if broader else Predicate.EXACT
+    predicate = Predicate.BROAD if candidate is not None and candidate.broader else Predicate.EXACT
+    if justification == LEARNED:
+        predicate = predicate_of(label.text, term, lexicon, tissue=label.tissue)
     if term and not kept:
         evidence = f"best guess {term} ({lexicon.ontology.name(term)}) is too weak; {evidence}"
     mapping = LabelMapping(
         dataset_id=label.dataset_id,
         contributor_label=label.text,
-        predicate=predicate,
+        predicate=predicate if kept else Predicate.NONE,
         term=kept,
         term_name=lexicon.ontology.name(kept) if kept else "",
         justification=justification,
@@ -254,7 +266,7 @@ def _row(  # noqa: PLR0913 - one record of seven fields, private
         n_cells=label.n_cells,
         evidence=evidence,
     )
-    rank = KINDS.index(candidate.kind) if candidate else -1
+    rank = KINDS.index(candidate.kind) if candidate else len(KINDS) if justification == LEARNED else -1
     bag = bag_of(lexicon.normalize(label.text))
     return _Row(mapping=mapping, literal=(rank, len(bag), -label.n_cells, " ".join(bag)))
 

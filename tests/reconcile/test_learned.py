@@ -1,0 +1,95 @@
+"""The learned order beside the words: it helps where words are weak, and breaks no trap where they are not."""
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cytolabe.ontology.graph import TermRecord, load_ontology, ontology_of
+from cytolabe.reconcile.candidates import Candidate
+from cytolabe.reconcile.combine import ACCEPT
+from cytolabe.reconcile.labels import LABEL_COLUMNS, reconcile_labels
+from cytolabe.reconcile.learned import LEARNED, Learned, choice_of, learned_orders
+from cytolabe.reconcile.memory import memory_of
+from cytolabe.records import MemoryRow, Predicate
+
+CL = load_ontology()
+T_CELL, B_CELL, CD4, ENDOTHELIAL, MEMORY_T = "CL:0000084", "CL:0000236", "CL:0000624", "CL:0000115", "CL:0000813"
+
+
+def words(term, confidence, *, kind="name", doubtful=False):
+    return Candidate(term=term, kind=kind, similarity=1.0, matched="x", doubtful=doubtful), confidence, ""
+
+
+def order(term, lineage):
+    return Learned(terms=(term,), shares=(1000,), lineage=lineage, exact=lineage // 2)
+
+
+def together(said, learned, parent=""):
+    return choice_of(said, learned, parent_term=parent, ontology=CL)
+
+
+def test_a_label_is_ranked_by_itself():
+    alone = learned_orders([("endoth. cels", "lung")], ontology=CL)
+    beside = learned_orders([("B", ""), ("endoth. cels", "lung"), ("zzz", "skin")], ontology=CL)
+    key = ("endoth. cels", "lung")
+    assert alone[key] == beside[key]
+    assert alone[key].terms[0] == ENDOTHELIAL
+
+
+def test_a_release_that_the_model_was_not_made_for_leaves_the_words_alone():
+    other = ontology_of("CL", "of tomorrow", {"CL:0000000": TermRecord(name="cell")})
+    assert learned_orders([("B cell", "")], ontology=other) == {}
+
+
+def test_words_and_order_that_agree_are_as_sure_as_the_surer():
+    assert together(words(T_CELL, 750), order(T_CELL, 940)).confidence == 940
+    assert together(words(T_CELL, 980), order(T_CELL, 940)).confidence == 980
+
+
+def test_a_surer_order_replaces_weak_words_and_says_so():
+    chosen = together(words(T_CELL, 370, kind="similar"), order(B_CELL, 930))
+    assert (chosen.term, chosen.confidence, chosen.candidate) == (B_CELL, 930, None)
+    assert "learned order" in chosen.evidence
+    assert "similar" in chosen.evidence
+
+
+def test_two_sure_claims_on_two_lineages_wait_for_a_person():
+    chosen = together(words(T_CELL, 980), order(B_CELL, 950))
+    assert chosen.term == T_CELL
+    assert chosen.confidence < ACCEPT
+    assert B_CELL in chosen.evidence
+
+
+def test_an_order_off_the_lineage_of_the_parent_is_not_heard():
+    assert together(words(T_CELL, 400), order(B_CELL, 950), parent=T_CELL).term == T_CELL
+
+
+@given(
+    confidence=st.integers(0, 1000),
+    lineage=st.integers(0, 1000),
+    term=st.sampled_from([T_CELL, B_CELL, CD4, MEMORY_T]),
+    other=st.sampled_from([T_CELL, B_CELL, CD4, MEMORY_T]),
+)
+def test_what_is_held_back_for_its_meaning_is_never_accepted_through_the_order(confidence, lineage, term, other):
+    said = words(term, min(confidence, 700), doubtful=True)
+    assert together(said, order(other, lineage)).confidence < ACCEPT
+
+
+def test_what_curators_elsewhere_said_of_a_like_label_reaches_the_order():
+    said = tuple(
+        MemoryRow(label="zorblax cells", term=ENDOTHELIAL, predicate=Predicate.EXACT, tissue="lung",
+                  justification="semapv:ManualMappingCuration", curator=name, source=name, source_digest="sha256:0")
+        for name in ("one.tsv", "two.tsv")
+    )  # fmt: skip
+    key = ("zorblax celll", "lung")
+    taught = learned_orders([key], ontology=CL, memory=memory_of(said, ontology=CL))
+    assert taught[key].terms[0] == ENDOTHELIAL
+    assert learned_orders([key], ontology=CL)[key].terms[0] != ENDOTHELIAL
+
+
+@pytest.mark.parametrize(("label", "tissue"), [("Endoth_lin", "lung"), ("musc satelite", "muscle")])
+def test_a_term_of_the_order_is_justified_as_such(label, tissue):
+    row = dict.fromkeys(LABEL_COLUMNS, "") | {"dataset_id": "d", "contributor_label": label, "tissue": tissue}
+    mappings, _ = reconcile_labels(pd.DataFrame([row | {"n_cells": 9}]), ontology=CL)
+    assert mappings[0].justification == LEARNED or "learned order" in mappings[0].evidence
