@@ -136,6 +136,29 @@ def test_labels_that_look_transferred_are_circular_whatever_was_declared(simulat
     assert "circular" not in _row(result, split="component=lab_b", model="pca+knn").reason
 
 
+def test_a_data_set_whose_own_labels_are_not_circular_is_scored_without_the_others_fault(simulated_study, lab):
+    """Labs a and b are one study and held out together; only the labels of lab a come from a program (rule R7)."""
+    types = {T: 40, B: 30, NK: 24, MONO: 30}
+    study = simulated_study(
+        lab_a=lab(types=types, label_origin="automated", study="both"), lab_b=lab(types=types, study="both")
+    )
+    scores = evaluate_study(study.snapshot, **study.arguments()).scores
+    reasons = {s.stratum: s.reason for s in scores if s.metric == "accuracy" and s.model == "pca+knn"}
+    assert "labels automated: circular" in reasons["all"]
+    assert "labels automated: circular" in reasons["dataset:lab_a"]
+    assert "circular" not in reasons["dataset:lab_b"]
+
+
+def test_labels_that_are_not_scored_make_nothing_circular(simulated_study, lab):
+    types = {T: 40, B: 30, NK: 24, MONO: 30}
+    unlabelled = lab(types={T: 1}, n_unlabelled=30, label_origin="transferred", study="both")
+    study = simulated_study(lab_a=lab(types=types, study="both"), lab_b=unlabelled)
+    cells = study.snapshot.cells
+    cells.loc[cells["dataset_id"] == "lab_b", "cell_type_ontology_term_id"] = "unknown"
+    score = _row(evaluate_study(study.snapshot, **study.arguments()), split="component=both", model="pca+knn")
+    assert "circular" not in score.reason
+
+
 def test_scores_come_with_and_without_flagged_cells_from_the_same_model(simulated_study):
     study = simulated_study()
     cells = study.snapshot.cells

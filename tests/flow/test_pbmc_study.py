@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cytolabe.audit import verifier
 from cytolabe.config import read_study
 from cytolabe.config.study import ModelSpec
 from cytolabe.errors import RefusedError
+from cytolabe.flow.certificates import write_counts
 from cytolabe.flow.publish import claims_table, publish_run
 from cytolabe.flow.runs import run_on_folder
 from cytolabe.flow.sources import ingest_sources
@@ -161,6 +163,19 @@ def test_the_report_ranks_no_model_and_stays_small(evidence, tmp_path):
     assert "https://" not in page
     document = json.loads((tmp_path / "scores.json").read_bytes())
     assert document["snapshot_id"] == evidence.snapshot.snapshot_id
+
+
+def test_a_file_of_plain_python_agrees_with_the_certificates_and_finds_the_copies_inside_a_fold(evidence, tmp_path):
+    publish_run(evidence, tmp_path)
+    names = ("certificate.json", "split.json", "cells.tsv", "scores.json")
+    assert verifier.main([str(tmp_path / name) for name in names]) == 0
+    # Counts of the two Kang files are enough to find their copies; a fold between the files would be caught.
+    _, cells = verifier.read_cells(tmp_path / "cells.tsv")
+    kang = [name for name in evidence.snapshot.datasets if name.startswith("kang18")]
+    counts = [path for path in write_counts(evidence.snapshot, tmp_path) if any(name in path.name for name in kang)]
+    sides = [[n for n, cell in enumerate(cells) if cell["dataset_id"] == name] for name in kang]
+    found = verifier.identical(verifier.Fold(cells, *sides), verifier.read_counts(counts), least=(100, 300))
+    assert found["n_found"] == 114
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ with a history is judged by the ledger of pretraining (`models.pretraining`) and
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from cytolabe.models.pretraining import Corpus, Member, corpora, corpora_of
+from cytolabe.models.pretraining import Corpus, Member, Source, corpora, corpora_of
 from cytolabe.records import UNKNOWN, DatasetRecord, Exposure, FitOnQuery, ModelCard, Protocol
 
 __all__ = ["exposure_of", "exposure_to_ledger", "is_trained_here"]
@@ -94,7 +94,7 @@ def _judged(
         member = _member(corpus, dataset_id, record)
         if member is not None:
             labels = f", and its labels were used ({corpus.labels})" if member.with_labels else ""
-            return "in", f"{member.name} is in {corpus.title}{labels}; {corpus.sources[0].url}"
+            return "in", f"{member.name} is in {corpus.title}{labels}; {_place(corpus.sources[0])}"
     collected = record.declared.get("collected", "") if record is not None else ""
     # A file that was made elsewhere may be called anything: its name can convict it, and never acquit it.
     closed = [corpus.not_after for corpus in known if UNKNOWN not in card.pretraining]
@@ -102,9 +102,14 @@ def _judged(
         last = max(known, key=lambda corpus: corpus.not_after)
         return "out", (
             f"all samples collected since {collected}, as declared; {last.title} was closed by {last.not_after}: "
-            f"{last.sources[-1].url}"
+            f"{_place(last.sources[-1])}"
         )
     return "unknown", _why_unknown(card, known, collected=collected)
+
+
+def _place(source: Source) -> str:
+    """Return an address as words: a report holds no link."""
+    return source.url.removeprefix("https://")
 
 
 def _member(corpus: Corpus, dataset_id: str, record: DatasetRecord | None) -> Member | None:

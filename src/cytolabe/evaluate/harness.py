@@ -314,6 +314,7 @@ def _context(task: _Task, genes: PolicyData, *, level: str) -> RowContext:
         ceilings=_ceilings(task, genes, cells=cells, level=level),
         nested_batches=_nested_batches(task, genes, level=level),
         override=study.plan.override,
+        circular=verdict.circular,
     )
 
 

@@ -41,7 +41,8 @@ BELOW_FLOOR = "does not beat its floor"
 class RowContext:
     """What all rows of one fold, level and gene policy share.
 
-    `override` says why refused numbers are let out; it is empty where they are not.
+    `override` says why refused numbers are let out; it is empty where they are not. `circular` names the data sets that
+    a qualification for circular labels is about.
     `places` are positions in the query of the labelled cells, `closed_rows` positions in the snapshot of those with
     training support. `nested_batches` says why models that integrate batches are refused.
     """
@@ -66,6 +67,7 @@ class RowContext:
     ceilings: CeilingPlan | None = None
     nested_batches: str = ""
     override: str = ""
+    circular: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +263,12 @@ def _status(
         return ScoreStatus.REFUSED, "nothing to average in this stratum"
     panel = f"panel: {context.n_genes} genes" if context.is_panel else ""
     weak = "" if beats_floor else BELOW_FLOOR
-    verdict = judged([], [*overridden, panel, *context.qualifications, *numbers.qualifications, weak])
+    # A data set whose own labels are not circular is scored without the others': with and without (rule R7).
+    of_others = {
+        text for text, names in context.circular.items() if measure.dataset_id and measure.dataset_id not in names
+    }
+    shared = [text for text in context.qualifications if text not in of_others]
+    verdict = judged([], [*overridden, panel, *shared, *numbers.qualifications, weak])
     return verdict.status, verdict.reason
 
 

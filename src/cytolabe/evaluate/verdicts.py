@@ -7,8 +7,8 @@ follow from no rule nothing of the split is taken for an excuse, and the notes s
 Reasons are short, because they stand in every row: examples and data sets are named once, by the fold itself.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -40,11 +40,16 @@ _SAID_BY_THE_SPLIT = "on both sides"
 
 @dataclass(frozen=True, kw_only=True)
 class FoldVerdict:
-    """Reasons that hold for every score of a fold, each short."""
+    """Reasons that hold for every score of a fold, each short.
+
+    `circular` maps a qualification for circular labels to the data sets that have them: a score on another data set
+    alone stands without it (rule R7: with and without).
+    """
 
     refusals: tuple[str, ...] = ()
     qualifications: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    circular: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def refuse_malformed_folds(split: Split, n_cells: int) -> None:
@@ -112,11 +117,14 @@ def fold_verdict(
         qualifications += ["leaky: random cells", *leaks]
     else:
         refusals += leaks
-    qualifications += _about_labels(snapshot, data) + _pooled_suspensions(snapshot.cells, data)
+    circular = _circular_labels(snapshot, data)
+    qualifications += [*_copies_left_out(data), *circular, *_pooled_suspensions(snapshot.cells, data)]
     notes = [] if follows_rule else ["the rows of this fold follow from no rule that could be run again"]
-    if "sorted" in _origins(snapshot.cells, data):
+    if "sorted" in set().union(*_origins_of(snapshot.cells, data).values()):
         notes.append("test labels are sort gates, not truth")
-    return FoldVerdict(refusals=tuple(refusals), qualifications=tuple(qualifications), notes=tuple(notes))
+    return FoldVerdict(
+        refusals=tuple(refusals), qualifications=tuple(qualifications), notes=tuple(notes), circular=circular
+    )
 
 
 def _is_random(rule: str) -> bool:
@@ -156,16 +164,30 @@ def _divided(cells: pd.DataFrame, fold: Fold) -> list[str]:
     return [f"cells of {', '.join(shared)} are on both sides and their persons are unknown"] if shared else []
 
 
-def _about_labels(snapshot: SnapshotView, data: FoldData) -> list[str]:
+def _copies_left_out(data: FoldData) -> list[str]:
     n_copies = int(data.dropped[data.dropped["reason"] == COPY_IN_TRAINING]["n_cells"].sum())
-    found = [f"{n_copies} test cells with an identical cell in training are left out"] if n_copies else []
-    declared = _origins(snapshot.cells, data) & _CIRCULAR_ORIGINS
+    return [f"{n_copies} test cells with an identical cell in training are left out"] if n_copies else []
+
+
+def _circular_labels(snapshot: SnapshotView, data: FoldData) -> dict[str, frozenset[str]]:
+    """Return what must be said of labels that a program or another data set gave, and the data sets that have them."""
+    declared = _with_origin(_origins_of(snapshot.cells, data))
+    suspected = _with_origin(_suspected_origins(snapshot, data))
+    found = {}
     if declared:
-        found.append(f"labels {' and '.join(sorted(declared))}: circular")
-    suspected = _suspected_origins(snapshot, data) & _CIRCULAR_ORIGINS - declared
-    if suspected:
-        found.append(f"labels look {' and '.join(sorted(suspected))}: circular")
+        found[f"labels {' and '.join(sorted(declared))}: circular"] = frozenset().union(*declared.values())
+    new = {origin: names for origin, names in suspected.items() if origin not in declared}
+    if new:
+        found[f"labels look {' and '.join(sorted(new))}: circular"] = frozenset().union(*new.values())
     return found
+
+
+def _with_origin(origins: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
+    """Return the data sets of each circular origin."""
+    return {
+        origin: frozenset(name for name, of_name in origins.items() if origin in of_name)
+        for origin in _CIRCULAR_ORIGINS & set().union(*origins.values())
+    }
 
 
 def _pooled_suspensions(cells: pd.DataFrame, data: FoldData) -> list[str]:
@@ -179,11 +201,22 @@ def _pooled_suspensions(cells: pd.DataFrame, data: FoldData) -> list[str]:
     return []
 
 
-def _suspected_origins(snapshot: SnapshotView, data: FoldData) -> set[str]:
+def _suspected_origins(snapshot: SnapshotView, data: FoldData) -> dict[str, set[str]]:
     """Return what the files behind the query give away of the origin of their labels, whatever was declared."""
-    names = set(snapshot.cells["dataset_id"].to_numpy(dtype=object)[data.query_rows].tolist())
-    return {snapshot.datasets[name].label_origin_suspected for name in names if name in snapshot.datasets}
+    names = set(snapshot.cells["dataset_id"].to_numpy(dtype=object)[_scored_rows(data)].tolist())
+    return {name: {snapshot.datasets[name].label_origin_suspected} for name in names if name in snapshot.datasets}
 
 
-def _origins(cells: pd.DataFrame, data: FoldData) -> set[str]:
-    return set(cells["label_origin"].to_numpy(dtype=object)[data.query_rows].tolist())
+def _scored_rows(data: FoldData) -> np.ndarray:
+    """Return the query cells whose label counts at some level: where the others' labels come from does not matter."""
+    counts = [terms[data.query_rows] != "" for terms in data.test_terms.values()]
+    return data.query_rows[np.logical_or.reduce(counts)] if counts else data.query_rows
+
+
+def _origins_of(cells: pd.DataFrame, data: FoldData) -> dict[str, set[str]]:
+    """Return the declared origins of the labels of each data set of the query."""
+    part = cells[["dataset_id", "label_origin"]].iloc[_scored_rows(data)].drop_duplicates()
+    found: dict[str, set[str]] = {}
+    for name, origin in zip(part["dataset_id"], part["label_origin"], strict=True):
+        found.setdefault(str(name), set()).add(str(origin))
+    return found
