@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from cytolabe.cli import atlas as atlas_commands
 from cytolabe.cli import explain as explain_commands
 from cytolabe.cli import genes as gene_commands
+from cytolabe.cli import persons as person_commands
 from cytolabe.cli import snapshot as snapshot_commands
 from cytolabe.cli import splits as split_commands
 from cytolabe.cli import study as study_commands
@@ -60,6 +61,7 @@ app.command("ingest")(atlas_commands.ingest)
 app.command("validate")(validate_commands.validate)
 app.command("genes")(gene_commands.genes)
 app.command("reconcile")(atlas_commands.reconcile)
+app.command("persons")(person_commands.persons)
 app.add_typer(snapshot_commands.snapshot_app, name="snapshot")
 app.command("split")(split_commands.split)
 app.command("audit")(atlas_commands.audit)

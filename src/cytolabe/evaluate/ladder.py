@@ -2,7 +2,7 @@
 
 Every rung answers for the same cells with the same models: random cells, then persons, then batches and data sets held
 out as well. Rungs are compared two by two on the cells that both of them scored, with one set of classes, so that a gap
-is never a difference of test sets. The gap is an inflation: the part of a random split's score that it owes to
+is never a difference of test sets; nor is it one of classes: a cell whose class a rung had not in training is left out of the pair. The gap is an inflation: the part of a random split's score that it owes to
 persons, batches or data sets which it had seen.
 
 Intervals resample whole units (persons, or data sets where persons are unknown) with the cells of both rungs
@@ -73,7 +73,7 @@ def inflation(
     ran = [rung for rung in rungs if rung.result is not None]
     if not ran:
         return pd.DataFrame(columns=list(LADDER_COLUMNS))
-    answers = {rung.name: _answers(rung, level=level, gene_policy=gene_policy) for rung in ran}
+    answers = {rung.name: _answers(rung, truth, level=level, gene_policy=gene_policy) for rung in ran}
     models = sorted(set(answers[ran[0].name]["model"]))
     rows: list[dict[str, object]] = []
     for model in models:
@@ -81,7 +81,8 @@ def inflation(
         for rung in ran[1:]:
             both = pd.concat([base, _of_model(answers[rung.name], model)], axis=1, join="inner", keys=["base", "rung"])
             paired = both.join(truth, how="inner")
-            rows += _rows(paired, model=model, rung=rung, seed=seed)
+            status = _status(rung, model, level=level, gene_policy=gene_policy)
+            rows += _rows(paired, model=model, rung=rung, status=status, seed=seed)
     return pd.DataFrame(rows, columns=list(LADDER_COLUMNS))
 
 
@@ -97,13 +98,17 @@ def _truth(snapshot: SnapshotView, resolutions: Resolutions, level: str) -> pd.D
     return frame[frame["truth"] != ""]
 
 
-def _answers(rung: Rung, *, level: str, gene_policy: str) -> pd.DataFrame:
-    """Return the predictions of the folds that were not refused as splits."""
+def _answers(rung: Rung, truth: pd.DataFrame, *, level: str, gene_policy: str) -> pd.DataFrame:
+    """Return the predictions of the folds that were not refused as splits, where training knew the class (rule R5)."""
     if rung.result is None:
         return pd.DataFrame()
-    table = rung.result.predictions
+    table, new = rung.result.predictions, rung.result.open_set
+    unknown = set(new.loc[new["level"] == level, ["split", "term"]].itertuples(index=False, name=None))
     chosen = (table["resolution"] == level) & (table["gene_policy"] == gene_policy)
-    return table[chosen & ~table["split"].isin(list(rung.refused or {}))]
+    table = table[chosen & ~table["split"].isin(list(rung.refused or {}))]
+    terms = truth["truth"].reindex(table["cell_id"]).to_numpy(dtype=object)
+    known = [pair not in unknown for pair in zip(table["split"], terms, strict=True)]
+    return table[np.array(known, dtype=bool)]
 
 
 def _of_model(answers: pd.DataFrame, model: str) -> pd.Series:
@@ -111,11 +116,11 @@ def _of_model(answers: pd.DataFrame, model: str) -> pd.Series:
     return pd.Series(own["term"].to_numpy(dtype=object), index=pd.Index(own["cell_id"]), name="term")
 
 
-def _rows(paired: pd.DataFrame, *, model: str, rung: Rung, seed: int) -> list[dict[str, object]]:
+def _rows(paired: pd.DataFrame, *, model: str, rung: Rung, status: str, seed: int) -> list[dict[str, object]]:
     """Return one row per metric: both values on the cells in common, their gap, and how far it would move."""
     sizes = paired["truth"].value_counts()
     scored = tuple(sorted(str(term) for term, n in sizes.items() if n >= _LEAST_CELLS))
-    known = {"model": model, "rung": rung.name, "n_cells": len(paired), "status": _status(rung, model)}
+    known = {"model": model, "rung": rung.name, "n_cells": len(paired), "status": status}
     if not scored:
         why = f"{len(paired)} cells in common, and no class with {_LEAST_CELLS} of them"
         return [{**known, "metric": "macro_f1", "method": why, "n_units": 0, "unit": "", "status": "NOT_RUN"}]
@@ -159,13 +164,15 @@ def _halved(take: Statistic) -> Statistic:
     return lambda counts: (take(counts[:, 0]) - take(counts[:, 1]) + 1) / 2
 
 
-def _status(rung: Rung, model: str) -> str:
-    """Return the worst status of the model's pooled headline; a rung is never better than its folds."""
+def _status(rung: Rung, model: str, *, level: str, gene_policy: str) -> str:
+    """Return the worst status of the model's headline in any fold that the split did not refuse."""
     scores = rung.result.scores if rung.result is not None else ()
     found = {
         score.status
         for score in scores
-        if score.model == model and score.metric == "macro_f1" and score.split != ALL_FOLDS
+        if (score.model, score.metric, score.stratum) == (model, "macro_f1", "all")
+        if (score.resolution, score.gene_policy) == (level, gene_policy)
+        if score.split != ALL_FOLDS and score.split not in (rung.refused or {})
     }
     for status in (ScoreStatus.REFUSED, ScoreStatus.QUALIFIED):
         if status in found:

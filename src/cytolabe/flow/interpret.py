@@ -49,6 +49,7 @@ __all__ = [
     "links_of",
     "reconcile_atlas",
     "resolutions_of",
+    "resolve_in_force",
     "summary_of",
 ]
 
@@ -109,12 +110,28 @@ def interpret_persons(atlas: Atlas, *, study: Study | None = None) -> tuple[Find
     A declaration stays in force where the study, or no study, says nothing about its data set: two donors that were
     declared one person would otherwise fall apart, and stand on both sides of the next split.
     """
-    cells = atlas.cells()
     declared = tuple(
         DeclaredPerson(person_id=item.id, dataset_id=item.dataset, donor_id=item.donor, evidence=item.evidence)
         for item in (study.persons if study is not None else ())
     )
-    before = _declared_before(atlas.persons(), cells, said={person.dataset_id for person in declared})
+    return resolve_in_force(atlas, declared, of_datasets=True)
+
+
+def resolve_in_force(
+    atlas: Atlas, declared: Sequence[DeclaredPerson], *, of_datasets: bool = False
+) -> tuple[Finding, ...]:
+    """Resolve donors into persons by declarations and those in force, and put them in force.
+
+    `of_datasets` lets the declarations speak for their whole data sets; else only for the donors that they name.
+    """
+    cells = atlas.cells()
+    in_force = atlas.persons()
+    if not of_datasets:
+        named = {(person.dataset_id, person.donor_id) for person in declared}
+        keys = zip(in_force["dataset_id"], in_force["donor_id"], strict=True)
+        in_force = in_force[[key not in named for key in keys]]
+    said = {person.dataset_id for person in declared} if of_datasets else set()
+    before = _declared_before(in_force, cells, said=said)
     persons, findings = resolve_persons(cells, declared=(*declared, *before))
     atlas.put_persons(persons, message="resolve persons")
     return findings
@@ -129,6 +146,7 @@ def _declared_before(persons: pd.DataFrame, cells: pd.DataFrame, *, said: set[st
             dataset_id=row["dataset_id"],
             donor_id=row["donor_id"],
             evidence=row["evidence"].removeprefix(_DECLARED).removeprefix(": "),
+            state=row["person_state"],
         )
         for row in persons.to_dict("records")
         if row["evidence"] == _DECLARED or row["evidence"].startswith(f"{_DECLARED}: ")

@@ -16,7 +16,7 @@ import pandas as pd
 
 from cytolabe.records import UNKNOWN, Finding, Severity
 
-__all__ = ["PERSON_COLUMNS", "DeclaredPerson", "PairStates", "pair_states", "resolve_persons"]
+__all__ = ["PERSON_COLUMNS", "DeclaredPerson", "PairStates", "alike_key", "pair_states", "resolve_persons"]
 
 PERSON_COLUMNS = ("dataset_id", "donor_id", "person_id", "person_state", "evidence")
 _RULE = "cytolabe/persons"
@@ -27,12 +27,16 @@ _SEVERITIES = {"E": Severity.ERROR, "W": Severity.WARNING, "N": Severity.NOTE}
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredPerson:
-    """What a study file says about a donor; an empty `donor_id` means every cell of the data set."""
+    """What a study file or a reviewer says about a donor; an empty `donor_id` means every cell of the data set.
+
+    `state` is resolved, pooled or unknown; only a resolved one is somebody.
+    """
 
     person_id: str
     dataset_id: str
     donor_id: str = ""
     evidence: str = ""
+    state: str = "resolved"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,7 @@ def resolve_persons(
     by_key: dict[tuple[str, str], set[str]] = {}
     for dataset_id, study, donor_id in table:
         found = said.get((dataset_id, donor_id))
-        if found:
+        if found and found.state == "resolved":
             by_key.setdefault((study, donor_id), set()).add(found.person_id)
     rows = []
     for dataset_id, study, donor_id in table:
@@ -121,7 +125,8 @@ def _studies_of(cells: pd.DataFrame) -> Mapping[str, frozenset[str]]:
 def _person(study: str, donor_id: str, *, own: DeclaredPerson | None, shared: set[str]) -> tuple[str, str, str]:
     """Return person id, state and evidence of one donor of one data set."""
     if own:
-        return own.person_id, "resolved", f"declared: {own.evidence}" if own.evidence else "declared"
+        person_id = own.person_id if own.state == "resolved" else UNKNOWN
+        return person_id, own.state, f"declared: {own.evidence}" if own.evidence else "declared"
     if _is_pool(donor_id):
         return UNKNOWN, "pooled", f"{donor_id!r} is a pool of persons"
     if _is_nobody(donor_id):
@@ -153,7 +158,7 @@ def _checked(
     for person in sorted(declared, key=lambda p: (p.dataset_id, p.donor_id, p.person_id)):
         key = (person.dataset_id, person.donor_id)
         exists = key in donors if person.donor_id else person.dataset_id in datasets
-        if not exists or _is_nobody(person.person_id):
+        if not exists or (person.state == "resolved" and _is_nobody(person.person_id)):
             wrong.append(f"{person.dataset_id}: no donor {person.donor_id!r} for {person.person_id!r}")
         elif key in usable and usable[key].person_id != person.person_id:
             wrong.append(f"{person.dataset_id}: donor {person.donor_id!r} declared twice, last as {person.person_id!r}")
@@ -202,7 +207,7 @@ def _alike(table: Sequence[tuple[str, str, str]], persons: pd.DataFrame) -> list
     spelled: dict[tuple[str, str], dict[str, str]] = {}
     for (_, study, donor_id), person_id in zip(table, persons["person_id"], strict=True):
         if person_id != UNKNOWN:
-            spelled.setdefault((study, _bare(donor_id)), {})[donor_id] = str(person_id)
+            spelled.setdefault((study, alike_key(donor_id)), {})[donor_id] = str(person_id)
     alike = [
         f"{', '.join(repr(donor) for donor in sorted(donors))} of {study}"
         for (study, _), donors in sorted(spelled.items())
@@ -218,7 +223,7 @@ def _alike(table: Sequence[tuple[str, str, str]], persons: pd.DataFrame) -> list
     )]  # fmt: skip
 
 
-def _bare(donor_id: str) -> str:
+def alike_key(donor_id: str) -> str:
     """Return a donor string without case, signs and leading zeros; signs between numbers keep them apart."""
     text = re.sub(r"(?<=\d)[\W_]+(?=\d)", "/", donor_id.casefold())
     text = re.sub(r"[^\w/]|_", "", text)
