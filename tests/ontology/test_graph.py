@@ -110,7 +110,45 @@ def test_the_digest_moves_with_an_edge_and_not_with_the_order_of_terms():
 
 def test_an_unpinned_ontology_is_refused():
     with pytest.raises(UnresolvedLabelError, match="pinned"):
-        load_ontology("UBERON")
+        load_ontology("GO")
+
+
+@pytest.mark.parametrize(
+    ("name", "term", "above"),
+    [("UBERON", "UBERON:0002048", "UBERON:0001004"), ("MONDO", "MONDO:0005148", "MONDO:0005015"),
+     ("EFO", "EFO:0009922", "EFO:0010183"), ("PATO", "PATO:0000384", "PATO:0000047"),
+     ("HANCESTRO", "HANCESTRO:0005", "HANCESTRO:0004")],
+)  # fmt: skip
+def test_every_pinned_ontology_is_read_and_says_what_its_edges_mean(name, term, above):
+    graph = load_ontology(name)
+    assert graph.release == PINNED_RELEASES[name]
+    assert graph.is_a(term, above)
+    assert graph.edges == ("is_a or part_of" if name == "UBERON" else "is_a")
+
+
+def test_chains_that_run_through_another_ontology_are_not_lost():
+    # The guide lists the ancestors of a term; EFO's chains run through terms of OBI that it leaves out.
+    graph = load_ontology("EFO")
+    path = resources.files("cellxgene_ontology_guide") / "data" / f"EFO-ontology-{graph.release}.json.zst"
+    with path.open("rb") as stream, zstandard.ZstdDecompressor().stream_reader(stream) as reader:
+        document = json.loads(reader.read())
+    differing = [t for t in graph.terms if set(document[t]["ancestors"]) != graph.ancestors(t)]
+    assert differing == []
+
+
+@pytest.mark.parametrize(
+    ("name", "spelling", "term"),
+    [("HsapDv", "hsapdv_0000258", "HsapDv:0000258"), ("HANCESTRO", "afpo_0000056", "AfPO:0000056"),
+     ("UBERON", "uberon:0002048", "UBERON:0002048")],
+)  # fmt: skip
+def test_an_id_is_read_as_its_ontology_writes_it(name, spelling, term):
+    assert load_ontology(name).resolve(spelling) == term
+
+
+def test_an_obsolete_disease_follows_its_replacement():
+    graph = load_ontology("MONDO")
+    old = next(t for t, r in sorted(graph.records.items()) if r.obsolete and (r.replaced_by or "") in graph)
+    assert graph.resolve(old) == graph.replaced_by(old)
 
 
 @st.composite

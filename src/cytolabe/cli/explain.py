@@ -20,7 +20,8 @@ def explain(
     word: Annotated[
         str,
         typer.Argument(
-            metavar="CODE|TERM", help="A finding code such as E-COUNTS-01, or a cell type: CL:0000236 or 'B cell'."
+            metavar="CODE|TERM",
+            help="A finding code such as E-COUNTS-01, or a term: CL:0000236, UBERON:0002048, 'B cell'.",
         ),
     ],
     atlas: AtlasInUse = None,

@@ -7,18 +7,25 @@ their decision, but their cells are not counted.
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cytolabe.errors import UnresolvedLabelError, UsageError
 from cytolabe.files import Place
-from cytolabe.ontology.graph import Ontology, load_ontology
+from cytolabe.ontology.graph import PINNED_RELEASES, Ontology, load_ontology
 from cytolabe.records import LabelMapping
-from cytolabe.snapshot.atlas import open_atlas
+from cytolabe.snapshot.atlas import Atlas, open_atlas
 from cytolabe.snapshot.overlays import DECIDING, ontology_release_of
 
 __all__ = ["LabelUse", "TermUse", "explain_term", "usage_of_term"]
 
-_CURIE = re.compile(r"CL[:_]\d+", re.IGNORECASE)
+_CURIE = re.compile(r"\b(?P<prefix>[A-Za-z]+)[:_]\d+")
+_HOME = {name.lower(): name for name in PINNED_RELEASES} | {"afpo": "HANCESTRO"}
+"""Prefix of an id in lower case -> the ontology that holds it."""
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "UBERON": ("tissue",), "MONDO": ("disease",), "PATO": ("sex", "disease"), "EFO": ("assay",),
+}  # fmt: skip
+"""Ontology -> columns of the cells whose text may name one of its terms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,25 +53,26 @@ class TermUse:
 
 
 def explain_term(word: str) -> dict[str, object]:
-    """Return what the pinned release says of a cell type, by id in any spelling, by name or by synonym.
+    """Return what the pinned releases say of a term, by id in any spelling, by name or by synonym; cell types first.
 
     Raises
     ------
     UsageError
-        If the release has no such term.
+        If no pinned release has such a term.
     """
-    ontology = load_ontology("CL")
     replaced: dict[str, object] = {}
-    if found := _CURIE.search(word):
+    found = _CURIE.search(word)
+    if found and (home := _HOME.get(found["prefix"].lower())):
+        ontology = load_ontology(home)
         try:
             term = ontology.resolve(word)
         except UnresolvedLabelError as error:
             raise UsageError(str(error)) from None
-        asked = found[0].upper().replace("_", ":")
+        asked = ontology.written(word)
         if asked != term:
             replaced = {"replaces": f"{asked} {ontology.name(asked)}".strip()}
     else:
-        term = _term_called(word, ontology)
+        ontology, term = _term_called(word)
     return {
         "term": term,
         **replaced,
@@ -75,6 +83,7 @@ def explain_term(word: str) -> dict[str, object]:
         "children": _shown(ontology.children(term), ontology),
         "synonyms": list(ontology.synonyms(term)),
         "n_descendants": len(ontology.descendants(term)),
+        "edges": ontology.edges,
         "release": ontology.release,
     }
 
@@ -87,8 +96,10 @@ def usage_of_term(atlas: Place, term: str) -> TermUse:
     UsageError
         If there is no atlas.
     """
-    ontology = load_ontology("CL")
     opened = open_atlas(atlas)
+    if not term.startswith("CL:"):
+        return _usage_of_text(opened, term)
+    ontology = load_ontology("CL")
     mappings = opened.mappings()
     below = ontology.descendants(term)
     used = [mapping for mapping in mappings if mapping.term == term or mapping.term in below]
@@ -115,14 +126,46 @@ def _use_of(mapping: LabelMapping) -> LabelUse:
     )
 
 
-def _term_called(word: str, ontology: Ontology) -> str:
-    names = {text.lower(): term for term in ontology.terms for text in ontology.synonyms(term)}
-    names |= {ontology.name(term).lower(): term for term in ontology.terms}
-    if word.lower() in names:
-        return names[word.lower()]
-    near = difflib.get_close_matches(word.lower(), list(names), n=3)
+def _usage_of_text(atlas: Atlas, term: str) -> TermUse:
+    """Return which cells name a term, or one below it, in the column of its ontology: by id, by name or by synonym."""
+    home = _HOME[term.partition(":")[0].lower()]
+    ontology = load_ontology(home)
+    meant = {term, *ontology.descendants(term)}
+    named = {text.lower(): t for t in sorted(meant) for text in (t, ontology.name(t), *ontology.synonyms(t))}
+    cells = atlas.cells()
+    used = []
+    for column in _COLUMNS.get(home, ()):
+        texts = cells[column].astype(str)
+        own = texts.str.lower().isin(list(named))
+        for (dataset_id, text), part in texts[own].groupby([cells.loc[own, "dataset_id"].astype(str), texts[own]]):
+            means = named[str(text).lower()]
+            used.append(LabelUse(
+                dataset_id=str(dataset_id), contributor_label=str(text), term=means, term_name=ontology.name(means),
+                predicate="", decision=f"as delivered ({column})", n_cells=len(part),
+            ))  # fmt: skip
+    used.sort(key=lambda use: (use.term != term, -use.n_cells, use.dataset_id, use.contributor_label))
+    return TermUse(
+        revision=atlas.revision,
+        ontology_release=ontology.release,
+        n_cells=sum(use.n_cells for use in used if use.term == term),
+        n_cells_below=sum(use.n_cells for use in used if use.term != term),
+        labels=tuple(used),
+    )
+
+
+def _term_called(word: str) -> tuple[Ontology, str]:
+    """Return the term of a name or an exact synonym: a cell type where there is one, else of the other ontologies."""
+    near: list[str] = []
+    for prefix in ("CL", *(name for name in PINNED_RELEASES if name != "CL")):
+        ontology = load_ontology(prefix)
+        names = {text.lower(): term for term in ontology.terms for text in ontology.synonyms(term)}
+        names |= {ontology.name(term).lower(): term for term in ontology.terms}
+        if word.lower() in names:
+            return ontology, names[word.lower()]
+        if prefix == "CL":
+            near = difflib.get_close_matches(word.lower(), list(names), n=3)
     hint = f" Near: {', '.join(near)}." if near else ""
-    msg = f"{word!r} is neither a finding code nor a cell type of CL {ontology.release}.{hint}"
+    msg = f"{word!r} is neither a finding code nor a cell type of CL {PINNED_RELEASES['CL']}, nor a term of {', '.join(n for n in PINNED_RELEASES if n != 'CL')}.{hint}"
     raise UsageError(msg)
 
 

@@ -7,7 +7,8 @@ loudly rather than picking another one.
 
 The guide stores for each term its ancestors with their least distance, over is_a **and** part_of inside the same
 ontology; edges are the ancestors at distance 1. CL holds three part_of statements between its own terms, which
-therefore act as is_a here. An ancestor that no chain of edges reaches was reached through terms of another ontology
+therefore act as is_a here. UBERON holds thousands, and the guide does not say which edge is which: `Ontology.edges` names what the edges are,
+and a score never counts along those of UBERON. An ancestor that no chain of edges reaches was reached through terms of another ontology
 (a kind of cytoplasm is part of a cell): it is kept apart as `part_of` and is never above the term. Synonyms are of exact
 scope only.
 """
@@ -29,8 +30,23 @@ from cytolabe.provenance.canonical import canonical_json
 
 __all__ = ["PINNED_RELEASES", "Ontology", "TermRecord", "load_ontology", "ontology_of", "shipped_releases"]
 
-PINNED_RELEASES: Mapping[str, str] = {"CL": "v2026-03-26"}
+PINNED_RELEASES: Mapping[str, str] = {
+    "CL": "v2026-03-26",
+    "EFO": "v3.90.0",
+    "HANCESTRO": "v2025-10-14",
+    "HsapDv": "v2025-01-23",
+    "MONDO": "v2026-05-05",
+    "MmusDv": "v2025-01-23",
+    "PATO": "v2025-05-14",
+    "UBERON": "v2026-04-01",
+}
 """The release that each ontology is read in: the newest that the oldest supported guide ships."""
+
+_MIXED = frozenset({"UBERON", "HsapDv", "MmusDv"})
+"""Ontologies with many part_of statements between their own terms."""
+
+_THROUGH_OTHERS = frozenset({"EFO"})
+"""Ontologies whose is_a chains run through terms of others (OBI), which the guide leaves out: the next own term is the parent."""
 
 _CURIE = re.compile(r"(?:.*[/#])?([A-Za-z]+)[:_](\d+)\Z")
 
@@ -61,6 +77,11 @@ class Ontology:
     digest: str
     terms: tuple[str, ...]
     records: Mapping[str, TermRecord]
+
+    @property
+    def edges(self) -> str:
+        """What an edge means: `is_a`, or `is_a or part_of` where the guide keeps the two together."""
+        return "is_a or part_of" if self.prefix in _MIXED else "is_a"
 
     def __contains__(self, term: object) -> bool:
         """Return whether `term` is a live term."""
@@ -96,8 +117,7 @@ class Ontology:
         UnresolvedLabelError
             If the id has no term in this release, or the term is obsolete and has no live replacement.
         """
-        match = _CURIE.match(term_or_curie.strip())
-        term = f"{match[1].upper()}:{match[2]}" if match else term_or_curie.strip()
+        term = self.written(term_or_curie)
         seen: list[str] = []
         while term in self.records and self.records[term].obsolete and term not in seen:
             seen.append(term)
@@ -105,7 +125,9 @@ class Ontology:
         if term in self:
             return term
         if seen:
-            consider = ", ".join(self.records[seen[-1]].consider) or "nothing"
+            # A replacement in another ontology (a disease of EFO that MONDO took over) is told and not followed.
+            named = [other for other in (term,) if other]
+            consider = ", ".join((*named, *self.records[seen[-1]].consider)) or "nothing"
             msg = (
                 f"{seen[0]} ({self.records[seen[0]].name}) is obsolete in {self.prefix} {self.release} and has no live "
                 f"replacement there; the release says to consider {consider}. Choose a live term."
@@ -113,6 +135,21 @@ class Ontology:
             raise UnresolvedLabelError(msg)
         msg = f"{term_or_curie!r} is no term of {self.prefix} {self.release}. Look the id up, or check its digits."
         raise UnresolvedLabelError(msg)
+
+    def written(self, term_or_curie: str) -> str:
+        """Return an id as the release writes it: HANCESTRO holds terms of AfPO, and HsapDv is not all capitals."""
+        match = _CURIE.match(term_or_curie.strip())
+        if match is None:
+            return term_or_curie.strip()
+        prefix, number = match[1], match[2]
+        spellings = (
+            prefix,
+            prefix.upper(),
+            "AfPO" if prefix.lower() == "afpo" else prefix,
+            self.prefix if prefix.lower() == self.prefix.lower() else prefix,
+        )
+        known = (f"{one}:{number}" for one in spellings)
+        return next((term for term in known if term in self.records), f"{prefix.upper()}:{number}")
 
     def parents(self, term: str) -> tuple[str, ...]:
         """Return the direct parents, sorted."""
@@ -234,7 +271,7 @@ def shipped_releases(name: str = "CL") -> tuple[str, ...]:
     return tuple(sorted(match[1] for file in files if (match := pattern.fullmatch(file.name))))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=10)
 def load_ontology(name: str = "CL", release: str = "") -> Ontology:
     """Return a release of an ontology from the installed ontology guide; read once per process.
 
@@ -266,10 +303,26 @@ def load_ontology(name: str = "CL", release: str = "") -> Ontology:
     with file.open("rb") as stream, zstandard.ZstdDecompressor().stream_reader(stream) as reader:
         document = json.loads(reader.read())
     records = {term: _record_of(term, entry) for term, entry in document.items()}
+    if name in _THROUGH_OTHERS:
+        bridged = {term: _bridged(term, document) for term in records}
+        return ontology_of(
+            name, asked, {term: replace(record, parents=bridged[term]) for term, record in records.items()}
+        )
     parts = _parts_of(document, records)
     return ontology_of(
         name, asked, {term: replace(record, part_of=parts.get(term, ())) for term, record in records.items()}
     )
+
+
+def _bridged(term: str, document: Mapping[str, Mapping[str, object]]) -> tuple[str, ...]:
+    """Return the lowest of a term's listed ancestors: none of them is an ancestor of another."""
+
+    def listed(of: str) -> set[str]:
+        distances = document[of]["ancestors"] if of in document else None
+        return set(distances) - {of} if isinstance(distances, dict) else set()
+
+    above = listed(term)
+    return tuple(sorted(above.difference(*(listed(other) for other in above))))
 
 
 def _parts_of(

@@ -78,7 +78,6 @@ def justify_labels(
             if not is_reserved(str(label)) and not is_code(str(label))
         ),
         ontology=ontology,
-        memory=memory,
     )
     for dataset_id, part in labels.groupby("dataset_id", sort=True):
         table = part.sort_values("contributor_label", kind="stable")

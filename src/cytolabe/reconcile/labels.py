@@ -111,7 +111,7 @@ def reconcile_labels(
         for label, tissue in zip(labels["contributor_label"], labels["tissue"], strict=True)
         if not is_reserved(str(label)) and not is_code(str(label))
     ]
-    learned = learned_orders(asked, ontology=ontology, memory=memory)
+    learned = learned_orders(asked, ontology=ontology)
     mappings: list[LabelMapping] = []
     for dataset_id, part in labels.groupby("dataset_id", sort=True):
         table = part.sort_values("contributor_label", kind="stable")
