@@ -223,6 +223,21 @@ def test_new_mappings_or_persons_are_a_new_snapshot_and_the_old_one_stays(atlas,
     assert len(difference.mappings_removed) == 4
 
 
+def test_a_data_set_that_was_replaced_is_compared_cell_by_cell(atlas, make):
+    before = atlas.freeze()
+    cells = make.content("kang").cells.copy()
+    cells["contributor_label"] = "renamed"
+    atlas.publish([write_dataset(atlas.path, content=make.content("kang", cells=cells))])
+    after = atlas.freeze()
+    difference = diff_snapshots(before, after)
+    both = before.cells.merge(after.cells, on="cell_id", suffixes=("", "_b"))
+    moved = both["cell_type_ontology_term_id"] != both["cell_type_ontology_term_id_b"]
+    assert difference.n_cells_relabeled == int(moved.sum()) > 0
+    assert set(difference.relabeled["dataset_id"]) == {"kang"}
+    assert (difference.n_cells_added, difference.n_cells_removed) == (0, 0)
+    assert difference.n_persons_changed == int((both["person_id"] != both["person_id_b"]).sum())
+
+
 # --- revisions ----------------------------------------------------------------------------------------------------
 
 

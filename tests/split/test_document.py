@@ -10,8 +10,8 @@ from scipy.sparse import csr_matrix
 from cytolabe.errors import IntegrityError, UnreadableInputError, UsageError
 from cytolabe.split.components import Link
 from cytolabe.split.document import read_split, split_document, write_split
-from cytolabe.split.groups import grouped_folds, hold_out_groups, leave_one_group_out
-from cytolabe.split.rule import parse_rule, rule_text
+from cytolabe.split.groups import grouped_folds, hold_out_groups, leave_one_group_out, plan_rule
+from cytolabe.split.rule import RuleKind, SplitRule, parse_rule, rule_text
 from cytolabe.testing.memory import memory_snapshot
 
 N_CELLS = 40
@@ -103,3 +103,36 @@ def test_a_rule_reads_back_as_it_was(snapshot):
     for make in SPLITS.values():
         text = make(snapshot).rule
         assert rule_text(parse_rule(text)) == text
+
+
+def test_a_random_split_that_denies_it_is_not_believed(snapshot, tmp_path):
+    path = tmp_path / "split.json"
+    rule = SplitRule(kind=RuleKind.GROUPED_FOLDS, by=("cells",), n_folds=2)
+    write_split(plan_rule(snapshot, rule, seed=0), path)
+    assert len(read_split(path, snapshot).folds) == 2
+    path.write_text(path.read_text().replace('"leaky":true', '"leaky":false'))
+    with pytest.raises(IntegrityError):
+        read_split(path, snapshot)
+
+
+def test_swapped_sides_are_not_believed(snapshot, tmp_path):
+    path = tmp_path / "split.json"
+    write_split(leave_one_group_out(snapshot, by=("person",)), path)
+    document = json.loads(path.read_text())
+    one = document["splits"][0]
+    for key in ("n_{}", "groups_{}", "{}_rows_digest"):
+        train, test = key.format("train"), key.format("test")
+        one[train], one[test] = one[test], one[train]
+    path.write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match="person=p0"):
+        read_split(path, snapshot)
+
+
+def test_the_donors_behind_a_class_cannot_be_made_up(snapshot, tmp_path):
+    path = tmp_path / "split.json"
+    write_split(leave_one_group_out(snapshot, by=("person",)), path)
+    document = json.loads(path.read_text())
+    document["classes"][0]["min_train_persons"] += 1
+    path.write_text(json.dumps(document))
+    with pytest.raises(IntegrityError):
+        read_split(path, snapshot)

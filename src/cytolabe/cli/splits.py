@@ -70,7 +70,8 @@ def split(
         perturbation=perturbation, unseen=unseen_perturbations, controls=tuple(control or CONTROLS), leaks=leaks,
     )  # fmt: skip
     rule = rule_asked(frozen, asked)
-    progress()(f"comparing {frozen.n_cells:,} cells, so that copies stay together")
+    if not leaks:
+        progress()(f"comparing {frozen.n_cells:,} cells, so that copies stay together")
     document = write_split(make_split(frozen, rule, seed=seed), out)
     record_artifact(opened, "split", out, snapshot_id=frozen.snapshot_id)
     if as_json:
