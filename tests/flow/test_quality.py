@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from cytolabe.errors import UsageError
 from cytolabe.flow.contribute import contribute
-from cytolabe.flow.quality import flagged_positions, purity_of, quality_document, quality_of_snapshot
+from cytolabe.flow.quality import flagged_positions, purity_of, quality_document, quality_of_snapshot, quality_where
 from cytolabe.genes.reference import load_reference
 from cytolabe.ingest.sources import find_sources
 from cytolabe.snapshot.atlas import create_atlas
@@ -130,3 +130,15 @@ def test_gc_keeps_quality_of_what_is_reached_and_frees_it_with_its_data_set(tmp_
     document.write_bytes(b"{}")
     free_unreachable(atlas, grace_seconds=0.0)
     assert list(atlas.layout.quality.iterdir()) == []
+
+
+def test_a_filter_tells_of_the_matching_cells_and_measures_nothing_anew(frozen):
+    atlas, snapshot = frozen
+    whole = quality_of_snapshot(atlas.layout, snapshot)
+    part = quality_where(snapshot, whole, "contributor_label = 'B cell'")
+    labels = snapshot.cells["contributor_label"].to_numpy()
+    pd.testing.assert_frame_equal(part["lib"].cells, whole["lib"].cells[labels == "B cell"].reset_index(drop=True))
+    (row,) = quality_document(snapshot, part)["datasets"]
+    assert row["n_cells"] == (labels == "B cell").sum() < len(labels)
+    assert {purity["contributor_label"] for purity in row["marker_purity"]} == {"B cell"}
+    assert quality_where(snapshot, whole, "contributor_label = 'none of them'") == {}

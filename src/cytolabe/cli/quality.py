@@ -21,18 +21,23 @@ def quality(
     datasets: Annotated[
         list[str] | None, typer.Option("--dataset", help="Id of a data set; all of the snapshot by default.")
     ] = None,
+    where: Annotated[
+        str, typer.Option("--where", help="Tell of matching cells only: tissue = 'lung' and not sex is unknown.")
+    ] = "",
     snapshot: SnapshotName = "latest",
     as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
     """Measure quality per cell (counts, genes, mitochondrial share, doublet score per library) and flag; nothing is removed."""
-    from cytolabe.flow.quality import quality_document, quality_of_snapshot
+    from cytolabe.flow.quality import quality_document, quality_of_snapshot, quality_where
     from cytolabe.snapshot.atlas import open_atlas
 
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
     found = quality_of_snapshot(opened.layout, frozen, datasets=datasets or (), on_progress=progress())
-    document = quality_document(frozen, found)
+    if where:
+        found = quality_where(frozen, found, where)
+    document = quality_document(frozen, found) | ({"where": where} if where else {})
     if as_json:
         print_document(document)
         return 0

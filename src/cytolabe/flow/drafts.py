@@ -92,7 +92,7 @@ def reconcile_files(
     labels = label_table(pd.concat(cells, ignore_index=True))
     mappings, label_findings = reconcile_labels(labels, ontology=ontology, memory=memory)
     if export is not None:
-        title = ", ".join(path.name for path in paths[:3])
+        title = ", ".join(path.stem for path in paths[:3])
         export_sheet(export, mappings, title=title, labels=labels, memory=memory)
     return summary_of(mappings, (*told, *label_findings))
 

@@ -6,6 +6,7 @@ markers), then library by library the doublet score. Measures that nothing suppo
 their column is null.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,14 @@ from cytolabe.snapshot.cell_quality import (
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.snapshot.layout import Layout
 
-__all__ = ["DatasetQuality", "flagged_positions", "purity_of", "quality_document", "quality_of_snapshot"]
+__all__ = [
+    "DatasetQuality",
+    "flagged_positions",
+    "purity_of",
+    "quality_document",
+    "quality_of_snapshot",
+    "quality_where",
+]
 
 _BLOCK_CELLS = 4096
 _AMBIENT = "raw droplets are not kept: an atlas holds called cells only"
@@ -40,10 +48,14 @@ _AMBIENT = "raw droplets are not kept: an atlas holds called cells only"
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetQuality:
-    """The quality of one data set in a snapshot: `cells` has one row per cell that the snapshot holds, in its order."""
+    """The quality of one data set in a snapshot: `cells` has one row per cell that the snapshot holds, in its order.
+
+    `chosen` says which of these cells the rows are, where a filter left some out.
+    """
 
     record: QualityRecord
     cells: pd.DataFrame
+    chosen: np.ndarray | None = None
 
 
 def quality_of_snapshot(
@@ -81,6 +93,7 @@ def purity_of(snapshot: Snapshot, dataset_id: str, quality: DatasetQuality) -> p
     """Return the marker purity of the labels of a data set, under the mappings in force."""
     organism = snapshot.datasets[dataset_id].organism
     own = snapshot.cells[(snapshot.cells["dataset_id"] == dataset_id).to_numpy()]
+    own = own if quality.chosen is None else own[quality.chosen]
     cells = LabelledCells(
         markers=quality.cells["markers"].to_numpy(dtype=np.int64),
         n_counts=quality.cells["n_counts"].to_numpy(dtype=np.int64),
@@ -89,6 +102,22 @@ def purity_of(snapshot: Snapshot, dataset_id: str, quality: DatasetQuality) -> p
     )
     measured = snapshot.measured_genes(dataset_id)
     return marker_purity(cells, quality_panel(organism), load_ontology("CL"), measured=measured)
+
+
+def quality_where(snapshot: Snapshot, quality: Mapping[str, DatasetQuality], where: str) -> dict[str, DatasetQuality]:
+    """Return the quality of the cells that a filter matches; data sets without one of them are left out.
+
+    What was measured stays: thresholds and doublet scores are those of whole libraries, whatever is looked at.
+    """
+    names = snapshot.cells["dataset_id"].to_numpy(dtype=object)
+    matched = np.zeros(len(names), dtype=bool)
+    matched[snapshot.rows(where)] = True
+    found = {}
+    for dataset_id, whole in quality.items():
+        own = matched[names == dataset_id]
+        if own.any():
+            found[dataset_id] = dataclasses.replace(whole, cells=whole.cells[own].reset_index(drop=True), chosen=own)
+    return found
 
 
 def quality_document(snapshot: Snapshot, quality: Mapping[str, DatasetQuality]) -> dict[str, object]:
