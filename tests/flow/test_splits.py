@@ -1,5 +1,7 @@
 """Splits, audits and embeddings of an atlas, outside of a study."""
 
+import pickle
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -55,6 +57,13 @@ def split_file(snapshot, tmp_path):
     path = tmp_path / "split.json"
     write_split(make_split(snapshot, rule_asked(snapshot, AskedSplit())), path)
     return path
+
+
+def test_a_snapshot_that_was_asked_goes_to_another_process_and_answers_there(snapshot):
+    question = "SELECT dataset_id, count(*) AS n FROM cells GROUP BY ALL ORDER BY dataset_id"
+    answer = snapshot.query(question)
+    elsewhere = pickle.loads(pickle.dumps(snapshot))  # noqa: S301, TID251 - our own bytes
+    assert elsewhere.query(question).equals(answer)
 
 
 def test_copies_tie_their_data_sets_whatever_was_asked_for(snapshot):

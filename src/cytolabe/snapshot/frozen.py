@@ -2,13 +2,12 @@
 
 The id is over logical digests only: counts, cells, contributor columns and alignment of each data set, persons,
 mappings, ontology release and gene reference. No codec, width, library version, order of ingest, number of workers,
-time or host enters it. Opening a snapshot checks the document against its id; reading a table or counts checks them
-against what the document names.
+time or host enters it. Opening checks the document against its id; reading checks tables and counts against the document.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -253,7 +252,8 @@ class Snapshot:
         """The tables of this snapshot as SQL and filters see them (`snapshot.query`, `snapshot.export`)."""
         from cytolabe.snapshot.relations import Relations  # noqa: PLC0415 - the database loads where it is asked
 
-        return Relations(self._layout, self._entries, lambda: self.persons, lambda: self.mappings, self._excluded)
+        late = partial(partial, getattr, self)
+        return Relations(self._layout, self._entries, late("persons"), late("mappings"), self._excluded)
 
     def query(self, sql: str, parameters: Mapping[str, object] | Sequence[object] | None = None) -> "pa.Table":
         """Return the answer to one SELECT over `cells`, `datasets`, `genes` and `contributed.<dataset_id>` as an Arrow table.

@@ -7,7 +7,7 @@ that would mean the same.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import duckdb
@@ -82,6 +82,10 @@ class Relations:
     persons: Callable[[], pd.DataFrame]
     mappings: Callable[[], Sequence[LabelMapping]]
     excluded: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what is open: another process opens its own files."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @cached_property
     def n_cells(self) -> int:
