@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.errors import RefusedError
 from cytolabe.flow.genes import align_atlas, summarize_genes
+from cytolabe.flow.quality import quality_of_snapshot
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.aliases import AliasTable, read_alias_table
 from cytolabe.genes.reference import load_reference
@@ -81,6 +82,19 @@ def test_aligning_again_changes_nothing(atlas):
     revision = atlas.revision
     assert align_atlas(atlas) == frozenset()
     assert atlas.revision == revision
+
+
+def test_quality_of_before_an_alignment_still_resolves_and_that_of_after_is_measured_for_the_new_entry(atlas, aliases):
+    asked = "SELECT count(*) AS n FROM quality q JOIN cells c USING (dataset_id, row)"
+    before = atlas.freeze()
+    first = quality_of_snapshot(atlas.layout, before)
+    align_atlas(atlas, aliases=read_alias_table(aliases))
+    after = atlas.freeze()
+    assert atlas.snapshot(before.snapshot_id).query(asked).to_pydict() == {"n": [80]}
+    second = quality_of_snapshot(atlas.layout, after)
+    assert after.query(asked).to_pydict() == {"n": [80]}
+    for name in ("ash", "yew"):
+        pd.testing.assert_series_equal(first[name].cells["n_counts"], second[name].cells["n_counts"])
 
 
 def test_an_alias_table_found_later_gives_a_feature_its_gene_and_names_the_snapshot(atlas, aliases):
