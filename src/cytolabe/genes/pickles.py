@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cytolabe.errors import UnreadableInputError
 
-__all__ = ["Inert", "read_inert"]
+__all__ = ["Inert", "plain_scalar", "read_inert"]
 
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -31,6 +33,8 @@ _VALUES = frozenset({
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IGNORED = frozenset({"PROTO", "FRAME", "STOP"})
 _MAX_BYTES = 256 << 20
+_SCALARS = frozenset({"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})  # before and since numpy 2
+_NUMBERS = frozenset({"i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 
 
 @dataclass(eq=False)
@@ -63,6 +67,28 @@ def read_inert(content: bytes, *, where: str) -> object:
         msg = f"{where}: no pickle of plain values ({error})."
         raise UnreadableInputError(msg) from None
     return value
+
+
+def plain_scalar(value: object, *, where: str) -> object:
+    """Return the number that the record of a numpy scalar holds; any other plain value as it is.
+
+    Raises
+    ------
+    UnreadableInputError
+        If it is the record of anything else.
+    """
+    if not isinstance(value, Inert):
+        return value
+    try:
+        kind, content = value.arguments
+        if value.name not in _SCALARS or kind.name != "numpy.dtype" or kind.arguments[0] not in _NUMBERS:  # type: ignore[attr-defined]
+            raise ValueError(value.name)  # noqa: TRY301 - one message for all that is no number
+        order = ">" if kind.state is not None and kind.state[1] == ">" else "<"  # type: ignore[attr-defined]
+        (number,) = np.frombuffer(content, dtype=f"{order}{kind.arguments[0]}").tolist()  # type: ignore[attr-defined, call-overload]
+    except (ValueError, TypeError, AttributeError, IndexError):
+        msg = f"{where}: would call {value.name}, which is no number; nothing of a pickle is run."
+        raise UnreadableInputError(msg) from None
+    return number
 
 
 class _Machine:
