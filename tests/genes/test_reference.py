@@ -13,6 +13,7 @@ import pytest
 
 from cytolabe.errors import IntegrityError, UnknownGenesError
 from cytolabe.genes import load_reference, reference, shipped_organisms
+from cytolabe.genes.reference import release_ids, shipped_spike_ins
 
 SHARED = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "data"
 HUMAN, MOUSE = load_reference(), load_reference("Mus musculus")
@@ -90,3 +91,24 @@ def test_each_release_equals_the_table_it_came_from(schema, release):
     bare = {row[1]: row[2].removesuffix("_" + row[1]) for row in real_rows() if row[0] == schema}
     expected = {gene_id: "" if symbol == gene_id else symbol for gene_id, symbol in bare.items()}
     assert HUMAN.releases[release].symbols == expected
+
+
+@pytest.mark.parametrize("organism", shipped_organisms())
+def test_ids_that_are_read_alone_are_those_of_the_whole_reference(organism):
+    whole = load_reference(organism)
+    everything = {gene_id for release in whole.releases for gene_id in release.symbols}
+    for release in whole.releases:
+        alone = release_ids(organism, release.name)
+        assert len(alone) == len(release.symbols)
+        assert {gene_id for gene_id in everything if gene_id in alone} == set(release.symbols)
+    assert shipped_spike_ins() == whole.spike_ins
+
+
+@pytest.mark.parametrize(
+    "name", ["", "ENSG", "ENSG00000000003.15", "ENSG0000000000३", "ensg00000000003", "TSPAN6", "ENSG+0000000003", None]
+)
+def test_what_is_no_id_in_full_is_in_no_release(name):
+    newest = load_reference().primary.name
+    assert "ENSG00000000003" in release_ids("Homo sapiens", newest)
+    assert name not in release_ids("Homo sapiens", newest)
+    assert not len(release_ids("Homo sapiens", "of no year"))

@@ -5,10 +5,10 @@ of their form is accepted, and a note says that it was not looked up.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property
 
-from cytolabe.genes.reference import load_reference, shipped_organisms
+from cytolabe.genes.reference import release_ids, shipped_spike_ins
 from cytolabe.validate.schema import Found, Look, Rule
 
 __all__ = ["FEATURE_CHECKS", "features", "filtered_flag", "many_features", "same_features"]
@@ -110,12 +110,11 @@ class _IdsOnDemand:
         return name in self._ids
 
     @cached_property
-    def _ids(self) -> Collection[str]:
+    def _ids(self) -> Container[object]:
         organism = self._entry["reference"]
         if organism == "spike-ins":
-            return load_reference(shipped_organisms()[0]).spike_ins
-        releases = {release.name: release.symbols for release in load_reference(organism).releases}
-        return releases.get(self._entry["release"], {})
+            return shipped_spike_ins()
+        return release_ids(organism, self._entry["release"])
 
 
 def _ids_of(entry: Mapping[str, str]) -> _IdsOnDemand | None:
