@@ -52,6 +52,7 @@ _CHANGES_MEANING = frozenset({
 })  # fmt: skip
 _JOINS_PARTS = frozenset({"progenitor", "precursor"})
 _N_SIMILAR = 10
+_GLUED = re.compile(r"(h?)([a-z]{2,})(\d{0,2})")
 _SHORTEST_SIMILAR = 4
 """Letters of a label below which a similar name is chance."""
 _ACRONYM_LETTERS = 4
@@ -85,6 +86,7 @@ class Lexicon:
     ontology: Ontology
     words: Mapping[str, str]
     scopes: Mapping[str, tuple[str, ...]]
+    organ_words: Mapping[str, frozenset[str]]
     modifiers: frozenset[str]
     seeds: Mapping[tuple[str, tuple[str, ...]], str]
     open_bags: frozenset[tuple[str, tuple[str, ...]]]
@@ -96,8 +98,25 @@ class Lexicon:
     matrix: csr_matrix
 
     def normalize(self, label: str) -> str:
-        """Return the label's words, expanded by the seed table."""
-        return normalize_label(label, self.words)
+        """Return the label's words, expanded by the seed table; words that nobody knows are taken apart (`LEC3`, `hMac`)."""
+        words = normalize_label(label, self.words).split()
+        if all(word in self.by_word for word in words):
+            return " ".join(words)
+        return " ".join(part for word in words for part in self._parted(word))
+
+    def _parted(self, word: str) -> list[str]:
+        """Return the known words inside an unknown one: a number behind it, the h of human before it."""
+        if word in self.by_word:
+            return [word]
+        glued = _GLUED.fullmatch(word)
+        if not glued:
+            return [word]
+        human, stem, number = glued.groups()
+        for text in (f"{human}{stem}", stem if human else ""):
+            known = normalize_label(text, self.words).split()
+            if known and all(w in self.by_word or ("any", bag_of(w)) in self.seeds for w in known):
+                return [*known, *([number] if number else [])]
+        return [word]
 
 
 @lru_cache(maxsize=2)
@@ -132,6 +151,7 @@ def lexicon_of(ontology: Ontology) -> Lexicon:
         ontology=ontology,
         words=words,
         scopes={scope: tuple(parts) for scope, parts in table["scopes"].items()},
+        organ_words={scope: frozenset(texts) for scope, texts in table["organ_words"].items()},
         modifiers=frozenset(word for group in table["modifiers"].values() for word in group),
         seeds=seeds,
         open_bags=frozenset(open_bags),

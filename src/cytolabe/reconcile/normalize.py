@@ -62,6 +62,7 @@ def normalize_label(label: str, words: Mapping[str, str] | None = None) -> str:
     """Return the label's words in their order, separated by blanks, expanded by `words`."""
     text = _without_accents(label).replace("_", " ")
     text = re.sub(r"(?i)\b(cd[48])(?=t(?:reg|conv|ex|em|cm|n|emra|prolif|h\d+)?s?\b)", r"\1 ", text)
+    text = re.sub("(?i)\\bm[\u03c6\u03d5]", " macrophage ", text)
     for greek, latin in _GREEK.items():
         text = text.replace(greek, f" {latin} ")
     text = re.sub(r"(?i)\b(cd\d+[a-z]?)(dim|bright|high|hi|low|lo|int|pos|neg)\b", r"\1 \2", text)

@@ -6,7 +6,7 @@ what the memory and the words say) through a ridge-regularized logistic regressi
 not seen: their studies were left out when it was fitted.
 
 The accept rule is two thresholds, chosen on the same unseen rows: the most rows such that the precision of the accepted
-ones reaches `AUTO_EXACT` and `AUTO_LINEAGE` less one standard error. The error counts studies, not rows, because the
+ones reaches `AUTO_EXACT` and `AUTO_LINEAGE` after `_ERRORS` standard errors are taken off. The error counts studies, not rows, because the
 next study is never like the last ones: forty labels of one laboratory are wrong together.
 """
 
@@ -29,6 +29,7 @@ _LEAST_ACCEPTED = 50
 """Rows below which a precision is no measurement."""
 _FACTS = ("near_vote", "near_below", "twin_share", "any_twin", "kind", "doubtful", "label_explained", "blend",
           "label_words", "context_share", "tissue_closure", "usage")  # fmt: skip
+_ERRORS = 2.0
 _N_KEPT = 10
 _STRENGTH = 0.3
 
@@ -160,10 +161,10 @@ def _thresholds(
 
 
 def _least_share(is_right: Bool[np.ndarray, " rows"], study: Int64[np.ndarray, " rows"]) -> float:
-    """Return the share of right rows less one standard error over studies."""
+    """Return the share of right rows less `_ERRORS` standard errors over studies."""
     share = is_right.mean()
     off = np.bincount(study, is_right - share)
-    return float(share - np.sqrt((off**2).sum()) / len(is_right))
+    return float(share - _ERRORS * np.sqrt((off**2).sum()) / len(is_right))
 
 
 def _logistic(design: np.ndarray, is_right: Bool[np.ndarray, " rows"]) -> Float64[np.ndarray, " weights"]:

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 from scipy.sparse import csr_matrix
 
 from cytolabe.reconcile.candidates import Candidate
-from cytolabe.reconcile.ranking.lexical import VIEWS, LabelViews, TermIndex, core_words, raw_words
+from cytolabe.reconcile.ranking.lexical import VIEWS, LabelViews, TermIndex, core_words, organ_words_of
 from cytolabe.reconcile.ranking.pool import blend_of, kind_code
 
 __all__ = ["WORD_FEATURES", "LabelFacts", "Pairs", "facts_of", "word_features"]
@@ -30,7 +30,7 @@ WORD_FEATURES = (
     "to_matched", "to_nearest", "content_to_matched", "content_to_nearest",
     "content", "depth", "n_below", "n_children", "n_names", "name_words",
     "label_words", "label_digits", "label_explained", "label_core_share", "label_length",
-    "tissue_in_name", "tissue_in_definition", "name_unsaid",
+    "tissue_in_name", "tissue_in_definition", "name_unsaid", "other_organ", "says_state",
     "context_lineage", "context_share", "sibling_better", "sibling_matched", "context_labels", "siblings_below", "same_best",
 )  # fmt: skip
 
@@ -71,8 +71,9 @@ class LabelFacts:
     sibling_who: Int64[np.ndarray, "contexts terms"]
     sibling_second: Float32[np.ndarray, "contexts terms"]
     matched_by: Mapping[tuple[int, int], frozenset[int]]
-    tissue_name: Mapping[str, np.ndarray]
-    tissue_definition: Mapping[str, np.ndarray]
+    organs: Mapping[str, Float32[np.ndarray, "3 terms"]]
+    label_cycles: Float32[np.ndarray, " labels"]
+    term_cycles: Float32[np.ndarray, " terms"]
     term_facts: Float32[np.ndarray, "terms numbers"]
 
 
@@ -98,7 +99,6 @@ def facts_of(
     for at, own, found in zip(contexts, label_at, matched, strict=True):
         for candidate in found[:1]:
             matched_by.setdefault((int(at), index.position[candidate.term]), set()).add(int(own))
-    name, definition = _tissue_words(tissues, index)
     n_labels, same_best = _crowding(contexts, label_at, matched=matched, guess=blend.argmax(axis=1), index=index)
     return LabelFacts(
         blend=blend,
@@ -116,8 +116,11 @@ def facts_of(
         sibling_who=who,
         sibling_second=second,
         matched_by={key: frozenset(found) for key, found in matched_by.items()},
-        tissue_name=name,
-        tissue_definition=definition,
+        organs=_organ_facts(tissues, index),
+        label_cycles=_label_states(list(views.position), index),
+        term_cycles=np.maximum.reduceat(
+            _any_of(index.named, [index.words["cycling"]] if "cycling" in index.words else []), index.starts
+        ),
         term_facts=_term_facts(index),
     )
 
@@ -149,12 +152,15 @@ def word_features(
     facets = ("label_words", "label_digits", "label_core_share", "label_length")
     columns |= {name: facts.of_label[at, nth] for nth, name in enumerate(facets)}
     columns["label_explained"] = facts.explained[at]
-    tissue = [tissues[r] for r in row]
-    columns["tissue_in_name"] = np.array([facts.tissue_name[t][p] for t, p in zip(tissue, term, strict=True)])
-    columns["tissue_in_definition"] = np.array(
-        [facts.tissue_definition[t][p] for t, p in zip(tissue, term, strict=True)]
-    )
+    organs = np.empty((3, len(row)), dtype=np.float32)
+    starts = pairs.starts
+    for nth, tissue in enumerate(tissues):
+        mine = slice(starts[nth], starts[nth + 1])
+        organs[:, mine] = facts.organs[tissue][:, term[mine]]
+    columns["tissue_in_name"], columns["other_organ"], columns["tissue_in_definition"] = organs
+    columns["other_organ"] = columns["other_organ"] * (1 - columns["tissue_in_name"])
     columns["name_unsaid"] = (1 - columns["token_name"]) * (1 - columns["tissue_in_name"])
+    columns["says_state"] = facts.term_cycles[term] * (2 * facts.label_cycles[at] - 1)
     columns |= _context_columns(pairs, facts, index)
     return np.stack([columns[name] for name in WORD_FEATURES], axis=1).astype(np.float32)
 
@@ -295,19 +301,27 @@ def _crowding(
     return n_labels, np.array(same, dtype=np.float32)
 
 
-def _tissue_words(tissues: Sequence[str], index: TermIndex) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return for each tissue and term the weight of the tissue's words in the term's names and definition."""
-    name, definition = {}, {}
+def _organ_facts(tissues: Sequence[str], index: TermIndex) -> dict[str, Float32[np.ndarray, "3 terms"]]:
+    """Return for each tissue whether a term's names say its organ, say another one, and whether the definition says it."""
+    found = {}
     for tissue in sorted(set(tissues)):
-        said = [w for w in raw_words(tissue).split() if w in index.words and len(w) > 3]
-        at = [index.words[w] for w in said]
-        in_names = (
-            np.asarray(index.named[:, at].max(axis=1).todense()).ravel() if at else np.zeros(len(index.name_term))
-        )
-        name[tissue] = np.maximum.reduceat(in_names, index.starts).astype(np.float32)
-        in_text = np.asarray(index.defined[:, at].max(axis=1).todense()).ravel() if at else np.zeros(len(index.terms))
-        definition[tissue] = in_text.astype(np.float32)
-    return name, definition
+        own, other = organ_words_of(tissue, index)
+        in_names = np.maximum.reduceat(_any_of(index.named, own), index.starts)
+        elsewhere = np.minimum.reduceat(_any_of(index.named, other), index.starts)
+        found[tissue] = np.stack([in_names, elsewhere, _any_of(index.defined, own)]).astype(np.float32)
+    return found
+
+
+def _any_of(said: csr_matrix, words: Sequence[int]) -> np.ndarray:
+    """Return which rows say any of the words, as zeros and ones."""
+    if not words:
+        return np.zeros(said.shape[0], dtype=np.float32)
+    return np.asarray(said[:, words].max(axis=1).todense(), dtype=np.float32).ravel()
+
+
+def _label_states(labels: Sequence[str], index: TermIndex) -> np.ndarray:
+    """Return which labels say that their cells divide."""
+    return np.array(["cycling" in index.lexicon.normalize(label).split() for label in labels], dtype=np.float32)
 
 
 def _label_facts(labels: Sequence[str], index: TermIndex) -> Float32[np.ndarray, "labels facts"]:

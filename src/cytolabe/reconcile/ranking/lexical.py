@@ -13,7 +13,7 @@ similarity of one label to one term does not depend on what else stands in a tab
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,9 +24,19 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 
 from cytolabe.ontology.graph import Ontology
-from cytolabe.reconcile.candidates import Lexicon, is_tag, lexicon_of
+from cytolabe.reconcile.candidates import Lexicon, is_tag, lexicon_of, scopes_of
 
-__all__ = ["VIEWS", "LabelViews", "TermIndex", "core_words", "letters_of", "raw_words", "term_index_of", "views_of"]
+__all__ = [
+    "VIEWS",
+    "LabelViews",
+    "TermIndex",
+    "core_words",
+    "letters_of",
+    "organ_words_of",
+    "raw_words",
+    "term_index_of",
+    "views_of",
+]
 
 VIEWS = ("raw", "read", "core", "token_label", "token_name", "definition")
 _N_HASHED = 2**18
@@ -117,15 +127,34 @@ def raw_words(label: str) -> str:
     return re.sub(r"[^a-z0-9+]+", " ", label.lower()).strip()
 
 
+def organ_words_of(tissue: str, index: TermIndex) -> tuple[list[int], list[int]]:
+    """Return the words of CL that say the row's own organ, and those that say another one."""
+    lexicon = index.lexicon
+    scopes = scopes_of(tissue, lexicon)
+    own = {word for word in raw_words(tissue).split() if len(word) > 3}
+    own = own.union(*(lexicon.organ_words.get(scope, frozenset()) for scope in scopes))
+    other = frozenset().union(*lexicon.organ_words.values()) - own
+    return _known(own, index), _known(other, index)
+
+
+def _known(words: Iterable[str], index: TermIndex) -> list[int]:
+    return sorted(index.words[word] for word in words if word in index.words)
+
+
 def core_words(label: str, lexicon: Lexicon) -> str:
     """Return the read label without words that narrow a type: states, numbers, gene tags; `type 2` is a name."""
     words = lexicon.normalize(label).split()
+    genes = {
+        at
+        for at, word in enumerate(words[:-1])
+        if words[at + 1] in {"positive", "high"} and word not in lexicon.by_word and len(word) > 2
+    }
     numbered = {at for at, word in enumerate(words[1:], start=1) if word.isdigit() and words[at - 1] == "type"}
     named = numbered | {at - 1 for at in numbered}
     kept = [
         word
         for at, word in enumerate(words)
-        if at in named or (word not in lexicon.modifiers and not is_tag(word, lexicon))
+        if at in named or (at not in genes and word not in lexicon.modifiers and not is_tag(word, lexicon))
     ]
     return " ".join(kept or words)
 

@@ -7,12 +7,13 @@ terms that lie near in the row's own tissue. What a memory proposes is added per
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from cytolabe.reconcile.candidates import KINDS, Candidate, matched_candidates, scopes_of
-from cytolabe.reconcile.ranking.lexical import LabelViews, TermIndex, raw_words
+from cytolabe.reconcile.ranking.lexical import LabelViews, TermIndex, organ_words_of
 
 __all__ = ["Pool", "blend_of", "kind_code", "pool_of"]
 
@@ -54,6 +55,8 @@ def pool_of(labels: Sequence[str], tissues: Sequence[str], *, index: TermIndex, 
             by_row[key] = tuple(c for c in found if c.term in index.position)
         mine = by_row[key]
         pool = {*by_label[label], *(index.position[c.term] for c in mine), *_in_tissue(tissue, blend[at], index)}
+        nearest = [index.position[c.term] for c in mine[:2]] or _top(blend[at], 2)
+        pool |= {*_below_in_tissue(nearest, tissue, blend=blend[at], index=index)}
         pool |= {p for c in mine[:2] for p in _family(index.position[c.term], blend[at], index)}
         terms.append(np.array(sorted(pool), dtype=np.int64))
         matched.append(mine)
@@ -87,12 +90,28 @@ def _family(term: int, blend: Float32[np.ndarray, " terms"], index: TermIndex) -
 
 
 def _in_tissue(tissue: str, blend: Float32[np.ndarray, " terms"], index: TermIndex) -> list[int]:
-    """Return the nearest terms whose definition or name has a word of the tissue."""
-    words = [index.words[w] for w in raw_words(tissue).split() if w in index.words and len(w) > 3]
-    if not words:
+    """Return the nearest terms whose definition or name has a word of the row's organ."""
+    here = _says_organ(tissue, index)
+    return _top(np.where(here, blend, 0), _N_TISSUE) if here.any() else []
+
+
+def _below_in_tissue(
+    terms: Sequence[int], tissue: str, *, blend: Float32[np.ndarray, " terms"], index: TermIndex
+) -> list[int]:
+    """Return kinds of the terms that belong to the row's organ: astrocytes of the hippocampus are told so rarely."""
+    here = _says_organ(tissue, index)
+    if not here.any():
         return []
-    here = np.asarray(index.defined[:, words].sum(axis=1)).ravel() > 0
-    return _top(np.where(here, blend, 0), _N_TISSUE)
+    below = np.asarray(index.closure[:, list(terms)].sum(axis=1)).ravel() > 0
+    return _top(np.where(here & below, blend + 1e-3, 0), _N_TISSUE)
+
+
+@lru_cache(maxsize=512)
+def _says_organ(tissue: str, index: TermIndex) -> Bool[np.ndarray, " terms"]:
+    words, _ = organ_words_of(tissue, index)
+    if not words:
+        return np.zeros(len(index.terms), dtype=bool)
+    return np.asarray(index.defined[:, words].sum(axis=1)).ravel() > 0
 
 
 def _top(scores: np.ndarray, n: int) -> list[int]:

@@ -22,14 +22,15 @@ from cytolabe.reconcile.ranking.features import Pairs
 
 __all__ = ["Ranker", "Tree", "fit_ranker", "softmax_in_rows"]
 
-N_TREE_CANDIDATES = 12
+N_TREE_CANDIDATES = 20
 _RIDGE = 1.0
 _MOST_STEPS = 120
 _CLIP = 4.0
 _FAR = -30.0
 """Added to the score of candidates that the trees never see; they keep their linear order behind the others."""
 _TREES = {
-    "max_iter": 80, "max_leaf_nodes": 16, "learning_rate": 0.08, "min_samples_leaf": 40, "l2_regularization": 1.0,
+    "max_iter": 150, "max_leaf_nodes": 12, "learning_rate": 0.06, "min_samples_leaf": 40, "l2_regularization": 5.0,
+    "max_features": 0.4,
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ re-curates itself where at least a third of its labels (per source) occur in ano
 the labels alone, never from the answers, so a foreign table needs no list of names.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -27,7 +28,9 @@ from cytolabe.reconcile.scored.tables import LabelTable
 
 __all__ = ["PROTOCOLS", "Fold", "Kinship", "folds_of", "kinship_of"]
 
-PROTOCOLS = ("leave_study_out", "leave_study_or_family_out", "leave_family_out", "leave_source_out")
+_LEVEL = re.compile(r"(\s*(csv|tsv|v\d+|l(evel)?\s?\d+|\d+))+\Z")
+"""What tells levels of one study apart at the end of a tissue's name: `pbmc1.csv`, `lung_L2`."""
+PROTOCOLS = ("leave_study_out", "leave_whole_family_out", "leave_study_or_family_out", "leave_family_out", "leave_source_out")
 MIN_SHARED = 5
 _LINKED_SHARE = 0.5
 _RECURATES_SHARE = 1 / 3
@@ -48,6 +51,7 @@ class Kinship:
     """Which sources may not teach which. `recurating` names the families that re-curate themselves."""
 
     family: Mapping[str, str]
+    study: Mapping[str, frozenset[str]]
     linked: Mapping[str, frozenset[str]]
     recurating: frozenset[str]
     n_rows: Mapping[str, int]
@@ -59,11 +63,13 @@ class Kinship:
         own = {other for other, family in self.family.items() if family == self.family[source]}
         if protocol == "leave_family_out":
             return frozenset(own)
-        mine = own if self.family[source] in self.recurating else {source}
+        mine = self.study[source] if protocol == "leave_study_out" else own
+        if self.family[source] not in self.recurating:
+            mine = {source}
         if protocol == "leave_study_or_family_out":
             return frozenset(mine)
-        linked = self.linked[source]
-        families = {self.family[other] for other in linked} & self.recurating
+        linked = frozenset().union(*(self.linked[level] for level in mine))
+        families = ({self.family[other] for other in linked} & self.recurating) - {self.family[source]}
         same = {other for other, family in self.family.items() if family in families}
         return frozenset(mine | linked | same)
 
@@ -94,6 +100,7 @@ def kinship_of(table: LabelTable, *, teachers: np.ndarray | None = None) -> Kins
         n_rows[source] += 1 if teachers is None else int(teachers[row])
     return Kinship(
         family=family,
+        study=_studies(table, family),
         linked={source: frozenset(others) for source, others in linked.items()},
         recurating=frozenset(recurating),
         n_rows=n_rows,
@@ -138,6 +145,19 @@ def _packed(sources: Sequence[str], kinship: Kinship, *, protocol: str, most: fl
         else:
             folds.append(([source], barred, size(barred - {source})))
     return [members for members, _, _ in folds]
+
+
+def _studies(table: LabelTable, family: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Return for each source the sources of its family with one of its tissues: levels of one study, itself among them."""
+    tissues: dict[str, set[str]] = {source: set() for source in family}
+    for source, tissue in zip(table.source, table.tissue, strict=True):
+        tissues[source].add(_LEVEL.sub("", raw_words(tissue)))
+    return {
+        source: frozenset(
+            other for other in family if family[other] == family[source] and (other == source or own & tissues[other])
+        )
+        for source, own in tissues.items()
+    }
 
 
 def _labels_by_source(table: LabelTable) -> dict[str, frozenset[str]]:
