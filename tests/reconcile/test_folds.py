@@ -1,3 +1,5 @@
+import dataclasses
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,3 +93,17 @@ def test_the_headline_bars_at_least_what_a_naive_benchmark_bars(found):
     kinship = drawn(found)
     for source in kinship.family:
         assert kinship.barred(source, "leave_source_out") <= kinship.barred(source, "leave_study_out")
+
+
+def test_levels_of_one_study_do_not_teach_each_other_and_another_organ_of_the_family_does():
+    rows = [
+        *study("ref:lung_l1", "ref", ["basal", "ciliated", *COPIED]),
+        *study("ref:lung_l2", "ref", [f"fine {i}" for i in range(9)]),
+        *study("ref:kidney", "ref", [f"tubule {i}" for i in range(9)]),
+        *study("copy", "copies", [f"fine {i}" for i in range(9)]),
+    ]
+    tissue = {"ref:lung_l1": "lung_L1", "ref:lung_l2": "Lung L2", "ref:kidney": "kidney.csv", "copy": "x"}
+    table = dataclasses.replace(table_of(rows), tissue=tuple(tissue[source] for _, source, _ in rows))
+    kinship = dataclasses.replace(kinship_of(table), recurating=frozenset({"ref", "copies"}))
+    assert kinship.barred("ref:lung_l1", "leave_study_out") == {"ref:lung_l1", "ref:lung_l2", "copy"}
+    assert "ref:kidney" in kinship.barred("ref:lung_l1", "leave_whole_family_out")

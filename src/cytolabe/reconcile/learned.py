@@ -20,6 +20,7 @@ import numpy as np
 
 from cytolabe.errors import IntegrityError
 from cytolabe.ontology.graph import Ontology
+from cytolabe.ontology.resolutions import GROUPING_TERMS
 from cytolabe.reconcile.candidates import Candidate, Lexicon
 from cytolabe.reconcile.combine import ACCEPT
 from cytolabe.reconcile.directions import Direction, direction_of
@@ -37,6 +38,8 @@ __all__ = ["LEARNED", "Choice", "Learned", "choice_of", "learned_orders", "predi
 LEARNED = "semapv:SemanticSimilarityThresholdMatching"
 """Justification of a term that the learned order proposed: names, definitions, place in the tree and usage, weighed."""
 
+_SAYS_NOTHING = GROUPING_TERMS | {"CL:0000000"}
+"""Terms that are on nearly every lineage and tell nothing; being right about them is no reason to be sure."""
 _ASKING = "cytolabe:asking"
 _N_TERMS = 5
 
@@ -115,7 +118,7 @@ def choice_of(
     candidate, confidence, changed = words
     told = f"{candidate.kind}: {candidate.matched}" + (f"; {changed}" if changed else "")
     by_words = Choice(term=candidate.term, confidence=confidence, evidence=told, candidate=candidate)
-    if learned is None or not learned.terms or changed:
+    if learned is None or not learned.terms or changed or learned.terms[0] in _SAYS_NOTHING:
         return by_words
     first = learned.terms[0]
     is_open = candidate.doubtful or candidate.term in LINEAGE_OPEN

@@ -29,9 +29,9 @@ _LEAST_ACCEPTED = 50
 """Rows below which a precision is no measurement."""
 _FACTS = ("near_vote", "near_below", "twin_share", "any_twin", "kind", "doubtful", "label_explained", "blend",
           "label_words", "context_share", "tissue_closure", "usage")  # fmt: skip
-_ERRORS = 2.0
+_ERRORS = 3.0
 _N_KEPT = 10
-_STRENGTH = 0.3
+_STRENGTH = 0.003
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -25,6 +25,7 @@ _NOISE_VERBATIM = 0.14
 _NOISE_OTHER = 0.33
 _NOISE_ON_LINEAGE = 0.7
 _FROM_BRANCH = 0.75
+_NAMES_ITS_ORGAN = 0.8
 _BRANCH_SIZE = (25, 400)
 _Value = TypeVar("_Value")
 _GENE_LETTERS = "ABCDEFGHIKLMNPRSTX"
@@ -46,13 +47,17 @@ def synthetic_studies(
     common = sorted(spellings)
     branches = _branches(index)
     shortened = _shortened(index)
+    organs = sorted(index.lexicon.organ_words)
     label, tissue, source, term = [], [], [], []
     for study in range(n_studies):
         branch = branches[int(rng.integers(len(branches)))]
+        # Most labels of a study do not name its organ and are no special kind of that organ either.
+        organ = _choice(organs, rng) if rng.random() < _NAMES_ITS_ORGAN else ""
         inside = [t for t in branch if t in spellings] + list(branch)[:: 1 + len(branch) // 40]
         for _ in range(labels_per_study):
             drawn = _choice(inside, rng) if rng.random() < _FROM_BRANCH else _choice(common, rng)
             text, scope = _spelled(drawn, spellings, index=index, rng=rng)
+            text, scope = _in_its_organ(text, scope or organ, index=index, rng=rng)
             written = _written(text, shortened, index=index, rng=rng)
             verbatim = written.lower() == index.ontology.name(index.terms[drawn]).lower()
             label.append(written)
@@ -100,6 +105,16 @@ def _spelled(
         return curated[int(rng.integers(len(curated)))]
     text = names[0] if rng.random() < 0.6 else names[int(rng.integers(len(names)))]
     return text, (curated[0][1] if curated and rng.random() < 0.5 else "")
+
+
+def _in_its_organ(text: str, scope: str, *, index: TermIndex, rng: np.random.Generator) -> tuple[str, str]:
+    """Return a text that leaves out the organ which its tissue says, as most contributors do, and the tissue."""
+    words = text.replace(",", "").split()
+    for organ, said in index.lexicon.organ_words.items():
+        rest = [word for word in words if word.lower() not in said and word != "of"]
+        if 1 < len(rest) < len(words) and rng.random() < 0.3:
+            return (" ".join(rest) if rng.random() < 0.7 else text), organ
+    return text, scope
 
 
 def _written(text: str, shortened: Mapping[str, str], *, index: TermIndex, rng: np.random.Generator) -> str:

@@ -1,11 +1,13 @@
 """Which rows may teach the mapper what a row means, so that no curator's work is scored against itself.
 
 Published tables copy each other: one cross-walk re-curates the labels of an annotation tool, several levels of one
-reference repeat its labels, two loaders read one study. So four protocols are told apart:
+reference repeat its labels, two loaders read one study. So five protocols are told apart:
 
-* `leave_study_out` (the headline): a row of source s learns from no row of s; of no source that is *linked* to s; of
-  none of s's family, where that family re-curates itself; and of no re-curating family that has a source linked to s.
-  Inside a family of independent studies this leaves one study out, across families it leaves the family out.
+* `leave_study_out` (the headline): a row of source s learns from no row of its study: of s; where its family re-curates
+  itself, of every source of the family with a tissue of s (the levels of one reference); of no source that is *linked*
+  to one of these; and of no other re-curating family that has such a link. Inside a family this leaves one study out,
+  across families it leaves out those that curated the same labels.
+* `leave_whole_family_out`: as the headline, and a family that re-curates itself teaches nothing about itself at all.
 * `leave_study_or_family_out`: only the row's own source, or its own family where that re-curates itself, is left out; a
   cross-walk of another family that copied its labels still teaches.
 * `leave_family_out`: only the row's own family is left out (another family may have curated the same labels).
@@ -30,7 +32,13 @@ __all__ = ["PROTOCOLS", "Fold", "Kinship", "folds_of", "kinship_of"]
 
 _LEVEL = re.compile(r"(\s*(csv|tsv|v\d+|l(evel)?\s?\d+|\d+))+\Z")
 """What tells levels of one study apart at the end of a tissue's name: `pbmc1.csv`, `lung_L2`."""
-PROTOCOLS = ("leave_study_out", "leave_whole_family_out", "leave_study_or_family_out", "leave_family_out", "leave_source_out")
+PROTOCOLS = (
+    "leave_study_out",
+    "leave_whole_family_out",
+    "leave_study_or_family_out",
+    "leave_family_out",
+    "leave_source_out",
+)
 MIN_SHARED = 5
 _LINKED_SHARE = 0.5
 _RECURATES_SHARE = 1 / 3

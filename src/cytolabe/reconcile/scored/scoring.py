@@ -36,7 +36,7 @@ from cytolabe.reconcile.scored.tables import LabelTable
 
 __all__ = ["FURTHER_PROTOCOLS", "can_teach_itself", "score_table"]
 
-FURTHER_PROTOCOLS = ("leave_study_or_family_out",)
+FURTHER_PROTOCOLS = ("leave_whole_family_out", "leave_study_or_family_out")
 """Reported beside the headline, where a table teaches itself or another one teaches it."""
 
 SEED = 0
