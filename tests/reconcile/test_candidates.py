@@ -111,6 +111,19 @@ def test_no_similarity_of_letters_alone_is_accepted():
 
 
 @pytest.mark.parametrize(
+    ("label", "tissue", "name"),
+    [
+        pytest.param("EC3_cap", "heart", "capillary endothelial cell", id="no cap cell of flies"),
+        pytest.param("Fib2_tumor", "lung", "fibroblast", id="fibroblasts of a tumor are not malignant"),
+    ],
+)
+def test_a_number_and_a_tag_beside_a_known_word_leave_its_meaning(label, tissue, name):
+    best = candidates_for(label, tissue, LEXICON)[0]
+    assert LEXICON.ontology.name(best.term) == name
+    assert best.broader
+
+
+@pytest.mark.parametrize(
     ("label", "tissue"),
     [
         pytest.param("B cell 1", "blood", id="a numbered cluster is no B-1 cell"),
@@ -119,7 +132,6 @@ def test_no_similarity_of_letters_alone_is_accepted():
         pytest.param("Crypt", "colon", id="no olfactory neuron of fish"),
         pytest.param("Tip cells", "lung tumor", id="no tip cell of flies"),
         pytest.param("Stalk", "", id="no interfollicle cell of flies"),
-        pytest.param("EC3_cap", "heart", id="no cap cell of flies"),
         pytest.param("IC", "heart", id="no neuron of lobsters"),
         pytest.param("EC", "colon", id="endothelial or enterochromaffin"),
         pytest.param("Mel", "skin", id="melanocyte or melanoma"),
@@ -129,7 +141,6 @@ def test_no_similarity_of_letters_alone_is_accepted():
         pytest.param("IPCs", "blood", id="an acronym of many"),
         pytest.param("CD14+CD16+ Mono", "blood", id="intermediate or non-classical"),
         pytest.param("EC4_immune", "heart", id="endothelial cells with immune genes"),
-        pytest.param("Fib2_tumor", "lung", id="fibroblasts of a tumor are not malignant"),
     ],
 )
 def test_words_that_laboratories_mean_in_another_way_are_never_accepted_by_themselves(label, tissue):

@@ -21,7 +21,16 @@ from cytolabe.reconcile.ranking.engine import FEATURES, Weighed
 from cytolabe.reconcile.ranking.lexical import TermIndex
 from cytolabe.reconcile.ranking.ranker import softmax_in_rows
 
-__all__ = ["AUTO_EXACT", "AUTO_LINEAGE", "Calibrator", "Ranked", "fit_calibrator", "ranked_of"]
+__all__ = [
+    "AUTO_EXACT",
+    "AUTO_LINEAGE",
+    "FEW_STUDIES",
+    "MANY_STUDIES",
+    "Calibrator",
+    "Ranked",
+    "fit_calibrator",
+    "ranked_of",
+]
 
 AUTO_EXACT = 0.83
 AUTO_LINEAGE = 0.95
@@ -31,7 +40,9 @@ _FACTS = ("near_vote", "near_below", "twin_share", "any_twin", "kind", "doubtful
           "label_words", "context_share", "tissue_closure", "usage")  # fmt: skip
 _ERRORS = 3.0
 _N_KEPT = 10
-_STRENGTH = 0.003
+FEW_STUDIES = 0.003
+MANY_STUDIES = 0.3
+"""Rows of made-up studies are plenty and differ in everything; those of real ones come from few curators."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,15 +128,19 @@ def fit_calibrator(
     is_lineage: Bool[np.ndarray, " rows"],
     *,
     study: Int64[np.ndarray, " rows"],
+    strength: float = FEW_STUDIES,
 ) -> Calibrator:
-    """Fit both probabilities and choose the thresholds, on rows that the ranker had not seen; `study` numbers theirs."""
+    """Fit both probabilities and choose the thresholds, on rows that the ranker had not seen; `study` numbers theirs.
+
+    `strength` is the inverse of the ridge penalty: low where few curators stand for all others.
+    """
     mean, scale = facts.mean(axis=0), facts.std(axis=0) + 1e-6
     design = np.clip((facts - mean) / scale, -4, 4)
     draft = Calibrator(
         mean=mean,
         scale=scale,
-        exact=_logistic(design, is_exact),
-        lineage=_logistic(design, is_lineage),
+        exact=_logistic(design, is_exact, strength),
+        lineage=_logistic(design, is_lineage, strength),
         least_exact=1.0,
         least_lineage=1.0,
     )
@@ -167,11 +182,13 @@ def _least_share(is_right: Bool[np.ndarray, " rows"], study: Int64[np.ndarray, "
     return float(share - _ERRORS * np.sqrt((off**2).sum()) / len(is_right))
 
 
-def _logistic(design: np.ndarray, is_right: Bool[np.ndarray, " rows"]) -> Float64[np.ndarray, " weights"]:
+def _logistic(
+    design: np.ndarray, is_right: Bool[np.ndarray, " rows"], strength: float
+) -> Float64[np.ndarray, " weights"]:
     if is_right.all() or not is_right.any():
         share = (is_right.sum() + 1) / (len(is_right) + 2)
         return np.array([*np.zeros(design.shape[1]), np.log(share / (1 - share))])
-    fitted = LogisticRegression(C=_STRENGTH, max_iter=500).fit(design, is_right)
+    fitted = LogisticRegression(C=strength, max_iter=500).fit(design, is_right)
     return np.concatenate([fitted.coef_[0], fitted.intercept_]).astype(np.float64)
 
 

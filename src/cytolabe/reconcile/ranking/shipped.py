@@ -13,7 +13,7 @@ import numpy as np
 from cytolabe.errors import IntegrityError
 from cytolabe.ontology.graph import Ontology
 from cytolabe.provenance.canonical import digest_of
-from cytolabe.reconcile.ranking.calibration import Calibrator, fit_calibrator, ranked_of
+from cytolabe.reconcile.ranking.calibration import MANY_STUDIES, Calibrator, fit_calibrator, ranked_of
 from cytolabe.reconcile.ranking.engine import FEATURES, Group, bench_of, weigh
 from cytolabe.reconcile.ranking.lexical import TermIndex
 from cytolabe.reconcile.ranking.memory import seed_entries
@@ -62,7 +62,7 @@ def model_document(
     top = ranked.terms[:, 0]
     above = np.asarray(index.closure[unseen.term, top]).ravel() + np.asarray(index.closure[top, unseen.term]).ravel()
     study = np.unique(np.array(unseen.query.source)[ranked.rows], return_inverse=True)[1].astype(np.int64)
-    calibrator = fit_calibrator(ranked.facts, top == unseen.term, above > 0, study=study)
+    calibrator = fit_calibrator(ranked.facts, top == unseen.term, above > 0, study=study, strength=MANY_STUDIES)
     body: dict[str, object] = {
         "ontology_release": index.ontology.release,
         "features": list(FEATURES),
