@@ -95,3 +95,9 @@ def test_a_term_of_the_order_is_justified_as_such(label, tissue):
     row = dict.fromkeys(LABEL_COLUMNS, "") | {"dataset_id": "d", "contributor_label": label, "tissue": tissue}
     mappings, _ = reconcile_labels(pd.DataFrame([row | {"n_cells": 9}]), ontology=CL)
     assert mappings[0].justification == LEARNED or "learned order" in mappings[0].evidence
+
+
+def test_labels_of_one_call_and_tissue_are_no_context_of_each_other():
+    asked = [("endoth. cels", ""), ("B", ""), ("zzz", "")]
+    together_asked = learned_orders(asked, ontology=CL)
+    assert all(learned_orders([one], ontology=CL)[one] == together_asked[one] for one in asked)
