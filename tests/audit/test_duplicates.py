@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import pathlib
 import re
+import sys
 import warnings
 
 import anndata
@@ -23,7 +24,6 @@ from cytolabe.audit.leakage import audit_fold, audit_split
 from cytolabe.errors import UsageError
 from cytolabe.records import ScoreStatus
 from cytolabe.snapshot.sketches import CellSketches, sketched
-from cytolabe.snapshot.view import CELL_COLUMNS
 from cytolabe.split.components import Link
 from cytolabe.split.groups import leave_one_group_out
 from cytolabe.testing.memory import MemorySnapshot, memory_snapshot
@@ -118,6 +118,38 @@ def test_many_clones_are_listed_as_a_star_that_still_connects_them():
     pairs = find_duplicates(memory_snapshot(cells, {"a": csr_matrix(counts)}, genes=genes)).pairs
     assert len(pairs) == 79
     assert set(pairs["a_row"]) == {0}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    hashes_a=st.lists(st.integers(0, 4), max_size=12),
+    hashes_b=st.lists(st.integers(0, 4), max_size=12),
+)
+def test_equal_hashes_are_joined_as_comparing_every_pair_would(hashes_a, hashes_b):
+    sides = [
+        (np.arange(len(values)) + start, np.array(values, dtype=np.uint64))
+        for start, values in ((0, hashes_a), (100, hashes_b))
+    ]
+    expected = [[a, 100 + b] for a, x in enumerate(hashes_a) for b, y in enumerate(hashes_b) if x == y]
+    assert duplicates_module._equal_hashes(*sides).tolist() == expected
+
+
+class Tableless(MemorySnapshot):
+    """A snapshot in memory whose table of cells no audit may ask for."""
+
+    def __init__(self, plain: MemorySnapshot) -> None:
+        super().__init__(**{part.name: getattr(plain, part.name) for part in dataclasses.fields(plain)})
+
+    def __getattribute__(self, name):
+        asks = sys._getframe(1).f_globals["__name__"]
+        assert name != "cells" or not asks.startswith("cytolabe.audit"), "the table of cells was asked for"
+        return super().__getattribute__(name)
+
+
+def test_a_clean_atlas_is_searched_without_its_table_of_cells(overlapping):
+    assert find_duplicates(Tableless(overlapping(copies=0))).n_tested == 12
+    with pytest.raises(AssertionError, match="was asked for"):
+        find_duplicates(Tableless(overlapping(copies=1)))
 
 
 def test_without_any_gene_all_empty_cells_would_be_equal(overlapping):
@@ -253,7 +285,7 @@ def test_the_hash_of_a_cell_does_not_depend_on_the_order_of_its_genes(seed):
 
 @pytest.fixture(scope="module")
 def real_pbmc() -> MemorySnapshot:
-    """The six PBMC files over symbols; the snapshot is put together by hand, since its id plays no part here."""
+    """The six PBMC files over symbols."""
     if not DATA.is_dir():
         pytest.skip("the real files of ../shared/data are not here")
     matrices, genes, tables = {}, {}, []
@@ -276,10 +308,7 @@ def real_pbmc() -> MemorySnapshot:
             "batch": adata.obs["batch"].astype(str).to_numpy() if "batch" in adata.obs else name,
         }))  # fmt: skip
     cells = pd.concat(tables, ignore_index=True)
-    for column in CELL_COLUMNS:
-        if column not in cells:
-            cells[column] = "unknown"
-    return MemorySnapshot(cells=cells, matrices=matrices, genes=genes, datasets={}, snapshot_id="sha256:pbmc")
+    return memory_snapshot(cells, matrices, genes=genes)
 
 
 @pytest.fixture(scope="module")

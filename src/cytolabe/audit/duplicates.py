@@ -119,15 +119,18 @@ def _all_compared(snapshot: SnapshotView, min_shared_nonzero: int, *, candidates
     if min_shared_nonzero < 1:
         msg = f"min_shared_nonzero is {min_shared_nonzero}; with less than 1 gene all empty cells would be identical."
         raise UsageError(msg)
-    datasets = tuple(sorted(set(snapshot.cells["dataset_id"])))
+    places = _places(snapshot)
+    datasets = tuple(places)
     genes = {name: snapshot.measured_genes(name) for name in datasets}
-    sizes = {str(name): int(size) for name, size in snapshot.cells["dataset_id"].value_counts().items()}
+    sizes = {name: len(place) for name, place in places.items()}
+    n_cells = sum(sizes.values())
     known = nominate(snapshot, genes, sizes, least=(min_shared_nonzero, MIN_SHARED_COUNTS))
     sides = {
         name: _side(
             snapshot,
             name,
             [_shared(genes, name, other) for other in datasets],
+            rows=np.array(places[name]),
             known=known[name],
             read=known[name].to_read(candidates_only=candidates_only),
         )
@@ -135,7 +138,7 @@ def _all_compared(snapshot: SnapshotView, min_shared_nonzero: int, *, candidates
     }
     pieces, comparisons = [], []
     testable: dict[tuple[str, str], np.ndarray] = {}
-    tested = np.zeros(len(snapshot.cells), dtype=bool)
+    tested = np.zeros(n_cells, dtype=bool)
     for number_a, name_a in enumerate(datasets):
         for number_b in range(number_a, len(datasets)):
             name_b = datasets[number_b]
@@ -160,7 +163,7 @@ def _all_compared(snapshot: SnapshotView, min_shared_nonzero: int, *, candidates
         pairs=pairs,
         n_tested=int(tested.sum()),
         not_testable=_not_testable(table),
-        findings=_findings(pairs, table, len(snapshot.cells)),
+        findings=_findings(pairs, table, n_cells),
         comparisons=table,
         min_shared_nonzero=min_shared_nonzero,
         testable=testable,
@@ -206,11 +209,26 @@ def _gene_hash(gene: str) -> int:
     return int.from_bytes(hashlib.sha256(gene.encode()).digest()[:8], "little")
 
 
+def _places(snapshot: SnapshotView) -> dict[str, range]:
+    """Return the positions of the cells of each data set with cells; the table of cells is not built for it."""
+    places, start = {}, 0
+    for name, record in sorted(snapshot.datasets.items()):
+        if record.n_cells:
+            places[name] = range(start, start + record.n_cells)
+        start += record.n_cells
+    return places
+
+
 def _side(
-    snapshot: SnapshotView, dataset_id: str, partners: Sequence[Sequence[str]], *, known: Nominations, read: np.ndarray
+    snapshot: SnapshotView,
+    dataset_id: str,
+    partners: Sequence[Sequence[str]],
+    *,
+    rows: np.ndarray,
+    known: Nominations,
+    read: np.ndarray,
 ) -> _Side:
     """Sum hashes, non-zeros and counts over the genes shared with each partner, of the cells that have to be read."""
-    rows = np.flatnonzero((snapshot.cells["dataset_id"] == dataset_id).to_numpy())
     genes = snapshot.measured_genes(dataset_id)
     gene_hashes = np.array([_gene_hash(gene) for gene in genes], dtype=np.uint64)
     is_shared = [np.isin(np.array(genes, dtype=str), np.array(partner, dtype=str)) for partner in partners]
@@ -256,26 +274,39 @@ def _hashed(side: _Side, partner: int, view: np.ndarray) -> tuple[np.ndarray, np
 
 def _equal_hashes(side_a: tuple[np.ndarray, np.ndarray], side_b: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Return pairs of rows (pairs x 2, first row smaller) with equal hashes; nominations, not yet confirmed."""
-    common = np.intersect1d(side_a[1], side_b[1])
-    groups_a, groups_b = _rows_by_hash(side_a, common), _rows_by_hash(side_b, common)
-    pairs: set[tuple[int, int]] = set()
-    for value in common.tolist():
-        rows_a, rows_b = groups_a[value], groups_b[value]
-        if max(len(rows_a), len(rows_b)) <= _MAX_CLONES:
-            pairs.update((a, b) for a in rows_a for b in rows_b)
-        else:
-            pairs.update((a, rows_b[0]) for a in rows_a)
-            pairs.update((rows_a[0], b) for b in rows_b)
-    ordered = sorted({(min(pair), max(pair)) for pair in pairs if pair[0] != pair[1]})
-    return np.array(ordered, dtype=np.int64).reshape(-1, 2)
+    rows_a, rows_b = (_sorted_by_hash(side) for side in (side_a, side_b))
+    common = np.intersect1d(rows_a[1], rows_b[1])
+    (first_a, size_a), (first_b, size_b) = (_runs(side[1], common) for side in (rows_a, rows_b))
+    is_star = np.maximum(size_a, size_b) > _MAX_CLONES
+    every, one = np.where(is_star, 0, size_b), np.where(is_star, 1, 0)
+    joined = [
+        _products((first_a, size_a), (first_b, every)),
+        _products((first_a, size_a * one), (first_b, one)),
+        _products((first_a, one), (first_b, size_b * one)),
+    ]
+    places = np.concatenate(joined)
+    pairs = np.sort(np.stack([rows_a[0][places[:, 0]], rows_b[0][places[:, 1]]], axis=1), axis=1)
+    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0).astype(np.int64)
 
 
-def _rows_by_hash(side: tuple[np.ndarray, np.ndarray], wanted: np.ndarray) -> dict[int, list[int]]:
-    groups: dict[int, list[int]] = {}
-    kept = np.isin(side[1], wanted)
-    for row, value in zip(side[0][kept].tolist(), side[1][kept].tolist(), strict=True):
-        groups.setdefault(value, []).append(row)
-    return groups
+def _sorted_by_hash(side: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(side[1], kind="stable")
+    return side[0][order], side[1][order]
+
+
+def _runs(values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the run of each wanted value starts among sorted values, and how long it is."""
+    first = np.searchsorted(values, wanted, side="left")
+    return first, np.searchsorted(values, wanted, side="right") - first
+
+
+def _products(runs_a: tuple[np.ndarray, np.ndarray], runs_b: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return every place of a run of one side with every place of the same run of the other (pairs x 2)."""
+    n_pairs = runs_a[1] * runs_b[1]
+    run = np.repeat(np.arange(len(n_pairs)), n_pairs)
+    inside = np.arange(len(run)) - np.repeat(np.cumsum(n_pairs) - n_pairs, n_pairs)
+    across, along = np.divmod(inside, runs_b[1][run])
+    return np.stack([runs_a[0][run] + across, runs_b[0][run] + along], axis=1)
 
 
 def _confirmed(snapshot: SnapshotView, nominated: np.ndarray, shared: Sequence[str]) -> pd.DataFrame:
@@ -290,7 +321,8 @@ def _confirmed(snapshot: SnapshotView, nominated: np.ndarray, shared: Sequence[s
         kept.append(block[~differs])
         n_nonzero.append(np.diff(counts_a.indptr)[~differs])
     rows = np.concatenate(kept) if kept else nominated
-    cells = snapshot.cells
+    # The table of cells is large; it is built only where there are pairs to name.
+    cells = snapshot.cells if len(rows) else pd.DataFrame(columns=["cell_id", "dataset_id"], dtype=object)
     ids, datasets = cells["cell_id"].to_numpy(dtype=object), cells["dataset_id"].to_numpy(dtype=object)
     return pd.DataFrame({
         "a_row": rows[:, 0],
