@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from cytolabe.encode.medians import RELATIVE_ERROR, MedianDigest, gene_medians
+from cytolabe.errors import NotRawCountsError
 
 
 def minibatch(dense, totals):
@@ -48,3 +49,12 @@ def test_digests_of_parts_add_up_to_that_of_the_whole():
 @pytest.mark.parametrize("n_genes", [1, 3])
 def test_a_gene_that_no_cell_has_has_no_median(n_genes):
     assert np.isnan(gene_medians([minibatch(np.zeros((4, n_genes), dtype=int), np.ones(4))], n_genes)).all()
+
+
+@pytest.mark.parametrize("total", [0, 4, float("nan")])
+def test_a_total_below_a_count_is_refused_and_counted_into_no_other_gene(total):
+    dense = np.array([[1, 2, 3], [5, 0, 1]])
+    digest = MedianDigest(3)
+    with pytest.raises(NotRawCountsError, match=r"1 of 2 cells .*cell 1 of the minibatch: count 5"):
+        digest.add(minibatch(dense, np.array([6, total])))
+    assert digest.n_cells_of_gene.sum() == 0

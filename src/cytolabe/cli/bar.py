@@ -64,7 +64,7 @@ class StageBar:
 @contextmanager
 def staged_progress(
     console: Console | None = None,
-) -> Iterator[tuple[Callable[[str], None], Callable[[str, int, int], None] | None]]:
+) -> Iterator[tuple[Callable[[str], None], StageBar | None]]:
     """Yield what tells messages, and the bar of stages; without a terminal None, and the messages tell of stages, too."""
     console = console or Console(file=sys.stderr)
     tell = progress()

@@ -12,6 +12,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Integer
 
+from cytolabe.errors import NotRawCountsError
+
 __all__ = ["RELATIVE_ERROR", "CountedCells", "MedianDigest", "gene_medians"]
 
 RELATIVE_ERROR = 0.005
@@ -53,8 +55,15 @@ class MedianDigest:
         return total
 
     def add(self, cells: CountedCells) -> None:
-        """Count the values of cells: `columns` and `counts` in runs of `indptr`, totals over all genes in `n_counts`."""
+        """Count the values of cells: `columns` and `counts` in runs of `indptr`, totals over all genes in `n_counts`.
+
+        Raises
+        ------
+        NotRawCountsError
+            If a cell has a count above its total: its value would be counted into another gene.
+        """
         is_counted = cells.counts > 0
+        _refuse_small_totals(cells)
         totals = np.repeat(cells.n_counts.astype(np.float64), np.diff(cells.indptr))[is_counted]
         values = cells.counts[is_counted] / totals * _TARGET
         buckets = np.ceil(np.log(np.maximum(values, _SMALLEST)) / math.log(_GAMMA)).astype(np.int64) - _LOWEST
@@ -78,6 +87,22 @@ class MedianDigest:
         bucket = (upto <= rank[:, None]).sum(axis=1)
         middle: np.ndarray = 2 * _GAMMA ** (bucket + _LOWEST).astype(np.float64) / (_GAMMA + 1)
         return middle
+
+
+def _refuse_small_totals(cells: CountedCells) -> None:
+    """Raise where the total of a cell is not at least each of its counts."""
+    totals = np.repeat(cells.n_counts.astype(np.float64), np.diff(cells.indptr))
+    wrong = np.flatnonzero(~(totals >= cells.counts))
+    if wrong.size:
+        at = int(wrong[0])
+        cell = int(np.searchsorted(cells.indptr, at, side="right")) - 1
+        n_cells = len(np.unique(np.searchsorted(cells.indptr, wrong, side="right")))
+        msg = (
+            f"{n_cells} of {len(cells.indptr) - 1} cells have a count above their total (cell {cell} of the minibatch: "
+            f"count {cells.counts[at]}, total {cells.n_counts[cell]}), so totals and counts are not of the same cells. "
+            f"Take both from one stream."
+        )
+        raise NotRawCountsError(msg)
 
 
 def gene_medians(minibatches: Iterable[CountedCells], n_genes: int) -> Float[np.ndarray, " genes"]:

@@ -73,11 +73,10 @@ def person_sheet(snapshot: Snapshot, persons: pd.DataFrame) -> pd.DataFrame:
     donors = strata.table.groupby(["dataset_id", "donor_id"], sort=True)
     donor_of_stratum = donors.ngroup().to_numpy()
     counts = _sex_counts(snapshot, donor_of_stratum[strata.number_of_row], donors.ngroups)
-    known = persons.set_index(["dataset_id", "donor_id"])
+    known = {(str(row["dataset_id"]), str(row["donor_id"])): row for row in persons.to_dict("records")}
     rows = []
     for number, ((dataset_id, donor_id), own) in enumerate(donors):
-        key = (dataset_id, donor_id)
-        person = known.loc[key] if key in known.index else None
+        person = known.get((str(dataset_id), str(donor_id)))
         state = str(person["person_state"]) if person is not None else UNKNOWN
         why_not = why_not_read(
             n_genes=len(snapshot.measured_genes(str(dataset_id))), state=state, diseases=_joined(own["disease"]),

@@ -88,4 +88,5 @@ def _matched(a: Snapshot, b: Snapshot, dataset_id: str) -> pd.DataFrame:
     """Return the cells of one data set that are in both, each by itself."""
     before, after = (one.query(_CELLS_OF, {"name": dataset_id}).to_pandas() for one in (a, b))
     found = before.merge(after[["cell_id", _TERM, "person_id"]], on="cell_id", suffixes=("", "_b"))
-    return found.assign(n_cells=1)[_COMPARED]
+    compared: pd.DataFrame = found.assign(n_cells=1)[_COMPARED]
+    return compared
