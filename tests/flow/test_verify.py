@@ -98,13 +98,31 @@ def test_a_score_cannot_quote_a_certificate_that_is_not_there(tmp_path):
 
 
 def test_the_atlas_inside_has_to_hold_the_snapshot_of_the_run(tmp_path):
-    snapshot_id = create_atlas(tmp_path / "run" / "atlas").freeze().snapshot_id
-    write_run(tmp_path / "run", snapshot_id=snapshot_id, certificates=[], quoted=[])
+    snapshot_id = run_beside_its_atlas(tmp_path / "run")
     n_checked, findings = verify_path(tmp_path / "run")
     assert findings == ()
     assert n_checked > 5
     write_run(tmp_path / "run", snapshot_id="sha256:another", certificates=[], quoted=[])
     assert found(tmp_path / "run") == {("E-INTEGRITY-09", "atlas")}
+    assert snapshot_id != "sha256:another"
+
+
+def test_a_run_that_was_forged_as_a_whole_is_unknown_to_its_atlas(tmp_path):
+    snapshot_id = run_beside_its_atlas(tmp_path / "run")
+    forged = certificate("forged")
+    write_run(tmp_path / "run", snapshot_id=snapshot_id, certificates=[forged], quoted=[forged["digest"]])
+    (finding,) = verify_path(tmp_path / "run")[1]
+    assert finding.where == RUN_RECORD
+    assert "written anew after the run" in finding.message
+
+
+def run_beside_its_atlas(folder):
+    """Write a run whose atlas was told of it, and return the snapshot."""
+    atlas = create_atlas(folder / "atlas")
+    snapshot_id = atlas.freeze().snapshot_id
+    write_run(folder, snapshot_id=snapshot_id, certificates=[], quoted=[])
+    atlas.register_artifact("run", folder / RUN_RECORD, snapshot_id)
+    return snapshot_id
 
 
 def test_damage_inside_the_atlas_is_told_beside_that_of_the_run(tmp_path):

@@ -107,3 +107,16 @@ def test_levels_of_one_study_do_not_teach_each_other_and_another_organ_of_the_fa
     kinship = dataclasses.replace(kinship_of(table), recurating=frozenset({"ref", "copies"}))
     assert kinship.barred("ref:lung_l1", "leave_study_out") == {"ref:lung_l1", "ref:lung_l2", "copy"}
     assert "ref:kidney" in kinship.barred("ref:lung_l1", "leave_whole_family_out")
+
+
+def test_a_level_of_a_study_that_is_linked_at_another_level_teaches_neither():
+    shared = [f"crossed {i}" for i in range(8)]
+    rows = [
+        *study("ref:human_cross", "ref", shared),
+        *study("ref:human_fine", "ref", [f"human {i}" for i in range(9)]),
+        *study("ref:mouse_cross", "ref", shared),
+        *study("ref:mouse_fine", "ref", [f"mouse {i}" for i in range(9)]),
+    ]
+    table = dataclasses.replace(table_of(rows), tissue=tuple(source[4:9] for _, source, _ in rows))
+    kinship = dataclasses.replace(kinship_of(table), recurating=frozenset({"ref"}))
+    assert "ref:mouse_fine" in kinship.barred("ref:human_fine", "leave_study_out")

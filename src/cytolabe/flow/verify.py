@@ -12,6 +12,7 @@ from cytolabe.errors import UsageError
 from cytolabe.files import Place, sha256_of_file
 from cytolabe.provenance import digest_of
 from cytolabe.records import Finding, Severity
+from cytolabe.snapshot.artifacts import read_artifacts
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.verify import verify_atlas
@@ -46,6 +47,8 @@ def verify_path(path: Place) -> tuple[int, tuple[Finding, ...]]:
     # The log of a damaged atlas may not open; its own findings say more than this one could.
     if snapshot_id and not atlas_findings and snapshot_id not in open_atlas(path / _ATLAS).snapshots():
         atlas_findings = (_finding(_ATLAS, f"the snapshot {snapshot_id[:19]} that the run names is not in it"),)
+    if snapshot_id and not atlas_findings:
+        findings = (*findings, *_unknown_to_the_atlas(path))
     return n_checked + n_atlas, (*findings, *atlas_findings)
 
 
@@ -82,6 +85,18 @@ def _verify_run(path: Path) -> tuple[int, tuple[Finding, ...], str]:
         findings += _file_findings(path, name, sha256)
     findings += _uncertified(path)
     return 1 + len(outputs), tuple(findings), snapshot_id
+
+
+def _unknown_to_the_atlas(path: Path) -> list[Finding]:
+    """Compare the record with what the atlas was told when the run ended: a record that was forged as a whole agrees with itself."""
+    runs = {run.digest for run in read_artifacts(Layout(path / _ATLAS)) if run.kind == "run"}
+    if f"sha256:{sha256_of_file(path / RUN_RECORD)}" in runs:
+        return []
+    message = (
+        f"it agrees with itself and is none of the {len(runs)} run(s) that the atlas beside it was told of: it was written "
+        f"anew after the run, perhaps with other files"
+    )
+    return [_finding(RUN_RECORD, message)]
 
 
 def _file_findings(path: Path, name: str, sha256: str) -> list[Finding]:

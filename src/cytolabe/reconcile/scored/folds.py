@@ -5,7 +5,7 @@ reference repeat its labels, two loaders read one study. So five protocols are t
 
 * `leave_study_out` (the headline): a row of source s learns from no row of its study: of s; where its family re-curates
   itself, of every source of the family with a tissue of s (the levels of one reference); of no source that is *linked*
-  to one of these; and of no other re-curating family that has such a link. Inside a family this leaves one study out,
+  to one of these, and no other level of its study; and of no other re-curating family that has such a link. Inside a family this leaves one study out,
   across families it leaves out those that curated the same labels.
 * `leave_whole_family_out`: as the headline, and a family that re-curates itself teaches nothing about itself at all.
 * `leave_study_or_family_out`: only the row's own source, or its own family where that re-curates itself, is left out; a
@@ -79,7 +79,8 @@ class Kinship:
         linked = frozenset().union(*(self.linked[level] for level in mine))
         families = ({self.family[other] for other in linked} & self.recurating) - {self.family[source]}
         same = {other for other, family in self.family.items() if family in families}
-        return frozenset(mine | linked | same)
+        levels = frozenset().union(*(self.study[o] for o in linked if self.family[o] in self.recurating))
+        return frozenset(mine | linked | levels | same)
 
 
 def kinship_of(table: LabelTable, *, teachers: np.ndarray | None = None) -> Kinship:
