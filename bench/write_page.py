@@ -1,7 +1,7 @@
 """Write `docs/benchmarks.md` and the picture from the JSON of the last run; only measured numbers, no dates.
 
 Ratios come first. A row whose reach was missed says NO, and below the table stands what `why.toml`, written by hand,
-says about it. `python bench/write_page.py CELLS`.
+says about it. `large.md`, written by hand as well, ends the page. `python bench/write_page.py CELLS`.
 """
 
 import json
@@ -48,6 +48,7 @@ def main(n_cells: int) -> None:
     ]
     for name, rows in found.items():
         words += ["", f"## {PARTS[name]}", "", *table(rows), *missed(rows, why)]
+    words += ["", (HOME / "large.md").read_text(encoding="utf-8").rstrip()]
     PAGE.write_text("\n".join(words) + "\n", encoding="utf-8")
     if "loaders" in found:
         (OUT / "loaders.svg").write_text(str(picture(found["loaders"])) + "\n", encoding="utf-8")
