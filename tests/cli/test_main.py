@@ -54,7 +54,7 @@ def test_an_interrupt_in_the_middle_of_the_work_ends_with_130(call, frozen, tmp_
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cytolabe.flow.splits.make_split", interrupted)
+    monkeypatch.setattr("cytolabe.flow.splitting.make_split", interrupted)
     called = call("split", frozen, "-o", tmp_path / "s.json", "--json")
     assert called.code == 130
     assert called.document["error"]["type"] == "Interrupted"

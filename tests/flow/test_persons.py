@@ -1,5 +1,7 @@
 """The persons of an atlas are reviewed on a sheet, and the next snapshot has them."""
 
+import shutil
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -14,8 +16,14 @@ from cytolabe.reconcile.sex_genes import SEX_GENES
 from cytolabe.snapshot.atlas import open_atlas
 
 
+@pytest.fixture
+def atlas(made, tmp_path):
+    """Return an atlas of its own for each test, because reviews change who is who."""
+    return shutil.copytree(made, tmp_path / "atlas")
+
+
 @pytest.fixture(scope="module")
-def atlas(tmp_path_factory):
+def made(tmp_path_factory):
     """Two studies with a donor D1 each, a woman and a man, on more genes than a panel has."""
     folder = tmp_path_factory.mktemp("persons")
     sides = SEX_GENES["Homo sapiens"]
@@ -27,8 +35,8 @@ def atlas(tmp_path_factory):
         counts[:, [gene in sides[silent] for gene in genes]] = 0
         obs = pd.DataFrame({"cell_type": "B cells", "donor_id": np.where(np.arange(40) < 20, "D1", "D2")})
         obs.index = [f"{name}{number}" for number in range(40)]
-        made = anndata.AnnData(X=csr_matrix(counts), obs=obs, var=pd.DataFrame(index=genes))
-        made.write_h5ad(folder / f"{name}.h5ad")
+        contribution = anndata.AnnData(X=csr_matrix(counts), obs=obs, var=pd.DataFrame(index=genes))
+        contribution.write_h5ad(folder / f"{name}.h5ad")
     ingest_sources(folder / "atlas", [folder])
     opened = open_atlas(folder / "atlas")
     interpret_persons(opened)

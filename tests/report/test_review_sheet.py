@@ -371,7 +371,11 @@ class TestInTheBrowser:
             "document.querySelector('#filter').value = 'mono'; document.querySelector('#filter').dispatchEvent(new Event('input'))"
         )
         visible = page.js("[...document.querySelectorAll('#queue li:not([hidden]) .name')].map(n => n.textContent)")
-        assert set(visible) == {"CD14+ Mono", "FCGR3A+ Mono"}
+        said = {
+            m.contributor_label: f"{m.contributor_label} {CL.name(m.term) if m.term else ''}" for m in sheet.mappings
+        }
+        assert set(visible) == {label for label, text in said.items() if "mono" in text.lower()}
+        assert {"CD14+ Mono", "FCGR3A+ Mono"} <= set(visible) < set(said)
 
     def test_what_cannot_be_done_is_told(self, page):
         page.go_to("xyzzy")

@@ -89,7 +89,8 @@ GUIDE = (
         "Confounding",
         "Cramér's V between a technical and a biological column, over donors (or libraries, where donors are unknown): 0 is independent, 1 means that one "
         "tells the other. Where V is 1, no method can tell biology from batch.",
-        "which of the two causes a difference. A dash means too few donors to say; that is not zero. It never "
+        "which of the two causes a difference. A dash means too few donors to say; that is not zero. “8 lost” means that "
+        "eight contrasts between types exist in no library, not even through others, and V is undefined there. It never "
         "refuses a score by itself.",
     ),
     GuideEntry(
