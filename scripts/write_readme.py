@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cytolabe.config.study import ModelSpec
 from cytolabe.flow.demo import DEMO_STUDY, run_demo
-from cytolabe.flow.runs import run_study_file
+from cytolabe.flow.runs import evidence_of_file, published
 from cytolabe.report import leaderboard_markdown, verdict_lines
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +52,8 @@ def main() -> None:
         text = between(text, "demo", demo_part(Path(folder)))
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or Path(folder)
-        finished = run_study_file(ROOT / "studies" / "pbmc.toml", out, data=arguments.data, on_progress=print)
+        study = ROOT / "studies" / "pbmc.toml"
+        finished = published(evidence_of_file(study, out, data=arguments.data, on_progress=print), out)
         text = between(text, "pbmc", leaderboard_markdown(finished.content))
     README.write_text(text, encoding="utf-8")
 

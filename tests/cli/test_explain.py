@@ -52,6 +52,18 @@ class TestExplain:
         assert (used["n_cells"], used["n_cells_below"], used["labels"]) == (0, 0, [])
         assert call("explain", "neuron", "--atlas", frozen / "nowhere").code == 2
 
+    def test_a_tissue_is_counted_where_the_cells_name_it_or_a_part_of_it(self, call, frozen):
+        cells = open_atlas(frozen).cells()
+        n_blood = int((cells["tissue"] == "blood").sum())
+        assert n_blood
+        used = call("explain", "UBERON:0000178", "--atlas", frozen, "--json").document["atlas"]
+        assert used["n_cells"] == n_blood
+        assert used["ontology_release"] == load_ontology("UBERON").release
+        assert {row["decision"] for row in used["labels"]} == {"as delivered (tissue)"}
+        above = load_ontology("UBERON").parents("UBERON:0000178")[0]
+        higher = call("explain", above, "--atlas", frozen, "--json").document["atlas"]
+        assert (higher["n_cells"], higher["n_cells_below"] >= n_blood) == (0, True)
+
     def test_a_withdrawn_id_leads_to_its_successor(self, call):
         document = call("explain", "CL_0000054", "--json").document
         assert (document["term"], document["name"]) == ("CL:0000062", "osteoblast")

@@ -50,6 +50,22 @@ def specified(finished, call, labs):
     return called.out, json.loads((out / "specification.json").read_bytes())
 
 
+class TestLadder:
+    def test_random_cells_stand_beside_harder_splits_and_are_stamped(self, finished, call, labs):
+        folder = finished[0].parent
+        out = folder / "ladder"
+        called = call("benchmark", folder / "small.toml", "--out", out, "--data", labs, "--ladder", "--json")
+        assert called.code == finished[1].code
+        document = json.loads((out / "ladder.json").read_bytes())
+        assert document["stamp"].startswith("LEAKY")
+        assert [rung["rung"] for rung in document["rungs"]][:2] == ["random", "person"]
+        assert {row["metric"] for row in document["inflation"]} >= {"macro_f1"}
+        assert "ladder" in (out / "report.html").read_text().lower()
+        # The scores of the study are those without a ladder: random cells never enter them.
+        assert called.document["scores"] == finished[1].document["scores"]
+        assert call("verify", out).code == 0
+
+
 class TestSpecification:
     def test_every_choice_has_a_row_with_refusals_kept_and_overridden(self, specified):
         rows = specified[1]["rows"]

@@ -116,6 +116,14 @@ def test_a_run_that_was_forged_as_a_whole_is_unknown_to_its_atlas(tmp_path):
     assert "written anew after the run" in finding.message
 
 
+def test_an_edited_record_beside_its_atlas_is_told_once(tmp_path):
+    run_beside_its_atlas(tmp_path / "run")
+    document = json.loads((tmp_path / "run" / RUN_RECORD).read_bytes())
+    (tmp_path / "run" / RUN_RECORD).write_bytes(canonical_json({**document, "kind": "demo"}))
+    (finding,) = verify_path(tmp_path / "run")[1]
+    assert "it was edited" in finding.message
+
+
 def run_beside_its_atlas(folder):
     """Write a run whose atlas was told of it, and return the snapshot."""
     atlas = create_atlas(folder / "atlas")

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cytolabe.ontology.graph import TermRecord, load_ontology, ontology_of
+from cytolabe.reconcile import learned
 from cytolabe.reconcile.candidates import Candidate
 from cytolabe.reconcile.combine import ACCEPT
 from cytolabe.reconcile.labels import LABEL_COLUMNS, reconcile_labels
@@ -101,3 +102,10 @@ def test_labels_of_one_call_and_tissue_are_no_context_of_each_other():
     asked = [("endoth. cels", ""), ("B", ""), ("zzz", "")]
     together_asked = learned_orders(asked, ontology=CL)
     assert all(learned_orders([one], ontology=CL)[one] == together_asked[one] for one in asked)
+
+
+def test_an_atlas_of_many_labels_is_ranked_a_part_at_a_time_with_the_same_answers(monkeypatch):
+    asked = [("B", "blood"), ("naive b", ""), ("endoth. cels", ""), ("Kupfer cels", "liver"), ("musc satelite", "")]
+    whole = learned_orders(asked, ontology=CL)
+    monkeypatch.setattr(learned, "_AT_ONCE", 2)
+    assert learned_orders(asked, ontology=CL) == whole

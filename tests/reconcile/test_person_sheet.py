@@ -122,3 +122,44 @@ def test_the_sex_genes_are_those_of_their_symbols():
     for organism, sides in SEX_GENES.items():
         reference = load_reference(organism)
         assert {reference.symbol_of(gene) for side in sides.values() for gene in side} == symbols[organism]
+
+
+DONORS = st.tuples(
+    st.sampled_from(["s1", "s2", "s3"]), st.sampled_from(["p1", "p2", "p3", "p4", "p5"]),
+    st.sampled_from(["D1", "D2", "x"]), st.sampled_from(["female: 90", "male: 90", "unknown: 1"]),
+)  # fmt: skip
+
+
+@given(rows=st.lists(DONORS, max_size=8))
+def test_pairs_that_are_counted_are_those_that_would_be_told_one_by_one(rows):
+    sheet = pd.DataFrame(
+        [(f"d{n}", study, name, person, sex) for n, (study, person, name, sex) in enumerate(rows)],
+        columns=["dataset_id", "study", "donor_id", "person_id", "sex_genes"],
+    ).assign(person_state="resolved", evidence="")
+    people = dict(list(sheet.groupby("person_id")))
+    sexes = {}
+    for person, own in people.items():
+        told = {text.partition(":")[0] for text in own["sex_genes"]} & {"female", "male"}
+        sexes[person] = told.pop() if len(told) == 1 else ""
+    assumed, alike = 0, set()
+    for a, b in itertools.combinations(sorted(people), 2):
+        apart = {sexes[a], sexes[b]} == {"female", "male"} or set(people[a]["study"]) & set(people[b]["study"])
+        assumed += not apart
+        if set(people[a]["donor_id"]) & set(people[b]["donor_id"]):
+            alike.add((a, b, "different" if apart else "assumed_different"))
+    pairs, n_assumed = person_pairs(sheet)
+    told = pairs[pairs["state"] != "same"]
+    assert n_assumed == assumed
+    assert set(zip(told["person_a"], told["person_b"], told["state"], strict=True)) == alike
+
+
+def test_thousands_of_persons_are_counted_and_not_paired():
+    n = 6_000
+    sheet = pd.DataFrame({
+        "dataset_id": [f"d{i % 300}" for i in range(n)], "study": [f"s{i % 300}" for i in range(n)],
+        "donor_id": [f"donor {i}x" for i in range(n)], "person_id": [f"p{i}" for i in range(n)],
+        "person_state": "resolved", "evidence": "", "sex_genes": "unknown: 0",
+    })  # fmt: skip
+    pairs, n_assumed = person_pairs(sheet)
+    assert pairs.empty
+    assert n_assumed == n * (n - 1) // 2 - 300 * (20 * 19 // 2)

@@ -8,6 +8,7 @@ from cytolabe.errors import IntegrityError
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.resolutions import GROUPING_TERMS
 from cytolabe.randomness import rng_for
+from cytolabe.reconcile.learned import learned_orders
 from cytolabe.reconcile.ranking import shipped
 from cytolabe.reconcile.ranking.calibration import AUTO_LINEAGE, fit_calibrator
 from cytolabe.reconcile.ranking.engine import FEATURES, Group, bench_of, weigh
@@ -173,10 +174,15 @@ def test_a_shipped_model_that_was_changed_or_made_for_other_features_is_refused(
     monkeypatch.setattr(shipped, "FEATURES", (*FEATURES, "one more"))
     with pytest.raises(IntegrityError, match="Run scripts/build_label_ranker"):
         shipped_model(CL)
+    assert learned_orders([("B", "")], ontology=CL) == {}
+    shipped._document.cache_clear()
     monkeypatch.setattr(shipped, "digest_of", lambda _: "sha256:other")
     with pytest.raises(IntegrityError, match="digest"):
         shipped_model(CL)
+    with pytest.raises(IntegrityError, match="digest"):
+        learned_orders([("B", "")], ontology=CL)
     shipped_model.cache_clear()
+    shipped._document.cache_clear()
 
 
 def test_the_same_seed_makes_the_same_studies_of_live_terms():

@@ -54,11 +54,12 @@ def benchmark(
     as_json: AsJson = False,
 ) -> int:
     """Run a whole study: atlas, splits, audits, models, scores and the report."""
-    from cytolabe.flow.runs import climb_study_file, run_study_file
+    from cytolabe.flow.runs import climbed, evidence_of_file, published
 
     made_folder(out, "--out")
-    run = climb_study_file if ladder else run_study_file
-    finished = run(study, out, data=data, cache=cache, n_workers=workers, on_progress=progress())
+    tell = progress()
+    evidence = evidence_of_file(study, out, data=data, cache=cache, n_workers=workers, on_progress=tell)
+    finished = climbed(evidence, out, n_workers=workers, on_progress=tell) if ladder else published(evidence, out)
     _print_run(finished, out, as_json=as_json)
     return finished.exit_code
 

@@ -15,6 +15,7 @@ from cytolabe.reconcile.person_sheet import (
     person_pairs,
     read_person_sheet,
     sheet_text,
+    with_suspected,
 )
 from cytolabe.reconcile.sex_genes import SEX_GENES, sex_of, why_not_read
 from cytolabe.records import UNKNOWN, Finding, Severity
@@ -62,73 +63,72 @@ def review_persons(
     if wrong := contradicted(sheet):
         findings = (*findings, _contradiction(wrong, sheet["person_id"].nunique()))
     pairs, n_assumed = person_pairs(sheet)
+    sheet = with_suspected(sheet, pairs)
     if export is not None:
         replace_file(export, sheet_text(sheet).encode())
     return PersonReview(sheet=sheet, pairs=pairs, n_assumed_different=n_assumed, findings=findings)
 
 
 def person_sheet(snapshot: Snapshot, persons: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per donor with `SHEET_COLUMNS`: the person in force, and the evidence for and against."""
+    """Return one row per donor with `SHEET_COLUMNS`: the person in force, and what its sex genes say."""
     strata = strata_of(snapshot, _COLUMNS)
     donors = strata.table.groupby(["dataset_id", "donor_id"], sort=True)
     donor_of_stratum = donors.ngroup().to_numpy()
-    counts = _sex_counts(snapshot, donor_of_stratum[strata.number_of_row], donors.ngroups)
+    measured = {name: _Measured.of(snapshot, name) for name in snapshot.datasets}
+    counts = _sex_counts(snapshot, donor_of_stratum[strata.number_of_row], donors.ngroups, measured=measured)
     known = {(str(row["dataset_id"]), str(row["donor_id"])): row for row in persons.to_dict("records")}
     rows = []
     for number, ((dataset_id, donor_id), own) in enumerate(donors):
         person = known.get((str(dataset_id), str(donor_id)))
         state = str(person["person_state"]) if person is not None else UNKNOWN
+        genes = measured[str(dataset_id)]
         why_not = why_not_read(
-            n_genes=len(snapshot.measured_genes(str(dataset_id))), state=state, diseases=_joined(own["disease"]),
-            tissues=_joined(own["tissue"]),
-        )  # fmt: skip
-        told = why_not or sex_of(
-            *counts[number], measures_x=_measures(snapshot, str(dataset_id), "x"),
-            measures_y=_measures(snapshot, str(dataset_id), "y"),
-        ).sentence()  # fmt: skip
+            n_genes=genes.n_genes, state=state, diseases=_joined(own["disease"]), tissues=_joined(own["tissue"])
+        )
+        told = why_not or sex_of(*counts[number], measures_x=bool(genes.x), measures_y=bool(genes.y)).sentence()
         rows.append((
             dataset_id, _joined(own["study"]), donor_id, int(own["n_cells"].sum()),
             str(person["person_id"]) if person is not None else UNKNOWN, state,
             str(person["evidence"]) if person is not None else "", _joined(own["sex"]), told, "", "", "",
         ))  # fmt: skip
-    sheet = pd.DataFrame(rows, columns=list(SHEET_COLUMNS))
-    pairs, _ = person_pairs(sheet)
-    suspected = pairs[pairs["suspicion"] != ""]
-    for one, other in (("person_a", "person_b"), ("person_b", "person_a")):
-        for person, like in zip(suspected[one], suspected[other], strict=True):
-            mine = sheet["person_id"] == person
-            sheet.loc[mine, "suspected"] = [
-                f"{text}, {like}".removeprefix(", ") for text in sheet.loc[mine, "suspected"]
-            ]
-    return sheet
+    return pd.DataFrame(rows, columns=list(SHEET_COLUMNS))
 
 
-def _genes(snapshot: Snapshot, dataset_id: str) -> Mapping[str, tuple[str, ...]]:
-    return SEX_GENES.get(snapshot.datasets[dataset_id].organism, {"x": (), "y": ()})
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What a data set measures: how many genes, and which of the sex genes; read once for all of its donors."""
+
+    n_genes: int
+    x: tuple[str, ...]
+    y: tuple[str, ...]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, dataset_id: str) -> "_Measured":
+        genes = set(snapshot.measured_genes(dataset_id))
+        sides = SEX_GENES.get(snapshot.datasets[dataset_id].organism, {"x": (), "y": ()})
+        x, y = (tuple(sorted(genes.intersection(sides[side]))) for side in ("x", "y"))
+        return cls(n_genes=len(genes), x=x, y=y)
 
 
-def _measures(snapshot: Snapshot, dataset_id: str, side: str) -> bool:
-    return bool(set(_genes(snapshot, dataset_id)[side]) & set(snapshot.measured_genes(dataset_id)))
-
-
-def _sex_counts(snapshot: Snapshot, donor_of_cell: np.ndarray, n_donors: int) -> list[tuple[int, int]]:
+def _sex_counts(
+    snapshot: Snapshot, donor_of_cell: np.ndarray, n_donors: int, *, measured: Mapping[str, _Measured]
+) -> list[tuple[int, int]]:
     """Return the counts of XIST and of Y genes of each donor; data sets that measure none are not read."""
     found = np.zeros((n_donors, 2), dtype=np.int64)
     first = 0
     for dataset_id, record in snapshot.datasets.items():
         own = donor_of_cell[first : first + record.n_cells]
         first += record.n_cells
-        measured = set(snapshot.measured_genes(dataset_id))
-        sides = [sorted(set(_genes(snapshot, dataset_id)[side]) & measured) for side in ("x", "y")]
-        if not all(sides):
+        genes = measured[dataset_id]
+        if not (genes.x and genes.y):
             continue
         place = 0
-        for block in snapshot.iter_blocks(dataset_id, [*sides[0], *sides[1]]):
+        for block in snapshot.iter_blocks(dataset_id, [*genes.x, *genes.y]):
             donors = own[place : place + block.counts.shape[0]]
             place += block.counts.shape[0]
-            sums = np.asarray(block.counts[:, : len(sides[0])].sum(axis=1)).ravel()
+            sums = np.asarray(block.counts[:, : len(genes.x)].sum(axis=1)).ravel()
             np.add.at(found[:, 0], donors, sums.astype(np.int64))
-            sums = np.asarray(block.counts[:, len(sides[0]) :].sum(axis=1)).ravel()
+            sums = np.asarray(block.counts[:, len(genes.x) :].sum(axis=1)).ravel()
             np.add.at(found[:, 1], donors, sums.astype(np.int64))
     return [(int(x), int(y)) for x, y in found]
 

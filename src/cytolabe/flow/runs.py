@@ -15,7 +15,7 @@ from cytolabe.provenance import jsonable
 from cytolabe.records import Severity
 from cytolabe.report import ReportContent
 
-__all__ = ["FinishedRun", "climb_study_file", "evidence_of_file", "finished_run", "run_on_folder", "run_study_file"]
+__all__ = ["FinishedRun", "climbed", "evidence_of_file", "finished_run", "published", "run_on_folder"]
 
 Progress = Callable[[str], None]
 _FOLDER_CLAIMS = (
@@ -32,35 +32,6 @@ class FinishedRun:
     exit_code: int
 
 
-def run_study_file(
-    path: Path,
-    out: Path,
-    *,
-    data: Path | None = None,
-    cache: Path | None = None,
-    n_workers: int = 1,
-    on_progress: Progress = lambda _: None,
-) -> FinishedRun:
-    """Run a study file and write everything into `out`; remote contributions are fetched into `cache` first."""
-    evidence = evidence_of_file(path, out, data=data, cache=cache, n_workers=n_workers, on_progress=on_progress)
-    return finished_run(evidence, publish_run(evidence, out))
-
-
-def climb_study_file(
-    path: Path,
-    out: Path,
-    *,
-    data: Path | None = None,
-    cache: Path | None = None,
-    n_workers: int = 1,
-    on_progress: Progress = lambda _: None,
-) -> FinishedRun:
-    """Run a study file as `run_study_file` does, and its models again on ever harder splits (`flow.ladder`)."""
-    evidence = evidence_of_file(path, out, data=data, cache=cache, n_workers=n_workers, on_progress=on_progress)
-    ladder = run_ladder(evidence, n_workers=n_workers, on_progress=on_progress)
-    return finished_run(evidence, publish_run(evidence, out, ladder=ladder))
-
-
 def evidence_of_file(
     path: Path,
     out: Path,
@@ -70,10 +41,23 @@ def evidence_of_file(
     n_workers: int = 1,
     on_progress: Progress = lambda _: None,
 ) -> StudyEvidence:
-    """Return what a study file finds; only its atlas is written yet."""
+    """Return what a study file finds; remote contributions are fetched into `cache` first, and only the atlas is written."""
     study = read_study(path, data=data)
     sources = study_sources(study, cache=cache, on_progress=on_progress)
     return run_study(study, out, sources=sources, n_workers=n_workers, on_progress=on_progress)
+
+
+def published(evidence: StudyEvidence, out: Path) -> FinishedRun:
+    """Write everything about a study into `out`."""
+    return finished_run(evidence, publish_run(evidence, out))
+
+
+def climbed(
+    evidence: StudyEvidence, out: Path, *, n_workers: int = 1, on_progress: Progress = lambda _: None
+) -> FinishedRun:
+    """Run the models of a study again on ever harder splits (`flow.ladder`), and write that as well."""
+    ladder = run_ladder(evidence, n_workers=n_workers, on_progress=on_progress)
+    return finished_run(evidence, publish_run(evidence, out, ladder=ladder))
 
 
 def run_on_folder(
@@ -98,7 +82,7 @@ def run_on_folder(
         claims=_FOLDER_CLAIMS,
     )
     evidence = run_study(study, out, sources=sources, n_workers=n_workers, on_progress=on_progress)
-    finished = finished_run(evidence, publish_run(evidence, out))
+    finished = published(evidence, out)
     failed = any(finding.severity is Severity.ERROR for finding in findings)
     return FinishedRun(
         document={**finished.document, "source_findings": jsonable(findings)},

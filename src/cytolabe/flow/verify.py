@@ -47,7 +47,8 @@ def verify_path(path: Place) -> tuple[int, tuple[Finding, ...]]:
     # The log of a damaged atlas may not open; its own findings say more than this one could.
     if snapshot_id and not atlas_findings and snapshot_id not in open_atlas(path / _ATLAS).snapshots():
         atlas_findings = (_finding(_ATLAS, f"the snapshot {snapshot_id[:19]} that the run names is not in it"),)
-    if snapshot_id and not atlas_findings:
+    # A record that does not even agree with itself was told of already.
+    if snapshot_id and not atlas_findings and all(finding.where != RUN_RECORD for finding in findings):
         findings = (*findings, *_unknown_to_the_atlas(path))
     return n_checked + n_atlas, (*findings, *atlas_findings)
 

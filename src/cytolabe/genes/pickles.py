@@ -6,6 +6,7 @@ the file would have called becomes an `Inert` record of the name, the arguments 
 not known, or a file that does not hold together, is refused.
 """
 
+import json
 import pickletools
 import struct
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import numpy as np
 
 from cytolabe.errors import UnreadableInputError
 
-__all__ = ["Inert", "plain_scalar", "read_inert"]
+__all__ = ["Inert", "plain_scalar", "read_inert", "read_named"]
 
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -67,6 +68,28 @@ def read_inert(content: bytes, *, where: str) -> object:
         msg = f"{where}: no pickle of plain values ({error})."
         raise UnreadableInputError(msg) from None
     return value
+
+
+def read_named(content: bytes, *, where: str) -> dict[str, object]:
+    """Return the table of names that a file of a model holds: a JSON object, or a pickle of one, whose bytes tell it.
+
+    Raises
+    ------
+    UnreadableInputError
+        If it is neither, or its keys are no names.
+    """
+    if content.startswith(b"\x80"):
+        found = read_inert(content, where=where)
+    else:
+        try:
+            found = json.loads(content)
+        except ValueError as error:
+            msg = f"{where}: neither JSON nor a pickle ({error})."
+            raise UnreadableInputError(msg) from None
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
+        msg = f"{where}: no table of names; an object such as gene -> token is needed."
+        raise UnreadableInputError(msg)
+    return found
 
 
 def plain_scalar(value: object, *, where: str) -> object:

@@ -7,15 +7,14 @@ data set is reported as genes and as counts: 30 % of the genes may be 2 % of the
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cytolabe.errors import UnreadableInputError, UsageError
+from cytolabe.errors import UsageError
 from cytolabe.genes.alignment import align_features
-from cytolabe.genes.pickles import read_inert
+from cytolabe.genes.pickles import read_named
 from cytolabe.genes.reference import GeneReference
 from cytolabe.records import FeatureAlignment
 
@@ -61,18 +60,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     except OSError as error:
         msg = f"{path}: the vocabulary cannot be read ({error.strerror})."
         raise UsageError(msg) from None
-    found: object = None
-    if content.startswith(b"\x80"):
-        found = read_inert(content, where=path.name)
-    else:
-        try:
-            found = json.loads(content)
-        except ValueError as error:
-            msg = f"{path.name}: neither JSON nor a pickle ({error})."
-            raise UnreadableInputError(msg) from None
-    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
-        msg = f"{path.name}: no vocabulary; a table of gene -> token is needed."
-        raise UnreadableInputError(msg)
+    found = read_named(content, where=path.name)
     names = tuple(sorted(name for name in found if not (name.startswith("<") and name.endswith(">"))))
     return Vocabulary(name=path.name, digest="sha256:" + hashlib.sha256(content).hexdigest(), names=names)
 

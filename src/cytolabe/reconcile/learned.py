@@ -15,10 +15,10 @@ right lineage goes from 84.2 to 85.2 %, the very term from 58.9 to 59.7 %. The e
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
-from cytolabe.errors import IntegrityError
 from cytolabe.ontology.graph import Ontology
 from cytolabe.ontology.resolutions import GROUPING_TERMS
 from cytolabe.reconcile.candidates import Candidate, Lexicon
@@ -30,7 +30,7 @@ from cytolabe.reconcile.ranking.engine import Group, bench_of, weigh
 from cytolabe.reconcile.ranking.lexical import term_index_of
 from cytolabe.reconcile.ranking.memory import Query, seed_entries
 from cytolabe.reconcile.ranking.ranker import softmax_in_rows
-from cytolabe.reconcile.ranking.shipped import shipped_model
+from cytolabe.reconcile.ranking.shipped import serves, shipped_model
 from cytolabe.records import Predicate
 
 __all__ = ["LEARNED", "Choice", "Learned", "choice_of", "learned_orders", "predicate_of"]
@@ -42,6 +42,8 @@ _SAYS_NOTHING = GROUPING_TERMS | {"CL:0000000"}
 """Terms that are on nearly every lineage and tell nothing; being right about them is no reason to be sure."""
 _ASKING = "cytolabe:asking"
 _N_TERMS = 5
+_AT_ONCE = 256
+"""Labels that are compared with all terms at once: some 50 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +77,27 @@ class Choice:
 def learned_orders(asked: Iterable[tuple[str, str]], *, ontology: Ontology) -> Mapping[tuple[str, str], Learned]:
     """Return the learned order of each (label, tissue); empty where the model was made for another release.
 
-    Each label is ranked by itself: what else is asked in the same call changes nothing.
+    Each label is ranked by itself: what else is asked in the same call changes nothing, so that an atlas of any number of
+    labels is ranked `_AT_ONCE` at a time.
+
+    Raises
+    ------
+    IntegrityError
+        If the model of the package was changed.
     """
     pairs = sorted(set(asked))
-    if not pairs:
+    if not pairs or not serves(ontology):
         return {}
-    try:
-        ranker, calibrator = shipped_model(ontology)
-    except IntegrityError:
-        return {}
+    found: dict[tuple[str, str], Learned] = {}
+    for start in range(0, len(pairs), _AT_ONCE):
+        found |= _ranked(tuple(pairs[start : start + _AT_ONCE]), ontology)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _ranked(pairs: tuple[tuple[str, str], ...], ontology: Ontology) -> Mapping[tuple[str, str], Learned]:
+    """Rank some labels; remembered, because decisions and the reasons beside them ask for the same."""
+    ranker, calibrator = shipped_model(ontology)
     index = term_index_of(ontology)
     query = Query(
         label=tuple(label for label, _ in pairs),
@@ -97,7 +111,7 @@ def learned_orders(asked: Iterable[tuple[str, str]], *, ontology: Ontology) -> M
     )
     scores = ranker.scores(weighed.features, weighed.pairs)
     ranked = ranked_of(weighed, scores, index=index)
-    share = np.zeros((len(pairs), len(index.terms)))
+    share = np.zeros((len(pairs), len(index.terms)), dtype=np.float32)
     share[weighed.pairs.row, weighed.pairs.term] = softmax_in_rows(scores, weighed.pairs)
     exact, lineage = calibrator.probabilities(ranked.facts)
     best = [[int(at) for at in terms[:_N_TERMS] if at >= 0] for terms in ranked.terms]

@@ -5,14 +5,17 @@ One line per donor of a data set. A line counts as reviewed where `reviewer` is 
 a reviewer are passed over, so that an old export never turns into a review.
 
 A pair of persons is `same` (one person in several data sets, declared), `different` (told apart by one study, or by sex
-genes) or `assumed_different` (nobody knows). Of the last kind only those are listed that look like one person; the others
-are counted.
+genes) or `assumed_different` (nobody knows). Listed are the first, and pairs that are called alike whatever is known of
+them; of an atlas of thousands of persons the millions of other pairs are counted, class by class, and never made.
 """
 
 import csv
 import io
-from collections.abc import Sequence
-from itertools import combinations
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, combinations_with_replacement
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +23,15 @@ import pandas as pd
 from cytolabe.errors import UnreadableInputError
 from cytolabe.reconcile.persons import DeclaredPerson, alike_key
 
-__all__ = ["PAIR_COLUMNS", "SHEET_COLUMNS", "contradicted", "person_pairs", "read_person_sheet", "sheet_text"]
+__all__ = [
+    "PAIR_COLUMNS",
+    "SHEET_COLUMNS",
+    "contradicted",
+    "person_pairs",
+    "read_person_sheet",
+    "sheet_text",
+    "with_suspected",
+]
 
 SHEET_COLUMNS = (
     "dataset_id", "study", "donor_id", "n_cells", "person_id", "person_state", "evidence", "sex_declared", "sex_genes",
@@ -74,7 +85,7 @@ def read_person_sheet(path: Path) -> tuple[DeclaredPerson, ...]:
 
 
 def person_pairs(sheet: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Return the pairs of which something is known or suspected (`PAIR_COLUMNS`), and how many are only assumed different.
+    """Return the pairs that are one person or are called alike (`PAIR_COLUMNS`), and how many are only assumed different.
 
     Parameters
     ----------
@@ -82,30 +93,73 @@ def person_pairs(sheet: pd.DataFrame) -> tuple[pd.DataFrame, int]:
         Donors with `SHEET_COLUMNS`; `sex_genes` begins with female or male where it says something.
     """
     known = sheet[sheet["person_state"] == "resolved"]
+    facts = {str(person): own for person, own in known.groupby("person_id", sort=True)}
+    kinds = {person: _Kind(studies=frozenset(own["study"]), sex=_sex(own)) for person, own in facts.items()}
     rows = [
-        (str(person), str(person), "same", "; ".join(sorted(set(own["evidence"]))), "")
-        for person, own in known.groupby("person_id", sort=True)
+        (person, person, "same", "; ".join(sorted(set(own["evidence"]))), "")
+        for person, own in facts.items()
         if own["dataset_id"].nunique() > 1
     ]
-    facts = {str(person): own for person, own in known.groupby("person_id", sort=True)}
-    sexes = {person: _sex(own) for person, own in facts.items()}
-    studies = {person: set(own["study"]) for person, own in facts.items()}
-    names = {person: {alike_key(name) for name in own["donor_id"]} for person, own in facts.items()}
-    n_assumed = 0
-    for a, b in combinations(facts, 2):
-        shared_name = sorted(names[a] & names[b])
-        suspicion = f"both are called like {shared_name[0]!r}" if shared_name else ""
-        if {sexes[a], sexes[b]} == {"female", "male"}:
-            rows.append((a, b, "different", f"sex genes: {sexes[a]} and {sexes[b]}", suspicion))
-        elif studies[a] & studies[b] and not suspicion:
-            continue  # one study names them apart, and nothing speaks against it
-        elif studies[a] & studies[b]:
-            rows.append((a, b, "different", f"named apart by study {min(studies[a] & studies[b])}", suspicion))
-        else:
-            n_assumed += 1
-            if suspicion:
-                rows.append((a, b, "assumed_different", "", suspicion))
-    return pd.DataFrame(rows, columns=list(PAIR_COLUMNS)), n_assumed
+    for (a, b), name in sorted(_called_alike(facts).items()):
+        state, evidence = _state(kinds[a], kinds[b])
+        rows.append((a, b, state, evidence, f"both are called like {name!r}"))
+    return pd.DataFrame(rows, columns=list(PAIR_COLUMNS)), _n_assumed(list(kinds.values()))
+
+
+def with_suspected(sheet: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return a sheet that names beside each person those who are called alike."""
+    like: dict[str, list[str]] = {}
+    for a, b, suspicion in zip(pairs["person_a"], pairs["person_b"], pairs["suspicion"], strict=True):
+        if suspicion:
+            like.setdefault(str(a), []).append(str(b))
+            like.setdefault(str(b), []).append(str(a))
+    return sheet.assign(suspected=[", ".join(sorted(like.get(str(person), ()))) for person in sheet["person_id"]])
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What tells two persons apart."""
+
+    studies: frozenset[str]
+    sex: str
+
+
+def _state(a: _Kind, b: _Kind) -> tuple[str, str]:
+    if {a.sex, b.sex} == {"female", "male"}:
+        return "different", f"sex genes: {a.sex} and {b.sex}"
+    if a.studies & b.studies:
+        return "different", f"named apart by study {min(a.studies & b.studies)}"
+    return "assumed_different", ""
+
+
+def _called_alike(facts: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], str]:
+    """Return the pairs of persons with a donor name in common, and the first such name."""
+    persons_of: dict[str, list[str]] = {}
+    for person, own in facts.items():
+        for name in sorted({alike_key(name) for name in own["donor_id"]}):
+            persons_of.setdefault(name, []).append(person)
+    found: dict[tuple[str, str], str] = {}
+    for name in sorted(persons_of):
+        for pair in combinations(persons_of[name], 2):
+            found.setdefault(pair, name)
+    return found
+
+
+def _n_assumed(kinds: Sequence[_Kind]) -> int:
+    """Count the pairs that neither a study nor sex tells apart, by kinds of persons: there are few of them."""
+    sizes = Counter(kinds)
+    sexes = Counter(kind.sex for kind in kinds)
+    n_open = math.comb(len(kinds), 2) - sexes["female"] * sexes["male"]
+    by_study: dict[str, set[_Kind]] = {}
+    for kind in sizes:
+        for study in kind.studies:
+            by_study.setdefault(study, set()).add(kind)
+    meeting = {frozenset(pair) for of_study in by_study.values() for pair in combinations_with_replacement(of_study, 2)}
+    for pair in meeting:
+        a, b = (*pair, *pair)[:2]
+        if {a.sex, b.sex} != {"female", "male"}:
+            n_open -= math.comb(sizes[a], 2) if a == b else sizes[a] * sizes[b]
+    return n_open
 
 
 def contradicted(sheet: pd.DataFrame) -> list[str]:

@@ -55,6 +55,7 @@ def diff_snapshots(a: Snapshot, b: Snapshot) -> SnapshotDiff:
         .reset_index()
         .rename(columns={_TERM: "term_before", f"{_TERM}_b": "term_after"})
     )
+    mapped_before, mapped_after = set(a.mappings), set(b.mappings)
     n_kept = int(kept["n_cells"].sum())
     return SnapshotDiff(
         before=a.snapshot_id,
@@ -66,8 +67,8 @@ def diff_snapshots(a: Snapshot, b: Snapshot) -> SnapshotDiff:
         n_cells_relabeled=int(moved["n_cells"].sum()),
         n_persons_changed=int(kept.loc[kept["person_id"] != kept["person_id_b"], "n_cells"].sum()),
         relabeled=relabeled,
-        mappings_added=tuple(mapping for mapping in b.mappings if mapping not in set(a.mappings)),
-        mappings_removed=tuple(mapping for mapping in a.mappings if mapping not in set(b.mappings)),
+        mappings_added=tuple(mapping for mapping in b.mappings if mapping not in mapped_before),
+        mappings_removed=tuple(mapping for mapping in a.mappings if mapping not in mapped_after),
     )
 
 

@@ -149,3 +149,15 @@ def test_a_dictionary_of_another_digest_and_a_pickle_that_calls_are_refused(tmp_
     hostile.write_bytes(b"\x80\x02}X\x05\x00\x00\x00ENSG1cos\ngetcwd\n)Rs.")
     with pytest.raises(UnreadableInputError, match=r"would call os\.getcwd"):
         read_dictionaries(tokens, hostile)
+
+
+def test_names_that_are_no_genes_and_files_that_were_subset_do_not_pass_for_a_transcriptome():
+    known = dictionaries(6_000)
+    genes = [gene(number) for number in range(6_000)]
+    GeneformerTokenizer(dictionaries=known, genes=genes)
+    with pytest.raises(RefusedError, match="5,000"):
+        GeneformerTokenizer(dictionaries=known, genes=[*genes[:4_000], *(f"antibody {n}" for n in range(2_000))])
+    with pytest.raises(RefusedError, match="30%"):
+        GeneformerTokenizer(dictionaries=known, genes=genes, upstream_fraction_of_counts=0.3)
+    flagged = GeneformerTokenizer(dictionaries=known, genes=genes[:900], panels="flag")
+    assert "900 genes" in flagged.flag

@@ -8,7 +8,6 @@ The files are pickles of numpy scalars, or JSON. Of a pickle nothing is run (`ge
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cytolabe.errors import IntegrityError, UnreadableInputError, UsageError
-from cytolabe.genes.pickles import plain_scalar, read_inert
+from cytolabe.genes.pickles import plain_scalar, read_named
 
 __all__ = ["Dictionaries", "read_dictionaries"]
 
@@ -136,17 +135,7 @@ def _read(path: Path, expected: str | None) -> tuple[dict[str, object], str]:
     if expected is not None and digest != expected:
         msg = f"{path.name} has the digest {digest}, expected was {expected}: it is of another checkpoint, or changed."
         raise IntegrityError(msg)
-    if content.startswith(b"\x80"):
-        found = read_inert(content, where=path.name)
-    else:
-        try:
-            found = json.loads(content)
-        except ValueError as error:
-            msg = f"{path.name}: neither JSON nor a pickle ({error})."
-            raise UnreadableInputError(msg) from None
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        msg = f"{path.name}: no dictionary of names."
-        raise UnreadableInputError(msg)
+    found = read_named(content, where=path.name)
     return {name: plain_scalar(value, where=path.name) for name, value in found.items()}, digest
 
 

@@ -10,6 +10,7 @@ deviations, both of which only ever add genes: version suffixes are stripped whe
 columns of one gene are summed in both generations. `lost` and `n_versioned` say what became of the columns.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ from cytolabe.genes.panels import why_not_ranked
 from cytolabe.models.geneformer.dictionaries import Dictionaries
 
 __all__ = ["GeneformerTokenizer", "TokenizedCells"]
+
+_GENE = re.compile(r"ENS[A-Z]*G\d{11}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +56,18 @@ class GeneformerTokenizer:
     max_length: int | None = None
     """Positions of a cell, special tokens among them; that of the published models without it."""
     panels: Literal["refuse", "flag"] = "refuse"
+    upstream_fraction_of_counts: float | None = None
+    """Share of the declared totals that is left in the file (rule R2); None where nothing says so."""
 
     def __post_init__(self) -> None:
         """Refuse cells of a panel, and lengths without a gene."""
         if self._n_kept < 1:
             msg = f"max_length is {self.max_length}; with special tokens there is no room for a gene."
             raise UsageError(msg)
-        why = why_not_ranked(len(set(self.genes)), None)
-        if why and self.panels == "refuse":
-            msg = f"These cells cannot be ranked: {why}. Say panels='flag' to look at them all the same (rule R3)."
+        if self.flag and self.panels == "refuse":
+            msg = (
+                f"These cells cannot be ranked: {self.flag}. Say panels='flag' to look at them all the same (rule R3)."
+            )
             raise RefusedError(msg)
         if not len(self.targets):
             msg = (
@@ -74,9 +80,15 @@ class GeneformerTokenizer:
     def _standing(self) -> tuple[str | None, ...]:
         """The gene of the dictionary that each column stands for, or None."""
         known, collapse = self.dictionaries.tokens.keys() - self.dictionaries.specials, self.dictionaries.collapse
-        names = [gene.upper().split(".", 1)[0] for gene in self.genes]
+        names = [_unversioned(gene) for gene in self.genes]
         stands = names if collapse is None else [collapse.get(name, "") for name in names]
         return tuple(name if name in known else None for name in stands)
+
+    @cached_property
+    def flag(self) -> str:
+        """Why these cells should not be ranked, or nothing: genes are counted, not names of anything else."""
+        genes = {name for name in map(_unversioned, self.genes) if _GENE.fullmatch(name)}
+        return why_not_ranked(len(genes), self.upstream_fraction_of_counts)
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -167,6 +179,10 @@ class GeneformerTokenizer:
         wide[:, 1:-1] = tokens
         wide[np.arange(len(tokens)), lengths + 1] = bounds[1]
         return TokenizedCells(tokens=wide, lengths=lengths + 2)
+
+
+def _unversioned(gene: str) -> str:
+    return gene.upper().split(".", 1)[0]
 
 
 def _whole(counts: csr_matrix) -> csr_matrix:

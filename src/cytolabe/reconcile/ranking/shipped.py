@@ -7,6 +7,7 @@ feature that moved would make every answer wrong without a sign.
 import json
 from functools import lru_cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,15 @@ from cytolabe.reconcile.ranking.memory import seed_entries
 from cytolabe.reconcile.ranking.ranker import Ranker, fit_ranker
 from cytolabe.reconcile.ranking.synthetic import SyntheticStudies
 
-__all__ = ["model_document", "shipped_model"]
+__all__ = ["model_document", "serves", "shipped_model"]
 
 _FILE = "label_ranker.json"
+
+
+def serves(ontology: Ontology) -> bool:
+    """Return whether the model of the package was made for this release and these features."""
+    document = _document()
+    return document["ontology_release"] == ontology.release and tuple(document["features"]) == FEATURES
 
 
 @lru_cache(maxsize=2)
@@ -34,18 +41,25 @@ def shipped_model(ontology: Ontology) -> tuple[Ranker, Calibrator]:
     IntegrityError
         If they were made for another release or other features, or the file was changed.
     """
-    document = json.loads(resources.files("cytolabe.reconcile.ranking").joinpath(_FILE).read_text(encoding="utf-8"))
-    body = {key: value for key, value in document.items() if key != "digest"}
-    if document["digest"] != digest_of(body):
-        msg = f"{_FILE} does not have the digest that it states. Install the package anew."
-        raise IntegrityError(msg)
-    if document["ontology_release"] != ontology.release or tuple(document["features"]) != FEATURES:
+    document = _document()
+    if not serves(ontology):
         msg = (
             f"{_FILE} was made for {document['ontology_release']} and {len(document['features'])} features, not for "
             f"{ontology.release} and {len(FEATURES)}. Run scripts/build_label_ranker.py."
         )
         raise IntegrityError(msg)
     return Ranker.of(document["ranker"]), Calibrator.of(document["calibrator"])
+
+
+@lru_cache(maxsize=1)
+def _document() -> dict[str, Any]:
+    """Return the file as it is; one that was changed is not read."""
+    text = resources.files("cytolabe.reconcile.ranking").joinpath(_FILE).read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    if document["digest"] != digest_of({key: value for key, value in document.items() if key != "digest"}):
+        msg = f"{_FILE} does not have the digest that it states. Install the package anew."
+        raise IntegrityError(msg)
+    return document
 
 
 def model_document(
