@@ -34,16 +34,17 @@ from cytolabe.testing.disk import FailingOperations
 pytestmark = pytest.mark.timeout(150)
 
 N_FILES = 14
-"""So many that after the first one there is time to end the others."""
+N_LAST = 24_000
+"""Cells of one more file, which one worker is busy with for seconds: a signal never comes after the end."""
 
 
-def write_lab(path, seed):
+def write_lab(path, seed, n_cells=60):
     rng = np.random.default_rng(seed)
     genes = sorted(load_reference().protein_coding)[:200]
-    counts = csr_matrix(rng.poisson(rng.gamma(0.5, 1.5, size=(60, 200))).astype(np.float32))
+    counts = csr_matrix(rng.poisson(rng.gamma(0.5, 1.5, size=(n_cells, 200))).astype(np.float32))
     table = pd.DataFrame(
-        {"cell_type": ["B cells", "NK"] * 30, "donor_id": ["d1"] * 30 + ["d2"] * 30},
-        index=[f"cell{number}" for number in range(60)],
+        {"cell_type": ["B cells", "NK"] * (n_cells // 2), "donor_id": np.repeat(["d1", "d2"], n_cells // 2)},
+        index=[f"cell{number}" for number in range(n_cells)],
     )
     anndata.AnnData(X=counts, obs=table, var=pd.DataFrame(index=genes)).write_h5ad(path)
     return path
@@ -52,7 +53,8 @@ def write_lab(path, seed):
 @pytest.fixture(scope="module")
 def labs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("labs")
-    return [write_lab(folder / f"lab{number}.h5ad", seed=number) for number in range(N_FILES)]
+    small = [write_lab(folder / f"lab{number}.h5ad", seed=number) for number in range(N_FILES)]
+    return [*small, write_lab(folder / "large.h5ad", seed=N_FILES, n_cells=N_LAST)]
 
 
 @pytest.fixture(scope="module")
