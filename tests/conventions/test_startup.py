@@ -53,6 +53,19 @@ def test_help_loads_nothing_heavy(run_python):
     assert heavy_of(run_python(code)) == []
 
 
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        pytest.param("import cytolabe.flow.conform", {"scipy", "pandas", "h5py"}, id="the command of validate"),
+        pytest.param("from cytolabe.records import Finding", {"scipy", "pandas"}, id="a finding"),
+        pytest.param("from cytolabe.genes.reference import release_ids", {"scipy", "pandas"}, id="ids of a release"),
+    ],
+)
+def test_what_only_tells_findings_waits_for_no_matrix(run_python, code, absent):
+    assert not set(heavy_of(run_python(f"{code}\n{LOADED}"))) & absent
+    assert "scipy" in heavy_of(run_python(f"from cytolabe.records import Block\n{LOADED}"))
+
+
 def test_the_check_notices_a_heavy_module(run_python):
     assert heavy_of(run_python(f"import cytolabe, numpy\n{LOADED}")) == ["numpy"]
 

@@ -6,7 +6,9 @@ leaves as a `Score`, which says between which floor and ceiling it stands and wh
 in [0, 1]; `confidence` is an integer in thousandths, so that canonical JSON prints no float for it.
 """
 
-from cytolabe.records.contributions import UNKNOWN, Block, DatasetRecord, Finding, HopState, MatrixKind, Severity
+from typing import TYPE_CHECKING
+
+from cytolabe.records.contributions import UNKNOWN, DatasetRecord, Finding, HopState, MatrixKind, Severity
 from cytolabe.records.evaluations import (
     Artifact,
     Certificate,
@@ -24,6 +26,9 @@ from cytolabe.records.evaluations import (
     Split,
 )
 from cytolabe.records.meanings import FeatureAlignment, LabelMapping, MemoryRow, Predicate
+
+if TYPE_CHECKING:
+    from cytolabe.records.blocks import Block
 
 __all__ = [
     "UNKNOWN",
@@ -52,3 +57,13 @@ __all__ = [
     "Severity",
     "Split",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load `Block` on first use: with it come sparse matrices, which a command that only tells findings does not need."""
+    if name != "Block":
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from cytolabe.records.blocks import Block  # noqa: PLC0415
+
+    return Block

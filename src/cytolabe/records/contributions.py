@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from scipy.sparse import csr_matrix
-
-__all__ = ["UNKNOWN", "Block", "DatasetRecord", "Finding", "HopState", "MatrixKind", "Severity"]
+__all__ = ["UNKNOWN", "DatasetRecord", "Finding", "HopState", "MatrixKind", "Severity"]
 
 UNKNOWN = "unknown"
 """The one word for a value that was not given. Never a class, never a person."""
@@ -53,20 +51,6 @@ class HopState(StrEnum):
     DECLARED = "declared"
     RECOVERED = "recovered"
     UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """A run of whole cells of one data set: the unit that is streamed.
-
-    `counts` is cells x features in the data set's own features and order; `cell_names` has one name per row;
-    `start` is the row of the first cell in the source.
-    """
-
-    dataset_id: str
-    start: int
-    cell_names: tuple[str, ...]
-    counts: csr_matrix
 
 
 @dataclass(frozen=True, kw_only=True)
