@@ -28,6 +28,8 @@ def test_a_person_is_withdrawn_and_purged_and_the_commands_say_what_came_of_them
     assert called.document["n_cells"]["birch"] == n_cells
     (old,) = called.document["snapshots"]
     assert ("split", "held_out.json") in {(row["kind"], row["name"]) for row in called.document["artifacts"]}
+    told = {made["name"] for run in called.document["runs"] for made in run["results"]}
+    assert {"held_out.json", "mappings"} <= told
     refused = call("split", own_atlas, "--snapshot", "v1", "--json")
     assert refused.code == 1
     assert refused.document["error"]["type"] == "WithdrawnError"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from cytolabe.cli.levels import print_levels
-from cytolabe.cli.lifecycle import record_artifact
+from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OptionalAtlas, SnapshotName, Workers
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 from cytolabe.cli.scored import tell_scores
@@ -152,6 +152,7 @@ def audit(
     as_json: AsJson = False,
 ) -> int:
     """Look for leakage, copies and confounding, and write the certificate of a split."""
+    from cytolabe.flow.split_records import audit_step
     from cytolabe.flow.splits import audit_atlas
     from cytolabe.snapshot.atlas import open_atlas
 
@@ -164,6 +165,7 @@ def audit(
     for made, path in [*paths.items(), *(("cells", path) for path in cast("list[str]", document["grounds"]))]:
         if path is not None:
             record_artifact(opened, made, Path(str(path)), snapshot_id=frozen.snapshot_id)
+    record_run(opened, audit_step(document, split_file, with_counts=counts), snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
     else:

@@ -10,9 +10,10 @@ from cytolabe.cli.output import print_document, print_pairs, progress
 from cytolabe.errors import UsageError
 
 if TYPE_CHECKING:
+    from cytolabe.flow.recording import Step
     from cytolabe.snapshot.atlas import Atlas
 
-__all__ = ["expire", "gc", "purge", "record_artifact", "recover", "withdraw"]
+__all__ = ["expire", "gc", "purge", "record_artifact", "record_run", "recover", "withdraw"]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")]
 
@@ -49,6 +50,9 @@ def withdraw(
             "n_cells": dict(found.n_cells),
             "snapshots": list(found.snapshots),
             "artifacts": jsonable(found.artifacts),
+            "runs": [
+                {"record_id": run.record_id, "kind": run.kind, "results": jsonable(run.results)} for run in found.runs
+            ],
         }
     _print(document, as_json=as_json)
     return 0
@@ -147,6 +151,16 @@ def record_artifact(atlas: "Atlas", kind: str, made: "str | Path", *, snapshot_i
         progress()(
             f"{kind} {name or made} is not recorded in the atlas ({error.strerror or error}): a withdrawal will not list it"
         )
+
+
+def record_run(atlas: "Atlas", step: "Step", *, snapshot_id: str) -> None:
+    """Write what a command did into the ledger of the atlas; where it cannot be written to, only say so."""
+    from cytolabe.flow.recording import record_step
+
+    try:
+        record_step(atlas.layout, step, snapshot_id=snapshot_id)
+    except OSError as error:
+        progress()(f"{step.kind} is not recorded in the ledger of the atlas ({error.strerror or error})")
 
 
 def _print(document: dict[str, object], *, as_json: bool) -> None:

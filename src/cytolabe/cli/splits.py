@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cytolabe.cli.lifecycle import record_artifact
+from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, Seed, SnapshotName
 from cytolabe.cli.output import print_document, print_findings, print_table, progress, writable_file
 
@@ -57,6 +57,7 @@ def split(
     as_json: AsJson = False,
 ) -> int:
     """Divide the cells of a snapshot by whole groups that share nothing."""
+    from cytolabe.flow.split_records import split_step
     from cytolabe.flow.splitting import CONTROLS, AskedSplit, make_split, rule_asked
     from cytolabe.snapshot.atlas import open_atlas
     from cytolabe.split import write_split
@@ -74,6 +75,7 @@ def split(
         progress()(f"comparing {frozen.n_cells:,} cells, so that copies stay together")
     document = write_split(make_split(frozen, rule, seed=seed), out)
     record_artifact(opened, "split", out, snapshot_id=frozen.snapshot_id)
+    record_run(opened, split_step(document, out), snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from cytolabe.cli.lifecycle import record_artifact
+from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OutPath, Seed, SnapshotName, Workers
 from cytolabe.cli.output import made_folder, print_document, print_table, progress, writable_file
 
@@ -108,6 +108,7 @@ def embed(
     as_json: AsJson = False,
 ) -> int:
     """Fit an embedding on the training side of a split and embed both sides."""
+    from cytolabe.flow.split_records import embed_step
     from cytolabe.flow.splits import embed_fold
     from cytolabe.snapshot.atlas import open_atlas
 
@@ -121,6 +122,7 @@ def embed(
     document = embed_fold(frozen, model=model, split_file=split, fold_id=fold, seed=seed, out=out)
     named = str(document["content"])
     record_artifact(opened, "embedding", named, snapshot_id=frozen.snapshot_id, name=out.name)
+    record_run(opened, embed_step(document, split, out, seed=seed), snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
     else:

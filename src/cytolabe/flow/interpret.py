@@ -12,9 +12,11 @@ import pandas as pd
 
 from cytolabe.config.study import Study
 from cytolabe.files import Place
+from cytolabe.flow.overlay_records import Grounds, record_overlay
 from cytolabe.ontology.graph import Ontology, load_ontology
 from cytolabe.ontology.resolutions import DeclaredLevel, Resolutions, build_resolutions
 from cytolabe.ontology.tree import LeftOut, LevelNode, left_out, tree_of
+from cytolabe.provenance import artifact_of
 from cytolabe.reconcile import (
     DeclaredPerson,
     Memory,
@@ -31,7 +33,7 @@ from cytolabe.reconcile import (
     resolve_persons,
     write_sssom,
 )
-from cytolabe.records import UNKNOWN, Finding, LabelMapping, Predicate
+from cytolabe.records import UNKNOWN, Artifact, Finding, LabelMapping, Predicate
 from cytolabe.report.review_sheet import ReviewSheet, write_review_sheet
 from cytolabe.snapshot.atlas import Atlas, open_atlas
 from cytolabe.snapshot.diff import diff_snapshots
@@ -63,6 +65,7 @@ def interpret_labels(
     study: Study | None = None,
     reviewed: Sequence[LabelMapping] = (),
     ontology: Ontology | None = None,
+    files: Sequence[Artifact] = (),
 ) -> tuple[tuple[LabelMapping, ...], tuple[Finding, ...]]:
     """Map the labels of every contribution to the Cell Ontology and put the mappings in force.
 
@@ -76,6 +79,8 @@ def interpret_labels(
         Mappings that a person went over. They win over what the study says, and that over what was reviewed before.
     ontology
         The release to map into; the pinned Cell Ontology where it is not given.
+    files
+        The files that reviewed and imported mappings came from, for the record of the run.
     """
     release = ontology or load_ontology("CL")
     context = tuple(
@@ -100,7 +105,9 @@ def interpret_labels(
     merged, review_findings = apply_review(kept, reviewed, ontology=release)
     changes = release_findings(in_force, merged, ontology=release)
     if merged or in_force:
-        atlas.put_mappings(merged, message="reconcile labels")
+        before_now = atlas.state.overlays
+        after = atlas.put_mappings(merged, message="reconcile labels").overlays
+        record_overlay(atlas, "mappings", before=before_now, after=after, rests_on=Grounds(files=files, said=context))
     return merged, (*findings, *kept_findings, *review_findings, *changes)
 
 
@@ -118,11 +125,16 @@ def interpret_persons(atlas: Atlas, *, study: Study | None = None) -> tuple[Find
 
 
 def resolve_in_force(
-    atlas: Atlas, declared: Sequence[DeclaredPerson], *, of_datasets: bool = False
+    atlas: Atlas,
+    declared: Sequence[DeclaredPerson],
+    *,
+    of_datasets: bool = False,
+    files: Sequence[Artifact] = (),
 ) -> tuple[Finding, ...]:
     """Resolve donors into persons by declarations and those in force, and put them in force.
 
-    `of_datasets` lets the declarations speak for their whole data sets; else only for the donors that they name.
+    `of_datasets` lets the declarations speak for their whole data sets; else only for the donors that they name. `files`
+    are those that they came from, for the record of the run.
     """
     cells = atlas.cells()
     in_force = atlas.persons()
@@ -133,7 +145,9 @@ def resolve_in_force(
     said = {person.dataset_id for person in declared} if of_datasets else set()
     before = _declared_before(in_force, cells, said=said)
     persons, findings = resolve_persons(cells, declared=(*declared, *before))
-    atlas.put_persons(persons, message="resolve persons")
+    before_now = atlas.state.overlays
+    after = atlas.put_persons(persons, message="resolve persons").overlays
+    record_overlay(atlas, "persons", before=before_now, after=after, rests_on=Grounds(files=files, said=declared))
     return findings
 
 
@@ -218,7 +232,9 @@ def reconcile_atlas(
     rows = read_sssom(reviewed) if reviewed is not None else ()
     opened = open_atlas(atlas)
     import_findings = import_memory(opened, imports, ontology=ontology)
-    mappings, findings = interpret_labels(opened, reviewed=rows)
+    files = [artifact_of(path, "imported") for path in imports]
+    files += [artifact_of(reviewed, "reviewed")] if reviewed is not None else []
+    mappings, findings = interpret_labels(opened, reviewed=rows, files=files)
     person_findings = interpret_persons(opened)
     if export is not None:
         memory = memory_of(opened.memory(), ontology=ontology)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cytolabe.files import replace_file
 from cytolabe.flow.interpret import resolve_in_force
+from cytolabe.provenance import artifact_of
 from cytolabe.reconcile.person_sheet import (
     SHEET_COLUMNS,
     contradicted,
@@ -57,7 +58,7 @@ def review_persons(
     findings: tuple[Finding, ...] = ()
     in_force = snapshot.persons
     if reviewed is not None:
-        findings = resolve_in_force(atlas, read_person_sheet(reviewed))
+        findings = resolve_in_force(atlas, read_person_sheet(reviewed), files=[artifact_of(reviewed, "reviewed")])
         in_force = atlas.persons()
     sheet = person_sheet(snapshot, in_force)
     if wrong := contradicted(sheet):

@@ -7,7 +7,6 @@ a path: two runs of the same study are equal byte for byte.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,26 +18,21 @@ from cytolabe.files import replace_file
 from cytolabe.flow.certificates import labels_of_levels, write_grounds
 from cytolabe.flow.ladder import LADDER_FILE, Ladder, write_ladder
 from cytolabe.flow.quality import quality_document
+from cytolabe.flow.recording import Step, model_parents, parameters_of, step_record
 from cytolabe.flow.study import StudyEvidence
 from cytolabe.flow.verify import RUN_RECORD
-from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.ontology.graph import load_ontology
-from cytolabe.provenance import (
-    artifact_of,
-    canonical_json,
-    code_identity,
-    digest_of,
-    environment_identity,
-    jsonable,
-)
+from cytolabe.provenance import artifact_of, canonical_json, code_identity, jsonable
 from cytolabe.reconcile import write_sssom
-from cytolabe.records import UNKNOWN, Artifact, RunRecord
+from cytolabe.records import UNKNOWN, Artifact, NamedDigest
 from cytolabe.report import PlantedFault, ReportContent, RunFacts, SourceRow, write_report
+from cytolabe.snapshot.run_ledger import body_of, record_id_of, write_run
 from cytolabe.split import write_split
 from cytolabe.store.tables import write_parquet
 
 __all__ = ["claims_table", "evidence_document", "publish_run", "report_content"]
 
+SPLIT = "split.json"
 _DONOR_FACTORS = ("disease", "sex")
 _OUTPUTS = (
     "cells.tsv", "certificate.json", "evidence.json", "mappings.sssom.tsv", "predictions.parquet", "report.html", "scores.json", "scores.parquet",
@@ -50,7 +44,7 @@ def publish_run(
     evidence: StudyEvidence, out: Path, *, planted: Sequence[PlantedFault] = (), ladder: Ladder | None = None
 ) -> ReportContent:
     """Write every output of a study into `out` and return what the report says."""
-    write_split(evidence.split, out / "split.json")
+    write_split(evidence.split, out / SPLIT)
     write_sssom(evidence.snapshot.mappings, out / "mappings.sssom.tsv", ontology=load_ontology("CL"))
     write_scores(evidence.result, out)
     certificates = [jsonable(certificate) for certificate in evidence.result.certificates]
@@ -186,40 +180,33 @@ def _rows(frame: pd.DataFrame | None) -> list[object]:
 
 
 def _write_run_record(evidence: StudyEvidence, out: Path, *, outputs: Sequence[str]) -> None:
-    snapshot = evidence.snapshot
-    inputs = [
+    """Write the record of a run beside its outputs and into the ledger of its atlas; the folder's own comes last."""
+    study, snapshot_id, layout = evidence.study, evidence.snapshot.snapshot_id, evidence.atlas.layout
+    sources = [
         Artifact(role="source", name=outcome.source, sha256=outcome.source_sha256, n_bytes=outcome.n_bytes)
         for outcome in evidence.outcomes
     ]
-    record = RunRecord(
+    models = [artifact_of(model.path, "model") for model in study.models if model.path is not None]
+    written = [artifact_of(out / name, "output") for name in sorted(outputs)]
+    split = next(artifact.sha256 for artifact in written if artifact.name == SPLIT)
+    certificates = evidence.result.certificates
+    step = Step(
         kind="benchmark",
-        inputs=tuple(inputs),
-        outputs=tuple(artifact_of(out / name, "output") for name in sorted(outputs)),
-        parameters=_parameters(evidence),
-        code=code_identity(),
-        environment=environment_identity(),
-        ontology_release=snapshot.ontology_release,
-        ontology_digest=load_ontology("CL").digest,
-        gene_reference=snapshot.gene_reference,
-        gene_reference_digest=_reference_digest(snapshot.gene_reference),
-        snapshot_id=snapshot.snapshot_id,
+        parameters={**parameters_of(study), "levels_digest": evidence.resolutions.digest},
+        inputs=[*sources, *models],
+        outputs=written,
+        parents=[
+            NamedDigest(role="split", name=SPLIT, digest=f"sha256:{split}"),
+            NamedDigest(role="levels", name="levels", digest=evidence.resolutions.digest),
+            *model_parents(study.models),
+        ],
+        # Ids of folds may name persons; their number says as much.
+        made=[
+            NamedDigest(role="certificate", name=f"fold {number}", digest=certificate.digest)
+            for number, certificate in enumerate(certificates, start=1)
+        ],
     )
-    body = cast("dict[str, object]", jsonable(record))
-    replace_file(out / RUN_RECORD, canonical_json({**body, "record_id": digest_of(body)}))
-
-
-def _reference_digest(name: str) -> str:
-    """Return the digest of a shipped reference; a snapshot of another version of the package may speak another one."""
-    references = [load_reference(organism) for organism in shipped_organisms()]
-    return next((reference.digest for reference in references if reference.name == name), UNKNOWN)
-
-
-def _parameters(evidence: StudyEvidence) -> dict[str, object]:
-    """Return the study as it was resolved, with files by name: a folder is where something lies, not what it is."""
-    study = evidence.study
-    values = cast("dict[str, Any]", jsonable(study))
-    for table, dataset in zip(values["datasets"], study.datasets, strict=True):
-        table["path"] = dataset.path.name if dataset.path is not None else None
-    for table, model in zip(values["models"], study.models, strict=True):
-        table["path"] = model.path.name if model.path is not None else None
-    return {**values, "levels_digest": evidence.resolutions.digest}
+    record = step_record(layout, step, snapshot_id=snapshot_id)
+    write_run(layout, record)
+    body = body_of(record)
+    replace_file(out / RUN_RECORD, canonical_json({**body, "record_id": record_id_of(body)}))

@@ -12,6 +12,7 @@ from cytolabe.flow.contribute import SourceOutcome, contribute_with
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.meaning import donor_collisions, meaning_findings
 from cytolabe.flow.means import Means
+from cytolabe.flow.recording import record_ingest
 from cytolabe.flow.remote import gather_sources, is_remote
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.ingest.sources import SourceFile, slug_of
@@ -79,6 +80,7 @@ def ingest_sources(
     on_progress(f"reading {len(sources)} file(s)")
     with (means or Means()).work(atlas, on_progress) as work:
         outcomes = contribute_with(work, opened, sources, aliases=aliases, on_progress=on_progress)
+    record_ingest(opened.layout, outcomes)
     return outcomes, findings, open_atlas(atlas).revision
 
 

@@ -77,6 +77,7 @@ def audit_atlas(
         "snapshot_id": frozen.snapshot_id,
         "certificate": str(path) if certificates else None,
         "digest": digest_of(document) if certificates else None,
+        "certificates": [{"split_id": one.split_id, "digest": one.digest} for one in certificates],
         "grounds": [str(one) for one in grounds],
         "findings": jsonable(found),
         "n_duplicates": len(duplicates.pairs),
@@ -105,7 +106,8 @@ def embed_fold(
     UsageError
         If the fold or the model is not there, the training side is empty, or no gene is measured by all data sets.
     """
-    fold = _fold_of(read_split(split_file, frozen), fold_id)
+    split = read_split(split_file, frozen)
+    fold = _fold_of(split, fold_id)
     if not len(fold.train_rows):
         msg = f"Fold {fold.split_id} has no training cell, so that nothing can be fitted. Choose another fold."
         raise UsageError(msg)
@@ -138,10 +140,12 @@ def embed_fold(
     return {
         "snapshot_id": frozen.snapshot_id,
         "split_id": fold.split_id,
+        "fold": 1 + [one.split_id for one in split.folds].index(fold.split_id),
         "model": model,
         "n_cells": len(rows),
         "n_dims": spec.n_dims,
         "n_genes": len(genes),
+        "card": spec.card_digest,
         "content": digest_of(dataclasses.asdict(spec)),
         "embedding": str(out),
     }

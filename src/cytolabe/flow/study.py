@@ -22,6 +22,7 @@ from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, evaluate_s
 from cytolabe.flow.contribute import SourceOutcome, contribute
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, resolutions_of
 from cytolabe.flow.quality import DatasetQuality, flagged_positions, quality_of_snapshot
+from cytolabe.flow.recording import record_ingest
 from cytolabe.flow.remote import fetch_sources
 from cytolabe.ingest.sources import SourceFile, slug_of
 from cytolabe.ontology.resolutions import Resolutions
@@ -121,6 +122,7 @@ def run_study(
     atlas = create_atlas(out / "atlas")
     _refuse_other_atlas(out, set(atlas.dataset_ids) - {source.dataset_id for source in sources})
     outcomes = contribute(atlas, sources, n_workers=n_workers, on_progress=on_progress)
+    record_ingest(atlas.layout, outcomes)
     if not any(outcome.status != "refused" for outcome in outcomes):
         raise RefusedError(_nothing_accepted(outcomes))
     on_progress("reconcile: labels and persons")

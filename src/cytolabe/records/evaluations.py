@@ -17,6 +17,7 @@ __all__ = [
     "FitScope",
     "Fold",
     "ModelCard",
+    "NamedDigest",
     "Prediction",
     "Protocol",
     "RunRecord",
@@ -230,8 +231,25 @@ class Artifact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedDigest:
+    """Something that a run rests on, or made, by what it means: `digest` is over content, never over a place.
+
+    `role` is one word (snapshot, dataset, mapping, persons, split, config, code, ontology, gene_reference, model,
+    weights, ...), `name` what people call it.
+    """
+
+    role: str
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What went into a run and what came out; host, time and path stay outside of what is hashed."""
+    """What went into a run and what came out; host, time and path stay outside of what is hashed.
+
+    `inputs` and `outputs` are files. `parents` is everything that the run rests on, files or not, and `made` what it
+    made that is no file: overlays, certificates, the content of an embedding.
+    """
 
     kind: str
     inputs: tuple[Artifact, ...]
@@ -244,4 +262,5 @@ class RunRecord:
     gene_reference: str
     gene_reference_digest: str
     snapshot_id: str
-    parents: tuple[str, ...] = ()
+    parents: tuple[NamedDigest, ...] = ()
+    made: tuple[NamedDigest, ...] = ()

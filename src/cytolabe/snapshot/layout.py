@@ -11,6 +11,7 @@ snapshots/<digest>.json         what a snapshot is made of
 cache/<digest>/                 training caches (snapshot.training_cache); derived
 quality/<digest>.json|.parquet  quality of the cells of a data set (snapshot.cell_quality); derived
 artifacts/<digest>.json         what was made of a snapshot: splits, embeddings, runs
+runs/<digest>.json              records of what was run: what each rests on, and what it made
 overlays/withdrawals|excluded/  who withdrew, and which rows a snapshot leaves out for it
 withdrawals.key.json            the key of the pseudonyms of who withdrew; private
 purged/<digest>.json            stubs of objects that were removed for good
@@ -83,6 +84,11 @@ class Layout:
     def artifacts(self) -> Place:
         """Records of what was made of a snapshot."""
         return self.root / "artifacts"
+
+    @property
+    def runs(self) -> Place:
+        """Records of what was run."""
+        return self.root / "runs"
 
     @property
     def purged(self) -> Place:

@@ -16,6 +16,7 @@ from cytolabe.snapshot.artifacts import read_artifacts
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
 from cytolabe.snapshot.freezing import tables_of
 from cytolabe.snapshot.layout import CACHE_FORMAT, Layout
+from cytolabe.snapshot.run_ledger import read_runs
 from cytolabe.snapshot.withdrawals import read_excluded
 from cytolabe.store.documents import documents_in, read_sealed
 from cytolabe.store.leases import live_leases
@@ -37,9 +38,10 @@ __all__ = [
 
 
 def snapshots_of(layout: Layout, revisions: tuple[Revision, ...]) -> tuple[str, ...]:
-    """Return the snapshots that revisions, artifacts and live leases name, in order of their ids."""
+    """Return the snapshots that revisions, artifacts, runs and live leases name, in order of their ids."""
     named = {name for revision in revisions for name in (revision.frozen, *revision.tags.values())}
     named |= {artifact.snapshot_id for artifact in read_artifacts(layout)}
+    named |= {run.snapshot_id for run in read_runs(layout)}
     named |= {name for lease in live_leases(layout.leases) for name in lease.snapshots}
     return tuple(sorted(named - {""}))
 

@@ -79,7 +79,7 @@ class _Walk:
         if any(WITHDRAWALS in revision.overlays for revision in revisions):
             self._document(self.layout.pseudonym_key, partial(read_sealed, self.layout.pseudonym_key))
         named = {name for revision in revisions for name in (revision.frozen, *revision.tags.values()) if name}
-        named |= set(self._artifacts())
+        named |= {*self._artifacts(), *self._runs()} - {""}
         for snapshot_id in sorted(named):
             path = self.layout.document(self.layout.snapshots, snapshot_id)
             self._document(path, partial(self._snapshot, snapshot_id))
@@ -137,6 +137,19 @@ class _Walk:
                 message = "holds another artifact than its name says"
                 self.findings.append(integrity_finding("E-INTEGRITY-05", f"artifacts/{path.name}", message))
             yield str(document["snapshot_id"])
+
+    def _runs(self) -> Iterator[str]:
+        """Yield the snapshots that records of runs name."""
+        for path in documents_in(self.layout.runs):
+            document = self._document(path, partial(read_sealed, path))
+            if document is None:
+                continue
+            content = {key: value for key, value in document.items() if key != "seal"}
+            if digest_of(content) != f"sha256:{path.stem}":
+                message = "holds another record than its name says"
+                self.findings.append(integrity_finding("E-INTEGRITY-05", f"runs/{path.name}", message))
+            record = document["record"]
+            yield str(record["snapshot_id"]) if isinstance(record, dict) else ""
 
     def _revisions(self, expired: dict[int, ExpiredRevision]) -> Iterator[Revision]:
         """Yield the readable revisions; say what is edited, missing or out of the chain."""

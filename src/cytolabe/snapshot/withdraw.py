@@ -5,17 +5,21 @@ is in force or frozen is looked through at once; what arrives later is looked th
 that races with an ingest is not lost, whoever is first.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
 
 from cytolabe.errors import ConflictError, UsageError
+from cytolabe.provenance import digest_of
 from cytolabe.snapshot.artifacts import ArtifactRecord, artifacts_of
 from cytolabe.snapshot.atlas import Atlas
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
 from cytolabe.snapshot.exclusion import looked_through
+from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.overlays import write_persons
 from cytolabe.snapshot.reach import entries_of_snapshot, snapshots_of
+from cytolabe.snapshot.run_ledger import LedgerRun, descendants, read_runs
 from cytolabe.snapshot.withdrawals import (
     WITHDRAWALS,
     Withdrawals,
@@ -41,6 +45,7 @@ class Withdrawal:
     n_cells: dict[str, int]
     snapshots: tuple[str, ...]
     artifacts: tuple[ArtifactRecord, ...]
+    runs: tuple[LedgerRun, ...] = ()
 
 
 def withdraw_person(
@@ -117,4 +122,13 @@ def _told(atlas: Atlas, facts: Withdrawals, name: str, *, revision: int) -> With
         n_cells={dataset_id: n for dataset_id, n in n_cells.items() if n},
         snapshots=snapshots,
         artifacts=artifacts_of(layout, set(snapshots)),
+        runs=_runs_of(layout, holding, snapshots),
     )
+
+
+def _runs_of(layout: Layout, holding: Collection[str], snapshots: Collection[str]) -> tuple[LedgerRun, ...]:
+    """Return the runs that rest on a person's cells: on a data set that holds them, a snapshot of it, or a result of either."""
+    there = [digest for digest in sorted(holding) if layout.document(layout.datasets, digest).is_file()]
+    datasets = {digest_of(read_entry(layout, digest).logical()) for digest in there}
+    # What ingest made is the data set itself; what made it does not descend from it.
+    return descendants(read_runs(layout), {*snapshots, *datasets})

@@ -21,7 +21,7 @@ from cytolabe.reconcile.ranking.memory import seed_entries
 from cytolabe.reconcile.ranking.ranker import Ranker, fit_ranker
 from cytolabe.reconcile.ranking.synthetic import SyntheticStudies
 
-__all__ = ["model_document", "serves", "shipped_model"]
+__all__ = ["model_document", "serves", "shipped_digest", "shipped_model"]
 
 _FILE = "label_ranker.json"
 
@@ -30,6 +30,11 @@ def serves(ontology: Ontology) -> bool:
     """Return whether the model of the package was made for this release and these features."""
     document = _document()
     return document["ontology_release"] == ontology.release and tuple(document["features"]) == FEATURES
+
+
+def shipped_digest() -> str:
+    """Return the digest of the model of the package: what proposed terms rest on."""
+    return str(_document()["digest"])
 
 
 @lru_cache(maxsize=2)

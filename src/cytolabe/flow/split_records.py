@@ -1,0 +1,62 @@
+"""What `split`, `audit` and `embed` did, as steps for the ledger of an atlas.
+
+A fold is named by its number and never by its id: an id may be the name of a person.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from cytolabe.flow.recording import Step
+from cytolabe.provenance import artifact_of
+from cytolabe.records import Artifact, NamedDigest
+
+__all__ = ["audit_step", "embed_step", "split_step"]
+
+
+def split_step(document: Mapping[str, Any], out: Path) -> Step:
+    """Return the step that wrote a split."""
+    keys = ("rule", "links", "joins", "seed", "format")
+    return Step(
+        kind="split", parameters={key: document[key] for key in keys}, outputs=[artifact_of(out, "split")]
+    )  # fmt: skip
+
+
+def audit_step(document: Mapping[str, object], split_file: Path | None, *, with_counts: bool) -> Step:
+    """Return the step that looked for copies and confounding, and certified the folds of a split if there was one."""
+    certificate = document["certificate"]
+    files = [(document["duplicates_path"], "duplicates"), *((path, "grounds") for path in _paths(document["grounds"]))]
+    files += [(certificate, "certificate")] if certificate is not None else []
+    made = cast("Sequence[Mapping[str, str]]", document["certificates"])
+    return Step(
+        kind="audit",
+        parameters={"with_counts": with_counts},
+        inputs=_split_file(split_file),
+        outputs=[artifact_of(Path(str(path)), role) for path, role in files],
+        made=[
+            NamedDigest(role="certificate", name=f"fold {number}", digest=one["digest"])
+            for number, one in enumerate(made, start=1)
+        ],
+    )
+
+
+def embed_step(document: Mapping[str, object], split_file: Path, out: Path, *, seed: int) -> Step:
+    """Return the step that fitted a model on the training side of a fold and embedded both sides."""
+    model = str(document["model"])
+    return Step(
+        kind="embed",
+        parameters={"model": model, "fold": document["fold"], "seed": seed},
+        inputs=_split_file(split_file),
+        # A store of embeddings is a folder of shards, which has its own digests.
+        outputs=[artifact_of(out, "embedding")] if out.is_file() else [],
+        parents=[NamedDigest(role="model", name=model, digest=str(document["card"]))],
+        made=[NamedDigest(role="embedding", name=out.name, digest=str(document["content"]))],
+    )
+
+
+def _split_file(path: Path | None) -> Sequence[Artifact]:
+    return () if path is None else (artifact_of(path, "split"),)
+
+
+def _paths(value: object) -> Sequence[str]:
+    return cast("Sequence[str]", value)
