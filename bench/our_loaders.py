@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cytolabe.encode.binning import bin_entries, bin_rule, gene_keys_of
+from cytolabe.encode.binning import bin_entries, bin_rule
 from cytolabe.encode.entries import CellEntries, entries_of
+from cytolabe.encode.keyed import keys_of
 from cytolabe.encode.ranks import Ranked, RankRule, rank_entries
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.snapshot import open_atlas
@@ -122,7 +123,7 @@ def kernel(snapshot: Snapshot, name: str, *, seconds: float) -> dict[str, float]
     cuts = np.linspace(0, counts.shape[0], N_THREADS + 1).astype(int)
     tokens, medians = rank_rule(counts.shape[1])
     rank = RankRule(tokens=tokens, medians=medians)
-    binning = bin_rule(gene_keys_of(snapshot.stream().genes), n_bins=51, ties="random", seed=0)
+    binning = bin_rule(keys_of(snapshot.stream().genes), n_bins=51, ties="random", seed=0)
     totals = np.asarray(counts.sum(axis=1)).ravel()
 
     def encode(part: int) -> None:

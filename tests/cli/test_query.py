@@ -3,6 +3,7 @@
 import anndata
 import numpy as np
 import pandas as pd
+import pytest
 import zarr
 
 
@@ -98,6 +99,21 @@ def test_an_embedding_is_a_store_or_a_table_of_the_same_values(call, frozen, spl
     assert again.document == store.document
     other = call("embed", "pca", frozen, *words, "--seed", "5", "-o", tmp_path / "pca.zarr")
     assert other.code == 5
+
+
+def test_a_checkpoint_that_is_not_there_is_named_before_a_cell_is_read(call, frozen, split_file, tmp_path):
+    pytest.importorskip("torch", reason="the [models] extra is not installed")
+    words = ("--split", split_file, "--fold", "1", "--json", "-o", tmp_path / "e.parquet")
+    called = call("embed", "scgpt", frozen, *words, "--checkpoint", tmp_path / "human", "--expect", "sha256:0")
+    assert called.code == 2
+    assert "args.json" in called.document["error"]["message"]
+    without = call("embed", "scgpt", frozen, *words)
+    assert without.code == 2
+    assert "scgpt needs the option(s) checkpoint" in without.document["error"]["message"]
+    assert (
+        "pca has no option 'checkpoint'"
+        in (call("embed", "pca", frozen, *words, "--checkpoint", tmp_path).document["error"]["message"])
+    )
 
 
 def test_a_bound_on_memory_without_a_unit_or_that_is_too_small_says_what_to_write(call, frozen):

@@ -23,6 +23,13 @@ def test_paths_are_relative_to_the_study_and_can_be_overridden(tmp_path):
     assert read_study(path).datasets[0].manifest.donor == "d"
 
 
+def test_a_checkpoint_of_a_model_is_relative_to_the_study(tmp_path):
+    path = write(
+        tmp_path, '[study]\nname = "s"\n[[model]]\nname = "scgpt"\noptions = {checkpoint = "human", ties = "mid"}\n'
+    )
+    assert read_study(path).models[0].options == {"checkpoint": tmp_path / "human", "ties": "mid"}
+
+
 def test_without_models_every_model_of_the_registry_that_a_study_needs_is_run(tmp_path):
     names = [model.name for model in read_study(write(tmp_path, '[study]\nname = "s"\n')).models]
     assert names == ["majority", "metadata_only", "pca", "harmony", "scvi"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from cytolabe.encode import gene_keys_of, value_bins
+from cytolabe.encode import keys_of, value_bins
 
 GENES = [f"G{number}" for number in range(40)]
 MASK = (1 << 64) - 1
@@ -33,7 +33,7 @@ def cells(draw):
 
 
 def bins_of(dense, **changes):
-    keys = {"cell_keys": np.arange(len(dense)) + 7, "gene_keys": gene_keys_of(GENES[: dense.shape[1]])}
+    keys = {"cell_keys": np.arange(len(dense)) + 7, "gene_keys": keys_of(GENES[: dense.shape[1]])}
     return value_bins(csr_matrix(dense), **{**keys, **changes}).toarray()
 
 
@@ -41,7 +41,7 @@ def bins_of(dense, **changes):
 @given(dense=cells(), n_bins=st.integers(3, 256), seed=st.integers(0, 2**63 - 1))
 def test_bins_are_those_of_the_rule_with_our_chance_in_it(dense, n_bins, seed):
     found = {ties: bins_of(dense, n_bins=n_bins, seed=seed, ties=ties) for ties in ("random", "lower", "mid")}
-    keys = gene_keys_of(GENES)
+    keys = keys_of(GENES)
     for cell, row in enumerate(dense):
         genes = np.flatnonzero(row)
         if not len(genes):
@@ -63,7 +63,7 @@ def test_a_cell_has_the_same_bins_in_any_order_and_company():
     order = rng.permutation(20)
     np.testing.assert_array_equal(bins_of(dense[order], cell_keys=keys[order], seed=5), together[order])
     columns = rng.permutation(40)
-    moved = bins_of(dense[:, columns], cell_keys=keys, gene_keys=gene_keys_of(GENES)[columns], seed=5)
+    moved = bins_of(dense[:, columns], cell_keys=keys, gene_keys=keys_of(GENES)[columns], seed=5)
     np.testing.assert_array_equal(moved, together[:, columns])
 
 

@@ -17,6 +17,15 @@ def test_floors_come_first_and_embedders_get_both_probes():
     ]  # fmt: skip
 
 
+def test_every_model_that_embeds_gets_both_probes_and_no_other_gets_any():
+    assert _names("scgpt:random", "scvi")[2:] == [
+        "scgpt:random+knn",
+        "scgpt:random+logistic",
+        "scvi+knn",
+        "scvi+logistic",
+    ]
+
+
 def test_a_named_probe_is_taken_alone():
     assert _names("harmony+logistic")[2:] == ["harmony+logistic"]
 

@@ -62,12 +62,15 @@ def test_a_data_set_is_named_by_what_it_means(demo, ledger):
         assert named(ledger["benchmark"], "dataset")[entry.dataset_id] == digest_of(entry.logical())
 
 
-def test_a_file_of_weights_is_named_by_its_bytes_and_never_by_its_folder(tmp_path):
-    (tmp_path / "weights.parquet").write_bytes(b"one")
-    spec = ModelSpec(name="mine", kind="precomputed", path=tmp_path / "weights.parquet")
+@pytest.mark.parametrize("name", ["weights.parquet", "model.safetensors"])
+def test_a_file_of_weights_is_named_by_its_bytes_and_never_by_its_folder(tmp_path, name):
+    (tmp_path / name).write_bytes(b"one")
+    spec = ModelSpec(name="mine", kind="precomputed", path=tmp_path / name)
+    if name == "model.safetensors":
+        spec = ModelSpec(name="scgpt:mine", options={"checkpoint": tmp_path})
     before = {parent.role: parent for parent in model_parents([spec])}
     assert before["weights"].digest == f"sha256:{hashlib.sha256(b'one').hexdigest()}"
-    (tmp_path / "weights.parquet").write_bytes(b"two")
+    (tmp_path / name).write_bytes(b"two")
     after = {parent.role: parent for parent in model_parents([spec])}
     assert after["weights"] != before["weights"]
     assert after["model"] == before["model"]

@@ -1,5 +1,6 @@
 """Splits, audits and embeddings of an atlas, outside of a study."""
 
+import json
 import pickle
 
 import anndata
@@ -9,14 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_matrix
 
-from cytolabe.apply.embed import embed_shards, fit_embedder, stored_embedding
+from cytolabe.apply.embed import FittedModel, embed_shards, fit_embedder, stored_embedding
 from cytolabe.errors import UsageError
+from cytolabe.flow import splits
 from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.flow.splits import audit_atlas, embed_fold
 from cytolabe.flow.splitting import AskedSplit, cutoff_of, make_split, rule_asked
 from cytolabe.genes.reference import load_reference
+from cytolabe.models.cards import CARDS
 from cytolabe.models.pretraining import corpora
+from cytolabe.models.protocols import EmbeddingFacts
 from cytolabe.snapshot import embeddings
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
@@ -114,6 +118,39 @@ def test_an_embedding_uses_only_genes_that_all_of_the_fold_measure(snapshot, tmp
             snapshot, model="pca", split_file=tmp_path / "split.json", fold_id="1", seed=0, out=tmp_path / "e.parquet"
         )
     assert not (tmp_path / "e.parquet").exists()
+
+
+class _Described:
+    """An embedder that says where in its network its answer comes from."""
+
+    scopes, notes = (), ()
+    facts = EmbeddingFacts(layer="2 (last)", pooling="<cls>", precision="float16", details={"weights": "sha256:7"})
+
+    def embed(self, view):
+        return np.ones((len(view.cell_ids), 3))
+
+
+def test_what_an_embedder_says_of_itself_stands_in_the_store(snapshot, tmp_path, monkeypatch):
+    asked = {}
+
+    def fit(snapshot, model, *, train_rows, rows, genes, seed, **options):
+        asked.update(options)
+        card = CARDS["scgpt"]
+        return FittedModel(snapshot=snapshot, name=model, card=card, genes=(), fitted=_Described())
+
+    monkeypatch.setattr(splits, "fit_embedder", fit)
+    monkeypatch.setattr(splits, "_shared_genes", lambda frozen, fold: ())
+    write_split(
+        split_of(make_split(snapshot, rule_asked(snapshot, AskedSplit(by=("dataset",))))), tmp_path / "split.json"
+    )
+    embed_fold(
+        snapshot, model="scgpt", split_file=tmp_path / "split.json", fold_id="1", seed=0, out=tmp_path / "e.zarr",
+        checkpoint=tmp_path,
+    )  # fmt: skip
+    told = json.loads((tmp_path / "e.zarr" / "zarr.json").read_text())["attributes"]
+    assert (told["layer"], told["pooling"], told["precision"]) == ("2 (last)", "<cls>", "float16")
+    assert told["details"] == {"weights": "sha256:7"}
+    assert asked == {"checkpoint": tmp_path}
 
 
 def test_a_fold_without_training_cells_fits_nothing(snapshot, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from cytolabe.encode import RankRule, gene_keys_of, rank_tokens, value_bins
+from cytolabe.encode import RankRule, keys_of, rank_tokens, value_bins
 from cytolabe.errors import IntegrityError, RefusedError, UnmeasuredGeneError, UsageError
 from cytolabe.snapshot.atlas import create_atlas, open_atlas
 from cytolabe.snapshot.build import write_dataset
@@ -298,7 +298,7 @@ def test_value_bins_are_those_of_the_encoder(snapshot):
     stream = snapshot.stream(minibatch_size=50, layout="value_bins", ties="lower", n_bins=6, **SMALL)
     for minibatch in stream:
         keys = np.zeros(minibatch.n_cells, dtype=np.uint64)
-        expected = value_bins(minibatch.to_csr(), cell_keys=keys, gene_keys=gene_keys_of(GENES), n_bins=6, ties="lower")
+        expected = value_bins(minibatch.to_csr(), cell_keys=keys, gene_keys=keys_of(GENES), n_bins=6, ties="lower")
         assert np.array_equal(minibatch.bins, expected.data)
 
 

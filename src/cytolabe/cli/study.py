@@ -92,7 +92,7 @@ def specification(
 
 
 def embed(
-    model: Annotated[str, typer.Argument(help="pca, harmony or scvi.")],
+    model: Annotated[str, typer.Argument(help="pca, harmony, scvi, or scgpt with a checkpoint.")],
     atlas: AtlasPath,
     split: Annotated[Path, typer.Option("--split", help="The split whose training side the model is fitted on.")],
     out: Annotated[
@@ -102,6 +102,12 @@ def embed(
         ),
     ],
     fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder of a checkpoint, for a model that comes with weights.")
+    ] = None,
+    expected: Annotated[
+        str, typer.Option("--expect", help="Digest (sha256:...) that the weights of the checkpoint must have.")
+    ] = "",
     seed: Seed = 0,
     snapshot: SnapshotName = "latest",
     as_recorded: AsRecorded = False,
@@ -116,10 +122,12 @@ def embed(
         made_folder(out.parent, "--out")
     else:
         writable_file(out, "--out")
+    given = {"checkpoint": checkpoint, "expected": expected}
+    options = {name: value for name, value in given.items() if value}
     progress()(f"fitting {model} on the training side")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    document = embed_fold(frozen, model=model, split_file=split, fold_id=fold, seed=seed, out=out)
+    document = embed_fold(frozen, model=model, split_file=split, fold_id=fold, seed=seed, out=out, **options)
     named = str(document["content"])
     record_artifact(opened, "embedding", named, snapshot_id=frozen.snapshot_id, name=out.name)
     record_run(opened, embed_step(document, split, out, seed=seed), snapshot_id=frozen.snapshot_id)

@@ -12,8 +12,6 @@ a hash of (seed, cell key, gene key): a cell has the same bins in any order, chu
 The kernel counts how often each count occurs instead of sorting: the few distinct counts of a cell carry the edges.
 """
 
-import hashlib
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,8 +20,9 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.compiled import kernel
 from cytolabe.encode.entries import CellEntries, entries_of
+from cytolabe.encode.keyed import mixed
 
-__all__ = ["MAX_BINS", "TIES", "BinRule", "Ties", "bin_entries", "bin_rule", "gene_keys_of", "value_bins"]
+__all__ = ["MAX_BINS", "TIES", "BinRule", "Ties", "bin_entries", "bin_rule", "value_bins"]
 
 MAX_BINS = 256
 """Bins are stored in one byte."""
@@ -32,12 +31,6 @@ Ties = Literal["random", "lower", "mid"]
 TIES: tuple[Ties, ...] = ("random", "lower", "mid")
 
 _TABLE = 1024  # counts below this are looked up, larger ones are rare and searched
-
-
-def gene_keys_of(genes: Sequence[str]) -> Integer[np.ndarray, " genes"]:
-    """Return a 64-bit key for each gene that depends on its name only, not on its place in a panel."""
-    digests = b"".join(hashlib.sha256(gene.encode()).digest()[:8] for gene in genes)
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def value_bins(
@@ -56,7 +49,7 @@ def value_bins(
     counts
         Raw counts, cells x genes, the genes that the model reads: quantiles are over these.
     cell_keys, gene_keys
-        What the chance is keyed by; `gene_keys_of` makes the latter.
+        What the chance is keyed by; `keyed.keys_of` makes them of names.
     n_bins
         Number of bins with the one of zero, 3 to 256.
     ties
@@ -125,7 +118,7 @@ def bin_entries(cells: CellEntries, rule: BinRule, keyed: tuple[np.ndarray, np.n
             if occurrences[count]:
                 left[count], right[count] = _sides(edges, np.float64(count))
                 occurrences[count] = 0
-        key = _mixed(rule.seed ^ _mixed(cell_keys[cell]))
+        key = mixed(rule.seed ^ mixed(cell_keys[cell]))
         for entry in range(starts[cell], stops[cell]):
             count = counts[entry]
             if count == 0:
@@ -195,14 +188,5 @@ def _chosen(left: int, right: int, key: int, ties: int) -> int:  # noqa: PLR0917
         return right + 1
     if ties == 2:
         return (right + 1 + left) // 2
-    uniform = np.float64(_mixed(np.uint64(key)) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+    uniform = np.float64(mixed(np.uint64(key)) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
     return np.int64(np.ceil(uniform * (right - left) + left))
-
-
-@kernel
-def _mixed(key: int) -> int:
-    """Return the finalizer of splitmix64: every bit of the key moves every bit of the result."""
-    mixed = np.uint64(key) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))

@@ -11,6 +11,7 @@ import numpy as np
 
 from cytolabe.errors import UsageError
 from cytolabe.evaluate.gene_space import GENE_POLICIES
+from cytolabe.models.cards import CARDS
 
 __all__ = [
     "FLOOR_MODELS",
@@ -114,13 +115,18 @@ def annotator_plans(plan: EvaluationPlan) -> tuple[AnnotatorPlan, ...]:
     return tuple(found)
 
 
+def _embeds(component: str) -> bool:
+    """Tell whether a model of the registry embeds cells; what a file holds, its own card says."""
+    return component in CARDS and "embed_cells" in CARDS[component].capabilities
+
+
 def _annotators(model: ModelPlan, plan: EvaluationPlan) -> list[AnnotatorPlan]:
     base, _, probe = model.name.partition("+")
     component = base.partition(":")[0]
     if probe and probe not in PROBES:
         msg = f"Model {model.name!r}: probe {probe!r} is none of {', '.join(PROBES)}."
         raise UsageError(msg)
-    probes = (probe,) if probe else PROBES if component in _EMBEDDERS else ("",)
+    probes = (probe,) if probe else PROBES if _embeds(component) else ("",)
     # Every file has a card of its own, under the name that the plan gives it.
     named = {**model.options, "name": base} if component == PRECOMPUTED else model.options
     return [

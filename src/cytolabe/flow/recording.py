@@ -121,7 +121,10 @@ def model_parents(models: Sequence[ModelSpec]) -> tuple[NamedDigest, ...]:
     for model in models:
         if model.path is not None:
             found.append(NamedDigest(role="weights", name=model.path.name, digest=_file_digest(model.path)))
-        card = CARDS.get("precomputed" if model.kind == "precomputed" else model.name)
+        if "checkpoint" in model.options:
+            stored = sorted(Path(str(model.options["checkpoint"])).glob("*.safetensors"))
+            found += [NamedDigest(role="weights", name=file.name, digest=_file_digest(file)) for file in stored]
+        card = CARDS.get("precomputed" if model.kind == "precomputed" else model.name.partition(":")[0])
         if card is not None:
             found.append(NamedDigest(role="model", name=card.name, digest=digest_of(card)))
     return tuple(dict.fromkeys(found))
@@ -134,6 +137,8 @@ def parameters_of(study: Study) -> dict[str, object]:
         table["path"] = dataset.path.name if dataset.path is not None else None
     for table, model in zip(values["models"], study.models, strict=True):
         table["path"] = model.path.name if model.path is not None else None
+        if "checkpoint" in model.options:
+            table["options"] = {**table["options"], "checkpoint": Path(str(model.options["checkpoint"])).name}
     return values
 
 

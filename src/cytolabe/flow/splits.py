@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cytolabe.apply.embed import embed_shards, fit_embedder, stored_embedding, write_embedding
+from cytolabe.apply.embed import FittedModel, embed_shards, fit_embedder, stored_embedding, write_embedding
 from cytolabe.audit import (
     audit_confounding,
     audit_fold,
@@ -17,6 +18,7 @@ from cytolabe.audit import (
 from cytolabe.errors import UsageError
 from cytolabe.files import remove_directory, replace_file
 from cytolabe.flow.certificates import write_counts, write_grounds
+from cytolabe.models.protocols import DescribedEmbedder
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import Certificate, Exposure, Finding, Fold, Split
 from cytolabe.snapshot.cell_table import cell_table, different_cells
@@ -92,7 +94,7 @@ def audit_atlas(
 
 
 def embed_fold(
-    frozen: Snapshot, *, model: str, split_file: Path, fold_id: str, seed: int, out: Path
+    frozen: Snapshot, *, model: str, split_file: Path, fold_id: str, seed: int, out: Path, **options: object
 ) -> dict[str, object]:
     """Fit an embedder on the training side of a fold, embed both sides, and write the embedding.
 
@@ -100,6 +102,8 @@ def embed_fold(
     ----------
     fold_id
         Id of the fold, or its number from 1; may be empty where the split has one.
+    options
+        Options of the model, for example the `checkpoint` of scgpt.
 
     Raises
     ------
@@ -113,7 +117,7 @@ def embed_fold(
         raise UsageError(msg)
     genes = _shared_genes(frozen, fold)
     rows = np.sort(np.concatenate([fold.train_rows, fold.test_rows]))
-    fitted = fit_embedder(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed)
+    fitted = fit_embedder(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed, **options)
     cell_ids = cell_table(frozen, ["cell_id"])["cell_id"]
     inputs = {
         "genes": genes,
@@ -128,6 +132,7 @@ def embed_fold(
         inputs_digest=digest_of(inputs),
         n_dims=int(fitted.embed(rows[:1]).shape[1]),
         seed=seed,
+        **_facts(fitted),
     )
     # A store of its own is kept; beside a Parquet file it lives until the file is whole, so that a killed run goes on.
     is_store = out.suffix == ".zarr"
@@ -148,6 +153,19 @@ def embed_fold(
         "card": spec.card_digest,
         "content": digest_of(dataclasses.asdict(spec)),
         "embedding": str(out),
+    }
+
+
+def _facts(fitted: FittedModel) -> dict[str, Any]:
+    """Return where in its network an embedding comes from; nothing for a model that embeds in one way only."""
+    if not isinstance(fitted.fitted, DescribedEmbedder):
+        return {}
+    facts = fitted.fitted.facts
+    return {
+        "layer": facts.layer,
+        "pooling": facts.pooling,
+        "precision": facts.precision,
+        "details": dict(facts.details),
     }
 
 

@@ -1,8 +1,9 @@
 """The cards of all models: what each needs, what it fits on, and what it has seen.
 
-None of these models carries published weights, so none has a pretraining manifest: all of them learn from the
-training cells of the fold, and nothing else. `precomputed` is the exception: a file does not say what made it, so its
-protocol, its pretraining and its licence are unknown, and its name can never be that of a model that is known.
+Most of these models carry no published weights and have no pretraining manifest: they learn from the training cells of
+the fold, and nothing else. `scgpt` stands for a checkpoint, whose own card has its digest and what it was trained on.
+`precomputed` is a file that does not say what made it, so its protocol, its pretraining and its licence are unknown,
+and its name can never be that of a model that is known.
 """
 
 from collections.abc import Mapping
@@ -81,6 +82,23 @@ _SCVI = replace(
     n_seeds=3,
 )
 
+_SCGPT = ModelCard(
+    name="scgpt",
+    title="scGPT: the state of <cls> by frozen weights of a checkpoint",
+    gene_ids="hgnc_symbol, led from the gene reference",
+    value_semantics="value_bins",
+    capabilities=("embed_cells", "embed_genes"),
+    protocol=Protocol.ZERO_SHOT,
+    fit_on_query=FitOnQuery.NONE,
+    unit_of_inference="cell",
+    determinism="numerically_close",
+    licence="MIT (the published code and weights); ours for the network here",
+    source="Cui et al. 2024, doi:10.1038/s41592-024-02201-0",
+    pretraining=(UNKNOWN,),
+    # Most counts of a cell are ties, and which bin a tie gets is chance.
+    n_seeds=3,
+)
+
 _PRECOMPUTED = ModelCard(
     name="precomputed",
     title="A file of embeddings or predictions that was made elsewhere",
@@ -97,7 +115,7 @@ _PRECOMPUTED = ModelCard(
 )
 
 CARDS: Mapping[str, ModelCard] = {
-    card.name: card for card in (_MAJORITY, _METADATA_ONLY, _PCA, _HARMONY, _SCVI, _PRECOMPUTED)
+    card.name: card for card in (_MAJORITY, _METADATA_ONLY, _PCA, _HARMONY, _SCVI, _SCGPT, _PRECOMPUTED)
 }
 """The card of each model of the registry, by name."""
 

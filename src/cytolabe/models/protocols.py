@@ -4,6 +4,7 @@ A `QueryView` physically lacks labels and persons; a `TrainView` physically lack
 is fitted leaves a `FitScope`: without one there is no score.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -19,7 +20,9 @@ __all__ = [
     "TECHNICAL_COLUMNS",
     "Annotator",
     "AnnotatorOutput",
+    "DescribedEmbedder",
     "Embedder",
+    "EmbeddingFacts",
     "FittedAnnotator",
     "FittedEmbedder",
     "QueryMapper",
@@ -93,6 +96,27 @@ class Embedder(Protocol):
 
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedEmbedder:
         """Fit on the train view; `query` is given only where the card's `fit_on_query` is not `none`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingFacts:
+    """Where an embedding comes from: what two embeddings of one model may differ in."""
+
+    layer: str
+    pooling: str
+    precision: str
+    details: Mapping[str, str]
+    """Digests, lengths and choices by name."""
+
+
+@runtime_checkable
+class DescribedEmbedder(Protocol):
+    """A fitted embedder with more than one way to embed, which says which one this is."""
+
+    @property
+    def facts(self) -> EmbeddingFacts:
+        """Layer, pooling, precision, and what else decides the embedding."""
         ...
 
 

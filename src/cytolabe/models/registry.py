@@ -17,6 +17,7 @@ from cytolabe.models.extras import is_installed, missing_extra_message
 from cytolabe.models.harmony import HarmonyEmbedder
 from cytolabe.models.precomputed import PrecomputedSource
 from cytolabe.models.protocols import Annotator, Embedder
+from cytolabe.models.scgpt.source import ScgptSource
 from cytolabe.models.scvi import ScviEmbedder
 
 __all__ = ["MODEL_NAMES", "is_available", "make_model", "model_options"]
@@ -35,12 +36,17 @@ def _make_precomputed(**options: object) -> Embedder | Annotator:
     return PrecomputedSource(**options).read()  # type: ignore[arg-type]
 
 
+def _make_scgpt(**options: object) -> Embedder | Annotator:
+    return ScgptSource(**options).read()  # type: ignore[arg-type]
+
+
 _REGISTRY: Mapping[str, _Entry] = {
     "majority": _Entry(options=Majority, make=Majority),
     "metadata_only": _Entry(options=MetadataOnly, make=MetadataOnly),
     "pca": _Entry(options=PcaEmbedder, make=PcaEmbedder),
     "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
     "scvi": _Entry(options=ScviEmbedder, make=ScviEmbedder, needs=("scvi", "torch", "safetensors")),
+    "scgpt": _Entry(options=ScgptSource, make=_make_scgpt, needs=("torch", "safetensors")),
     "precomputed": _Entry(options=PrecomputedSource, make=_make_precomputed),
 }
 

@@ -1,6 +1,6 @@
 """Embeddings of an atlas: zarr v3 arrays beside the partitions whose cells they embed, written shard by shard.
 
-    <name>.zarr/zarr.json              what made it: snapshot, model, card, layer, pooling, precision, seed, dims
+    <name>.zarr/zarr.json              what made it: snapshot, model, card, layer, pooling, precision, seed, dims, details
     <name>.zarr/values/<partition>     cells x dims, float16 or float32, one file for 65,536 cells
     <name>.zarr/covered/<partition>    one byte for each cell: 1 = embedded, cut like the values
     <name>.zarr/written/<partition>    one byte for each shard, a file of its own, that is written last
@@ -14,7 +14,7 @@ several processes may write different shards. Reading a shard without a mark is 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class EmbeddingSpec:
     layer: str = "output"
     pooling: str = "none"
     precision: str = "float32"
+    details: Mapping[str, str] = field(default_factory=dict)
+    """What else decides the embedding, by name: digests of weights and vocabulary, the longest cell."""
 
 
 @dataclass(frozen=True, kw_only=True)

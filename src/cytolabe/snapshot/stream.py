@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from cytolabe.encode.binning import BinRule, bin_entries, bin_rule, gene_keys_of
+from cytolabe.encode.binning import BinRule, bin_entries, bin_rule
 from cytolabe.encode.dense import fill_dense
 from cytolabe.encode.entries import CellEntries
+from cytolabe.encode.keyed import keys_of
 from cytolabe.encode.ranks import Ranked, rank_entries
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.genes.panels import why_not_ranked
@@ -302,7 +303,7 @@ class CellStream:
 
     @cached_property
     def _bin_rule(self) -> BinRule:
-        keys = gene_keys_of(self.genes)
+        keys = keys_of(self.genes)
         return bin_rule(keys, n_bins=self.options.n_bins, ties=self.options.ties, seed=self.options.seed)
 
     def _require_rule(self) -> None:

@@ -1,0 +1,182 @@
+"""Cells to their `<cls>` state, by frozen weights: what the published embedding task gives, cell by cell.
+
+`<cls>` after the last layer, scaled to length 1. Nothing is fitted: `fit` names the cells that it was handed and keeps
+the list of genes. An embedding depends on the weights, the counts of the cell over the genes that the vocabulary has,
+its id and the seed; other cells move it by rounding only (minibatches of another size add up in another order).
+
+Cells of a panel are refused (rule R3). A cell without counts in the vocabulary is `<cls>` alone, and the notes say so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from cytolabe.encode.binning import Ties
+from cytolabe.errors import ModelFailedError, RefusedError, UsageError
+from cytolabe.genes import load_reference
+from cytolabe.genes.panels import why_not_ranked
+from cytolabe.models.extras import import_extra
+from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
+from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
+from cytolabe.models.scgpt.tokens import PaddedCells, ScgptTokenizer
+from cytolabe.models.scopes import fit_scope, refuse_other_genes
+from cytolabe.records import FitScope, ModelCard
+
+__all__ = ["FittedScgpt", "ScgptEmbedder", "cell_states", "on_device"]
+
+_TOKENS_PER_MINIBATCH = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedScgpt:
+    """An scGPT over the genes of one gene space. `notes` grows with what the views brought."""
+
+    model: Scgpt
+    tokenizer: ScgptTokenizer
+    seed: int
+    scopes: tuple[FitScope, ...]
+    _met: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the views that were embedded."""
+        return tuple(self._met)
+
+    @property
+    def facts(self) -> EmbeddingFacts:
+        """Where in the network the embedding comes from, and what else decides it."""
+        return EmbeddingFacts(
+            layer=f"{self.model.config.n_layers} (last)",
+            pooling="<cls>, length 1",
+            precision="float32",
+            details={
+                "weights": self.model.weights_digest,
+                "vocabulary": self.model.vocabulary.digest,
+                "max_length": str(self.tokenizer.max_length),
+                "n_bins": str(self.tokenizer.n_bins),
+                "ties": self.tokenizer.ties,
+            },
+        )
+
+    def embed(self, view: QueryView) -> Float[np.ndarray, "cells dims"]:
+        """Return the state of `<cls>` of each cell, scaled to length 1, float32.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        ModelFailedError
+            If a value is not finite.
+        """
+        refuse_other_genes(view, tuple(self.tokenizer.genes))
+        cells = self.tokenizer.tokenize(view.counts, cell_ids=view.cell_ids, seed=self.seed)
+        self._tell(view, cells.lengths)
+        states = np.empty((len(view.cell_ids), self.model.config.d_model), dtype=np.float32)
+        for minibatch in cells.by_length(tokens_per_minibatch=_TOKENS_PER_MINIBATCH):
+            states[minibatch.rows] = cell_states(self.model.network, minibatch)
+        n_bad = int((~np.isfinite(states).all(axis=1)).sum())
+        if n_bad:
+            msg = f"scGPT gave values that are not finite for {n_bad} of {len(states)} cells."
+            raise ModelFailedError(msg)
+        return np.asarray(states / np.linalg.norm(states, axis=1, keepdims=True))
+
+    def _tell(self, view: QueryView, lengths: np.ndarray) -> None:
+        total = view.counts.sum()
+        read = view.counts[:, self.tokenizer.columns]
+        share = float(read.sum() / total) if total else 0.0
+        n_lost = len(self.tokenizer.lost)
+        self._met[
+            f"{n_lost:,} of {len(view.genes):,} genes are not in the vocabulary: {share:.1%} of counts are read"
+        ] = None
+        n_empty = int((lengths == 1).sum())
+        if n_empty:
+            self._met[f"{n_empty} of {lengths.size} cells have no counts in the vocabulary: <cls> alone"] = None
+        n_cut = int((np.diff(read.indptr) >= self.tokenizer.max_length).sum())
+        if n_cut:
+            room = self.tokenizer.max_length - 1
+            self._met[f"{n_cut} of {lengths.size} cells have more genes than {room:,}: a sample of them is read"] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScgptEmbedder:
+    """Embedder by the frozen weights of a checkpoint, or by random ones."""
+
+    model: Scgpt
+    card: ModelCard
+    weights: Literal["checkpoint", "random"] = "checkpoint"
+    max_length: int = 0
+    ties: Ties = "random"
+    panels: Literal["refuse", "flag"] = "refuse"
+    organism: str = "Homo sapiens"
+
+    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedScgpt:  # noqa: ARG002 - nothing is fitted
+        """Take over the genes of the train view; no weight moves.
+
+        Raises
+        ------
+        RefusedError
+            If the genes are those of a panel (rule R3), and `panels` is `refuse`.
+        UsageError
+            If no gene is in the vocabulary.
+        """
+        why_not = why_not_ranked(len(train.genes), None)
+        if why_not and self.panels == "refuse":
+            msg = f"scGPT is not asked here: {why_not} (rule R3). Say panels = 'flag' to look at it all the same."
+            raise RefusedError(msg)
+        tokenizer = ScgptTokenizer(
+            vocabulary=self.model.vocabulary,
+            genes=train.genes,
+            reference=load_reference(self.organism),
+            max_length=self.max_length or self.model.config.max_length,
+            n_bins=self.model.config.n_bins,
+            ties=self.ties,
+            pad_value=self.model.config.pad_value,
+            cls_value=self.model.config.pad_value,
+        )
+        model = self.model
+        if self.weights == "random":
+            model = replace(model, network=fresh_network(model.config, seed=seed), weights_digest="")
+        scopes = () if self.weights == "random" else model.origin.scopes
+        notes = {f"a panel: {why_not}": None} if why_not else {}
+        return FittedScgpt(
+            model=model,
+            tokenizer=tokenizer,
+            seed=seed,
+            scopes=(*scopes, fit_scope("scgpt/frozen", train.cell_ids)),
+            _met=notes,
+        )
+
+
+def on_device(network: Any, minibatch: PaddedCells, **more: Any) -> Any:  # noqa: ANN401 - torch
+    """Return a minibatch as `CellTokens` on the device of a network; `more` are further fields."""
+    torch = import_extra("torch")
+    from cytolabe.models.scgpt.network import CellTokens  # noqa: PLC0415 - needs torch to be imported
+
+    device = network.encoder.embedding.weight.device
+    arrays: Mapping[str, np.ndarray] = {
+        "genes": minibatch.genes, "values": minibatch.values, "padding": minibatch.padding, **more,
+    }  # fmt: skip
+    return CellTokens(**{name: torch.as_tensor(values).to(device) for name, values in arrays.items()})
+
+
+def cell_states(network: Any, minibatch: PaddedCells) -> Float[np.ndarray, "cells dims"]:  # noqa: ANN401 - torch
+    """Return the cell embeddings of a network that reads neither batches nor modalities, without gradients.
+
+    Raises
+    ------
+    UsageError
+        If it reads them: an embedding of cells of unknown batch needs a network without.
+    """
+    torch = import_extra("torch")
+    if network.config.reads_batches or network.config.n_modalities:
+        msg = (
+            "The network reads batches or modalities, which a cell to embed does not have. Load the checkpoint without "
+            "them (batch_norm = 'none', batch_input = False)."
+        )
+        raise UsageError(msg)
+    with torch.no_grad():
+        states: np.ndarray = network.encode(on_device(network, minibatch)).cells.float().cpu().numpy()
+    return states
