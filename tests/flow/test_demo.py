@@ -119,7 +119,7 @@ def test_a_fault_that_is_not_reported_counts_as_missed(demo, quick_study, tmp_pa
 
 def test_verify_finds_each_output_that_was_changed(demo, tmp_path):
     out, _ = demo
-    n_checked, findings = verify_path(out)
+    n_checked, findings = verify_path(out, data=[out / "contributions"])
     assert findings == ()
     assert n_checked > 10
     for name in ("scores.json", "report.html", "predictions.parquet", "mappings.sssom.tsv"):

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from importlib import metadata, resources
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -73,14 +74,18 @@ def explain(
 
 def verify(
     path: AtlasOrRun,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of the files that a run read, to hash them as well. May be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Hash everything again and compare with what was recorded."""
+    """Hash everything again, walk to what it rests on, and compare with what was recorded."""
     from cytolabe.flow.verify import verify_path
     from cytolabe.provenance import jsonable
 
     progress()(f"hashing {path} again")
-    n_checked, findings = verify_path(path)
+    n_checked, findings = verify_path(path, data=data or ())
     damaged = any(str(finding.severity) != "note" for finding in findings)
     if as_json:
         print_document({"ok": not damaged, "checked": n_checked, "findings": jsonable(findings)})
