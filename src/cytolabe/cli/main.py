@@ -16,6 +16,7 @@ from cytolabe.cli import atlas as atlas_commands
 from cytolabe.cli import explain as explain_commands
 from cytolabe.cli import genes as gene_commands
 from cytolabe.cli import persons as person_commands
+from cytolabe.cli import provenance as provenance_commands
 from cytolabe.cli import snapshot as snapshot_commands
 from cytolabe.cli import splits as split_commands
 from cytolabe.cli import study as study_commands
@@ -66,6 +67,7 @@ app.add_typer(snapshot_commands.snapshot_app, name="snapshot")
 app.command("split")(split_commands.split)
 app.command("audit")(atlas_commands.audit)
 app.command("embed")(study_commands.embed)
+app.command("provenance")(provenance_commands.provenance)
 app.command("verify")(explain_commands.verify)
 app.command("explain")(explain_commands.explain)
 app.command("doctor")(explain_commands.doctor)

@@ -25,6 +25,7 @@ from cytolabe.flow.work import CountsToWrite, Work, write_counts
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.ingest.census import is_census
 from cytolabe.ingest.identity import digest_of, files_of, n_bytes_of
+from cytolabe.ingest.pipelines import pipeline_state
 from cytolabe.ingest.sources import SourceFile
 from cytolabe.provenance import canonical_json
 from cytolabe.provenance.ledger import ledger_key, source_state
@@ -219,7 +220,12 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
     state = source_state(source.path)
     aliases = read_alias_table(task.aliases).digest if task.aliases is not None else ""
     declared = dataclasses.asdict(source.manifest)
-    said = {"dataset_id": source.dataset_id, "manifest": declared, "aliases": aliases}
+    said = {
+        "dataset_id": source.dataset_id,
+        "manifest": declared,
+        "aliases": aliases,
+        "pipeline": pipeline_state(source),
+    }
     before = _unchanged(task, said)
     if before is not None:
         return before

@@ -22,12 +22,13 @@ from cytolabe.ingest.counts import CountsProof, find_counts
 from cytolabe.ingest.identity import n_bytes_of
 from cytolabe.ingest.label_origin import label_origin_evidence
 from cytolabe.ingest.matrices import MatrixHandle
+from cytolabe.ingest.pipelines import DeclaredHops, declared_hops
 from cytolabe.ingest.refusals import findings_of
 from cytolabe.ingest.safety import raise_if_unsafe
-from cytolabe.ingest.source import Source, open_source, scan_source
+from cytolabe.ingest.source import Source, format_of, open_source, scan_source
 from cytolabe.ingest.sources import SourceFile
 from cytolabe.ingest.upstream import upstream_verdict
-from cytolabe.records import UNKNOWN, DatasetRecord, FeatureAlignment, Finding, HopState, Severity
+from cytolabe.records import UNKNOWN, DatasetRecord, FeatureAlignment, Finding, Severity
 from cytolabe.standardize.obs import CellFacts, standardize_cells
 from cytolabe.validate.validator import validate_dataset
 
@@ -125,11 +126,19 @@ def _examine_opened(
     )
     origin = label_origin_evidence(opened.cell_table, roles.columns, declared=manifest.label_origin)
     upstream = upstream_verdict(opened.cell_table, proof.cell_totals, features, feature_totals=proof.feature_totals)
+    hops = declared_hops(source, is_tenx_h5=format_of(source.path) == "10x-h5")
     cells, cell_findings = standardize_cells(
         opened.cell_table, opened.cell_names, facts=_cell_facts(source, roles, proof, organism=organism)
     )
     record = dataclasses.replace(
-        _record(source, opened, proof, roles=roles, alias_digest=alias_table.digest if alias_table is not None else ""),
+        _record(
+            source,
+            opened,
+            proof,
+            roles=roles,
+            hops=hops,
+            alias_digest=alias_table.digest if alias_table is not None else "",
+        ),
         source_digest=f"sha256:{first_pass.source_sha256}",
         organism=organism,
         n_features=len(features),
@@ -152,7 +161,8 @@ def _examine_opened(
         contributed=opened.cell_table,
         alignment=alignment,
     )
-    return (*findings, *gene_findings, *upstream.findings, *origin.findings, *cell_findings, *rules), content
+    beside = (*gene_findings, *upstream.findings, *origin.findings, *hops.findings, *cell_findings)
+    return (*findings, *beside, *rules), content
 
 
 def _one_organism(table: pd.DataFrame, roles: ColumnRoles) -> str:
@@ -177,14 +187,12 @@ def _cell_facts(source: SourceFile, roles: ColumnRoles, proof: CountsProof, *, o
 
 
 def _record(
-    source: SourceFile, opened: Source, proof: CountsProof, *, roles: ColumnRoles, alias_digest: str
+    source: SourceFile, opened: Source, proof: CountsProof, *, roles: ColumnRoles, hops: DeclaredHops, alias_digest: str
 ) -> DatasetRecord:
     manifest = source.manifest
-    said = {hop: getattr(manifest, hop) for hop in ("alignment", "reference", "kit", "reads")}
-    states = {hop: HopState.DECLARED if text else HopState.UNKNOWN for hop, text in said.items()}
     published = {key: getattr(manifest, key) for key in _PUBLISHED}
     labelled_by = {key: getattr(manifest, key) for key in ("label_tool", "label_reference")}
-    facts = {**said, **published, **labelled_by, "gene_aliases": alias_digest}
+    facts = {**hops.words, **published, **labelled_by, "gene_aliases": alias_digest}
     return DatasetRecord(
         dataset_id=source.dataset_id,
         title=manifest.title or opened.title or source.dataset_id,
@@ -199,6 +207,7 @@ def _record(
         columns=dict(roles.columns),
         inferred=roles.inferred,
         label_origin=manifest.label_origin or UNKNOWN,
-        provenance={"matrix": proof.state, **states},
+        provenance={"matrix": proof.state, **hops.states},
         declared={key: text for key, text in facts.items() if text},
+        evidence=hops.evidence,
     )

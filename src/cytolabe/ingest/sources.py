@@ -18,7 +18,7 @@ from cytolabe.errors import UsageError
 from cytolabe.ingest.trios import MATRIX_NAME, is_zarr_folder, trio_of
 from cytolabe.records import Finding, Severity
 
-__all__ = ["SourceFile", "find_sources", "slug_of", "without_clashes"]
+__all__ = ["SourceFile", "find_sources", "folder_of_manifest", "slug_of", "without_clashes"]
 
 _SUFFIXES = (".h5ad", ".h5", ".hdf5", ".loom", ".h5mu", ".zarr.zip", ".tar", ".tar.gz", ".tgz")
 """Longer ones first where one ends like another; `_stem` takes them off."""
@@ -77,10 +77,12 @@ def find_sources(paths: Sequence[Path]) -> tuple[tuple[SourceFile, ...], tuple[F
         for file in _files_of(path, findings):
             # The resolved path decides whether two arguments mean one file; the given one is what people recognize.
             chosen.setdefault(file.resolve(), file)
-    manifests = {folder: _manifests(folder) for folder in sorted({_beside(file) for file in chosen.values()})}
+    manifests = {
+        folder: _manifests(folder) for folder in sorted({folder_of_manifest(file) for file in chosen.values()})
+    }
     sources = []
     for file in chosen.values():
-        declared = manifests[_beside(file)]
+        declared = manifests[folder_of_manifest(file)]
         manifest = declared.get(file.name, declared[""])
         source = _with_id(file, manifest, findings)
         if source is not None:
@@ -89,7 +91,7 @@ def find_sources(paths: Sequence[Path]) -> tuple[tuple[SourceFile, ...], tuple[F
     return kept, tuple(sorted(findings, key=lambda f: (f.code, f.where, f.message)))
 
 
-def _beside(source: Path) -> Path:
+def folder_of_manifest(source: Path) -> Path:
     """Return the folder whose manifest speaks of a source: a folder of 10x may have one of its own."""
     has_own = source.is_dir() and trio_of(source) is not None and (source / MANIFEST_NAME).is_file()
     return source if has_own else source.parent

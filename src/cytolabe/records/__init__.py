@@ -8,7 +8,16 @@ in [0, 1]; `confidence` is an integer in thousandths, so that canonical JSON pri
 
 from typing import TYPE_CHECKING
 
-from cytolabe.records.contributions import UNKNOWN, DatasetRecord, Finding, HopState, MatrixKind, Severity
+from cytolabe.records.contributions import (
+    HOPS,
+    UNKNOWN,
+    DatasetRecord,
+    Finding,
+    HopEvidence,
+    HopState,
+    MatrixKind,
+    Severity,
+)
 from cytolabe.records.evaluations import (
     Artifact,
     Certificate,
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from cytolabe.records.blocks import Block
 
 __all__ = [
+    "HOPS",
     "UNKNOWN",
     "Artifact",
     "Block",
@@ -44,6 +54,7 @@ __all__ = [
     "FitOnQuery",
     "FitScope",
     "Fold",
+    "HopEvidence",
     "HopState",
     "LabelMapping",
     "MatrixKind",

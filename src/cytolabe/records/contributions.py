@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["UNKNOWN", "DatasetRecord", "Finding", "HopState", "MatrixKind", "Severity"]
+__all__ = ["HOPS", "UNKNOWN", "DatasetRecord", "Finding", "HopEvidence", "HopState", "MatrixKind", "Severity"]
 
 UNKNOWN = "unknown"
 """The one word for a value that was not given. Never a class, never a person."""
+
+HOPS = ("alignment", "reference", "kit", "library", "reads")
+"""Hops from the counts back to the raw reads; the counts themselves are the hop `matrix`."""
 
 
 class Severity(StrEnum):
@@ -54,12 +57,28 @@ class HopState(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HopEvidence:
+    """One fact about one hop, as a file says it: the file by relative name and SHA-256, the place inside it.
+
+    `fact` says what the value is (`version of STAR`, `genome`, `library ids`).
+    """
+
+    hop: str
+    fact: str
+    value: str
+    file: str
+    place: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetRecord:
     """What a lab delivered, and what was proven of it. Nothing here is an interpretation.
 
     `columns` says which contributor column carries which role (`label`, `donor`, `batch`, `label_parent`, ...);
     `inferred` names the roles that nobody declared. `provenance` maps a hop (`matrix`, `alignment`, `reference`,
-    `kit`, `reads`) to its state, `declared` to what was said of it; `label_origin_suspected` is what the file gives away.
+    `kit`, `library`, `reads`) to its state, `declared` to what was said of it, and `evidence` holds what files of the
+    pipeline say of it; `label_origin_suspected` is what the file gives away.
     """
 
     dataset_id: str
@@ -84,3 +103,4 @@ class DatasetRecord:
     upstream_fraction_of_counts: float | None = None
     provenance: Mapping[str, HopState] = field(default_factory=dict)
     declared: Mapping[str, str] = field(default_factory=dict)
+    evidence: tuple[HopEvidence, ...] = ()

@@ -12,7 +12,7 @@ from typing import cast
 from cytolabe.errors import ConflictError, IntegrityError
 from cytolabe.files import Place, create_new
 from cytolabe.provenance import digest_of, jsonable
-from cytolabe.records import DatasetRecord, Finding, HopState, MatrixKind, Severity
+from cytolabe.records import DatasetRecord, Finding, HopEvidence, HopState, MatrixKind, Severity
 from cytolabe.snapshot.layout import Layout
 from cytolabe.store.documents import read_sealed, sealed_bytes
 from cytolabe.store.partitions import PartitionEntry
@@ -147,6 +147,7 @@ def _record(document: Mapping[str, object]) -> DatasetRecord:
         "matrix_kind": MatrixKind(str(document["matrix_kind"])),
         "inferred": tuple(cast("list[str]", document["inferred"])),
         "provenance": {hop: HopState(state) for hop, state in provenance.items()},
+        "evidence": tuple(HopEvidence(**said) for said in cast("list[dict[str, str]]", document.get("evidence", []))),
     }
     floats = {
         name: None if document[name] is None else float(cast("float", document[name]))
