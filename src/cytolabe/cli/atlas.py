@@ -85,6 +85,9 @@ def reconcile(
     score: Annotated[
         Path | None, typer.Option(help="Measure the mapper on a table of labels and terms; no atlas is read.")
     ] = None,
+    expression: Annotated[
+        bool, typer.Option(help="Read counts, so that labels whose cells look like another type wait for a person.")
+    ] = True,
     train: Annotated[Path | None, typer.Option(help="With --score: a table of other studies to learn from.")] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -105,7 +108,7 @@ def reconcile(
             msg = f"--export {export}: name the table, for example {export.with_suffix('.tsv')}; the page is written beside it."
             raise UsageError(msg)
         writable_file(export, "--export")
-    summary = reconcile_place(atlas, export=export, reviewed=apply, imports=imports or ())
+    summary = reconcile_place(atlas, export=export, reviewed=apply, imports=imports or (), expression=expression)
     document: dict[str, object] = {
         "n_labels": len(summary.mappings),
         "mapped": summary.count("auto", "reviewed"),

@@ -19,7 +19,7 @@ from cytolabe.ingest.safety import raise_if_unsafe
 from cytolabe.ingest.source import open_source, scan_source
 from cytolabe.ingest.sources import SourceFile, find_sources, without_clashes
 from cytolabe.ontology.graph import load_ontology
-from cytolabe.reconcile import label_table, memory_of, read_import, reconcile_labels
+from cytolabe.reconcile import justify_labels, label_table, memory_of, read_import, reconcile_labels
 from cytolabe.records import UNKNOWN, Finding
 from cytolabe.snapshot.layout import Layout
 from cytolabe.standardize.obs import CellFacts, standardize_cells
@@ -30,7 +30,12 @@ _LABEL_ROLES = ("label", "label_parent", "tissue", "claimed_term")
 
 
 def reconcile_place(
-    place: Place, *, export: Path | None = None, reviewed: Path | None = None, imports: Sequence[Path] = ()
+    place: Place,
+    *,
+    export: Path | None = None,
+    reviewed: Path | None = None,
+    imports: Sequence[Path] = (),
+    expression: bool = True,
 ) -> ReconcileSummary:
     """Reconcile an atlas, or the labels of a file, folder or manifest that is in none.
 
@@ -38,7 +43,7 @@ def reconcile_place(
     ----------
     place
         An atlas, or what ingest takes.
-    export, reviewed, imports
+    export, reviewed, imports, expression
         As of `reconcile_atlas`.
 
     Raises
@@ -47,7 +52,7 @@ def reconcile_place(
         If a reviewed table is given and there is no atlas to put it in force in.
     """
     if not isinstance(place, Path) or Layout(place).marker.exists() or not _holds_sources(place):
-        return reconcile_atlas(place, export=export, reviewed=reviewed, imports=imports)
+        return reconcile_atlas(place, export=export, reviewed=reviewed, imports=imports, expression=expression)
     if reviewed is not None:
         msg = f"--apply: {place} is no atlas, so there is nothing to put {reviewed.name} in force in. Ingest it first."
         raise UsageError(msg)
@@ -93,7 +98,8 @@ def reconcile_files(
     mappings, label_findings = reconcile_labels(labels, ontology=ontology, memory=memory)
     if export is not None:
         title = ", ".join(path.stem for path in paths[:3])
-        export_sheet(export, mappings, title=title, labels=labels, memory=memory)
+        reasons = justify_labels(labels, ontology=ontology, memory=memory)
+        export_sheet(export, mappings, title=title, labels=labels, reasons=reasons)
     return summary_of(mappings, (*told, *label_findings))
 
 

@@ -4,7 +4,7 @@ Interpretations are overlays: they are published as revisions and rewrite no cou
 reviewed is never overwritten by a later run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from cytolabe.config.study import Study
 from cytolabe.files import Place
+from cytolabe.flow.expression import expression_of_atlas
 from cytolabe.flow.overlay_records import Grounds, record_overlay
 from cytolabe.ontology.graph import Ontology, load_ontology
 from cytolabe.ontology.resolutions import DeclaredLevel, Resolutions, build_resolutions
@@ -19,7 +20,7 @@ from cytolabe.ontology.tree import LeftOut, LevelNode, left_out, tree_of
 from cytolabe.provenance import artifact_of
 from cytolabe.reconcile import (
     DeclaredPerson,
-    Memory,
+    Justification,
     StudyContext,
     apply_review,
     justify_labels,
@@ -33,6 +34,7 @@ from cytolabe.reconcile import (
     resolve_persons,
     write_sssom,
 )
+from cytolabe.reconcile.expression import ExpressionEvidence, held_back
 from cytolabe.records import UNKNOWN, Artifact, Finding, LabelMapping, Predicate
 from cytolabe.report.review_sheet import ReviewSheet, write_review_sheet
 from cytolabe.snapshot.atlas import Atlas, open_atlas
@@ -55,6 +57,9 @@ __all__ = [
     "summary_of",
 ]
 
+Weigh = Callable[[Sequence[LabelMapping]], tuple[tuple[LabelMapping, ...], tuple[Finding, ...]]]
+"""What looks at proposed mappings, and returns them with its findings."""
+
 _DECLARED = "declared"
 """How the evidence of a declared person begins in the table of persons."""
 
@@ -66,6 +71,7 @@ def interpret_labels(
     reviewed: Sequence[LabelMapping] = (),
     ontology: Ontology | None = None,
     files: Sequence[Artifact] = (),
+    weigh: Weigh | None = None,
 ) -> tuple[tuple[LabelMapping, ...], tuple[Finding, ...]]:
     """Map the labels of every contribution to the Cell Ontology and put the mappings in force.
 
@@ -81,6 +87,8 @@ def interpret_labels(
         The release to map into; the pinned Cell Ontology where it is not given.
     files
         The files that reviewed and imported mappings came from, for the record of the run.
+    weigh
+        What is asked last of the mappings, and may hold some of them back.
     """
     release = ontology or load_ontology("CL")
     context = tuple(
@@ -103,12 +111,13 @@ def interpret_labels(
     before = [m for m in in_force if m.decision == "reviewed" and (m.dataset_id, m.contributor_label) not in said]
     kept, kept_findings = keep_reviewed(proposed, before, ontology=release)
     merged, review_findings = apply_review(kept, reviewed, ontology=release)
+    merged, weighed_findings = weigh(merged) if weigh is not None else (merged, ())
     changes = release_findings(in_force, merged, ontology=release)
     if merged or in_force:
         before_now = atlas.state.overlays
         after = atlas.put_mappings(merged, message="reconcile labels").overlays
         record_overlay(atlas, "mappings", before=before_now, after=after, rests_on=Grounds(files=files, said=context))
-    return merged, (*findings, *kept_findings, *review_findings, *changes)
+    return merged, (*findings, *kept_findings, *review_findings, *weighed_findings, *changes)
 
 
 def interpret_persons(atlas: Atlas, *, study: Study | None = None) -> tuple[Finding, ...]:
@@ -212,7 +221,12 @@ class ReconcileSummary:
 
 
 def reconcile_atlas(
-    atlas: Place, *, export: Path | None = None, reviewed: Path | None = None, imports: Sequence[Path] = ()
+    atlas: Place,
+    *,
+    export: Path | None = None,
+    reviewed: Path | None = None,
+    imports: Sequence[Path] = (),
+    expression: bool = True,
 ) -> ReconcileSummary:
     """Map the labels of an atlas, apply a reviewed table if there is one, and write the table for review.
 
@@ -227,6 +241,8 @@ def reconcile_atlas(
     imports
         Mapping tables of others. They become the atlas's memory, in place of an earlier import of the same name, and help this run and
         later ones; no reviewed row changes through them.
+    expression
+        Whether counts are read, so that labels whose cells look like another type are held back.
     """
     ontology = load_ontology("CL")
     rows = read_sssom(reviewed) if reviewed is not None else ()
@@ -234,11 +250,20 @@ def reconcile_atlas(
     import_findings = import_memory(opened, imports, ontology=ontology)
     files = [artifact_of(path, "imported") for path in imports]
     files += [artifact_of(reviewed, "reviewed")] if reviewed is not None else []
-    mappings, findings = interpret_labels(opened, reviewed=rows, files=files)
+    evidence = ExpressionEvidence()
+
+    def weigh(proposed: Sequence[LabelMapping]) -> tuple[tuple[LabelMapping, ...], tuple[Finding, ...]]:
+        nonlocal evidence
+        evidence = expression_of_atlas(opened, proposed, ontology=ontology)
+        return held_back(proposed, evidence)
+
+    mappings, findings = interpret_labels(opened, reviewed=rows, files=files, weigh=weigh if expression else None)
     person_findings = interpret_persons(opened)
     if export is not None:
         memory = memory_of(opened.memory(), ontology=ontology)
-        export_sheet(export, mappings, title=opened.path.name, labels=label_table(opened.cells()), memory=memory)
+        labels = label_table(opened.cells())
+        reasons = (*justify_labels(labels, ontology=ontology, memory=memory), *evidence.reasons)
+        export_sheet(export, mappings, title=opened.path.name, labels=labels, reasons=reasons)
     return summary_of(mappings, (*import_findings, *findings, *person_findings))
 
 
@@ -282,11 +307,10 @@ def import_memory(atlas: Atlas, paths: Sequence[Path], *, ontology: Ontology) ->
 
 
 def export_sheet(
-    path: Path, mappings: Sequence[LabelMapping], *, title: str, labels: pd.DataFrame, memory: Memory
+    path: Path, mappings: Sequence[LabelMapping], *, title: str, labels: pd.DataFrame, reasons: Sequence[Justification]
 ) -> None:
     """Write the table for review, and the same beside it as a page with the suffix `.html`."""
     ontology = load_ontology("CL")
-    reasons = justify_labels(labels, ontology=ontology, memory=memory)
     write_sssom(mappings, path, ontology=ontology, justifications=reasons)
     sheet = ReviewSheet(title=title, mappings=mappings, justifications=reasons, labels=labels, ontology=ontology)
     write_review_sheet(sheet, path.with_suffix(".html"))

@@ -7,7 +7,7 @@ term and why it was not taken. Reasons decide nothing by themselves; `labels` an
 Kinds: what the contributor claims (`UnspecifiedMatching`: nobody knows how it was made), neighbors in the data set
 (`BackgroundKnowledgeBasedMatching`), words (`LexicalMatching`), a common ancestor of `B/Plasma` (`LogicalReasoning`),
 similarity of letters (`LexicalSimilarityThresholdMatching`), the learned order (`SemanticSimilarityThresholdMatching`), what curators elsewhere said (`ManualMappingCuration`, or
-`MappingInversion` where their table pointed the other way).
+`MappingInversion` where their table pointed the other way), and what the cells look like (`InstanceBasedMatching`, made in `expression`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +25,13 @@ from cytolabe.reconcile.memory import SPLIT, Memory
 from cytolabe.reconcile.normalize import is_code, is_reserved
 from cytolabe.records import Predicate
 
-__all__ = ["N_REASONS", "Justification", "in_order", "justify_labels"]
+__all__ = ["INSTANCE", "N_REASONS", "Justification", "in_order", "justify_labels"]
 
 N_REASONS = 8
 """Most reasons per label that the words give: five terms fill the keys of the review sheet, the rest is context."""
+
+INSTANCE = "semapv:InstanceBasedMatching"
+"""Justification of what the cells of a label look like (`expression`)."""
 
 CLAIMED = "semapv:UnspecifiedMatching"
 NEIGHBOR = "semapv:BackgroundKnowledgeBasedMatching"

@@ -24,7 +24,7 @@ from cytolabe.errors import UnreadableInputError, UnresolvedLabelError
 from cytolabe.files import replace_file
 from cytolabe.ontology.graph import Ontology
 from cytolabe.provenance.canonical import digest_of
-from cytolabe.reconcile.justifications import Justification, in_order
+from cytolabe.reconcile.justifications import INSTANCE, Justification, in_order
 from cytolabe.records import LabelMapping, Predicate
 
 __all__ = [
@@ -85,6 +85,7 @@ _STRIPPED = (
     "review_date",
 )  # fmt: skip
 _MEASURE = "cosine of character n-grams (TF-IDF)"
+_MEASURE_OF_CELLS = "Spearman correlation over marker genes"
 
 
 def write_sssom(
@@ -193,6 +194,7 @@ def _row_of(mapping: LabelMapping) -> dict[str, str]:
 
 def _row_of_reason(reason: Justification, mapping: LabelMapping) -> dict[str, str]:
     measured = reason.similarity >= 0
+    measure = _MEASURE_OF_CELLS if reason.justification == INSTANCE else _MEASURE
     return _guarded_row({
         "subject_label": reason.contributor_label,
         "predicate_id": reason.predicate.value,
@@ -201,7 +203,7 @@ def _row_of_reason(reason: Justification, mapping: LabelMapping) -> dict[str, st
         "mapping_justification": reason.justification,
         "confidence": f"{reason.confidence / 1000:.3f}",
         "similarity_score": f"{reason.similarity / 1000:.3f}" if measured else "",
-        "similarity_measure": _MEASURE if measured else "",
+        "similarity_measure": measure if measured else "",
         "match_string": reason.matched,
         "object_source_version": mapping.ontology_release,
         "reviewer_label": reason.reviewer,
