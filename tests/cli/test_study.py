@@ -6,6 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cytolabe.cli.study import _model_options
+from cytolabe.errors import UsageError
+
 STUDY = """
 [study]
 name = "small"
@@ -160,7 +163,7 @@ class TestEmbed:
     @pytest.mark.parametrize(
         ("model", "fold", "told"),
         [
-            pytest.param("geneformer", "1", "There is no model 'geneformer'", id="unknown model"),
+            pytest.param("scfoundation", "1", "There is no model 'scfoundation'", id="unknown model"),
             pytest.param("majority", "1", "embeds no cells", id="a classifier"),
             pytest.param("pca", "", "one has to be chosen", id="no fold"),
             pytest.param("pca", "7", "'7' is none of them", id="unknown fold"),
@@ -172,3 +175,23 @@ class TestEmbed:
         )
         assert called.code == 2
         assert told in called.document["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["layer=-1", "pooling=mean", "weights=random"], {"layer": -1, "pooling": "mean", "weights": "random"}),
+        (
+            ['corpus=["a", "b"]', "rate=0.5", "flag=true", "none="],
+            {"corpus": ["a", "b"], "rate": 0.5, "flag": True, "none": ""},
+        ),
+    ],
+)
+def test_options_of_a_model_are_read_as_in_a_study(words, options):
+    assert _model_options(words) == options
+
+
+@pytest.mark.parametrize("word", ["layer", "=1"])
+def test_an_option_without_name_or_value_is_refused(word):
+    with pytest.raises(UsageError, match="NAME=VALUE"):
+        _model_options([word])

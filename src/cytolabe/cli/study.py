@@ -92,7 +92,7 @@ def specification(
 
 
 def embed(
-    model: Annotated[str, typer.Argument(help="pca, harmony, scvi, or scgpt with a checkpoint.")],
+    model: Annotated[str, typer.Argument(help="pca, harmony, scvi, or scgpt or geneformer with a checkpoint.")],
     atlas: AtlasPath,
     split: Annotated[Path, typer.Option("--split", help="The split whose training side the model is fitted on.")],
     out: Annotated[
@@ -108,6 +108,9 @@ def embed(
     expected: Annotated[
         str, typer.Option("--expect", help="Digest (sha256:...) that the weights of the checkpoint must have.")
     ] = "",
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the model, as in a study: layer=-1.")
+    ] = None,
     seed: Seed = 0,
     snapshot: SnapshotName = "latest",
     as_recorded: AsRecorded = False,
@@ -123,7 +126,7 @@ def embed(
     else:
         writable_file(out, "--out")
     given = {"checkpoint": checkpoint, "expected": expected}
-    options = {name: value for name, value in given.items() if value}
+    options = {**_model_options(option or []), **{name: value for name, value in given.items() if value}}
     progress()(f"fitting {model} on the training side")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
@@ -136,6 +139,25 @@ def embed(
     else:
         typer.echo(f"{document['n_cells']} cells x {document['n_dims']} dims: {out}")
     return 0
+
+
+def _model_options(words: list[str]) -> dict[str, object]:
+    """Return options of a model from `NAME=VALUE`: a value is read as in TOML, and as text where it is none."""
+    import tomllib
+
+    from cytolabe.errors import UsageError
+
+    options: dict[str, object] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            msg = f"--option {word}: write NAME=VALUE, for example --option layer=-1."
+            raise UsageError(msg)
+        try:
+            options[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[name] = value
+    return options
 
 
 def _print_run(finished: "FinishedRun", out: Path, *, as_json: bool) -> None:

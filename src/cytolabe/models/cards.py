@@ -1,9 +1,9 @@
 """The cards of all models: what each needs, what it fits on, and what it has seen.
 
 Most of these models carry no published weights and have no pretraining manifest: they learn from the training cells of
-the fold, and nothing else. `scgpt` stands for a checkpoint, whose own card has its digest and what it was trained on.
-`precomputed` is a file that does not say what made it, so its protocol, its pretraining and its licence are unknown,
-and its name can never be that of a model that is known.
+the fold, and nothing else. `scgpt` and `geneformer` stand for a checkpoint, whose own card has its digest and what it
+was trained on. `precomputed` is a file that does not say what made it, so its protocol, its pretraining and its licence
+are unknown, and its name can never be that of a model that is known.
 """
 
 from collections.abc import Mapping
@@ -99,6 +99,22 @@ _SCGPT = ModelCard(
     n_seeds=3,
 )
 
+_GENEFORMER = ModelCard(
+    name="geneformer",
+    title="Geneformer: states of a checkpoint's frozen weights over ranked genes",
+    gene_ids="ensembl",
+    value_semantics="ranks",
+    capabilities=("embed_cells",),
+    protocol=Protocol.ZERO_SHOT,
+    fit_on_query=FitOnQuery.NONE,
+    unit_of_inference="cell",
+    determinism="numerically_close",
+    licence="Apache-2.0 (published weights; transformers, an optional dependency)",
+    source="Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9; network by transformers",
+    # What a checkpoint was trained on is in its folder; without a word there, nobody knows.
+    pretraining=(UNKNOWN,),
+)
+
 _PRECOMPUTED = ModelCard(
     name="precomputed",
     title="A file of embeddings or predictions that was made elsewhere",
@@ -115,7 +131,7 @@ _PRECOMPUTED = ModelCard(
 )
 
 CARDS: Mapping[str, ModelCard] = {
-    card.name: card for card in (_MAJORITY, _METADATA_ONLY, _PCA, _HARMONY, _SCVI, _SCGPT, _PRECOMPUTED)
+    card.name: card for card in (_MAJORITY, _METADATA_ONLY, _PCA, _HARMONY, _SCVI, _SCGPT, _GENEFORMER, _PRECOMPUTED)
 }
 """The card of each model of the registry, by name."""
 

@@ -14,6 +14,7 @@ from cytolabe.models.baselines.majority import Majority
 from cytolabe.models.baselines.metadata import MetadataOnly
 from cytolabe.models.baselines.pca import PcaEmbedder
 from cytolabe.models.extras import is_installed, missing_extra_message
+from cytolabe.models.geneformer.source import GeneformerSource
 from cytolabe.models.harmony import HarmonyEmbedder
 from cytolabe.models.precomputed import PrecomputedSource
 from cytolabe.models.protocols import Annotator, Embedder
@@ -40,6 +41,10 @@ def _make_scgpt(**options: object) -> Embedder | Annotator:
     return ScgptSource(**options).read()  # type: ignore[arg-type]
 
 
+def _make_geneformer(**options: object) -> Embedder | Annotator:
+    return GeneformerSource(**options).read()  # type: ignore[arg-type]
+
+
 _REGISTRY: Mapping[str, _Entry] = {
     "majority": _Entry(options=Majority, make=Majority),
     "metadata_only": _Entry(options=MetadataOnly, make=MetadataOnly),
@@ -47,6 +52,9 @@ _REGISTRY: Mapping[str, _Entry] = {
     "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
     "scvi": _Entry(options=ScviEmbedder, make=ScviEmbedder, needs=("scvi", "torch", "safetensors")),
     "scgpt": _Entry(options=ScgptSource, make=_make_scgpt, needs=("torch", "safetensors")),
+    "geneformer": _Entry(
+        options=GeneformerSource, make=_make_geneformer, needs=("transformers", "torch", "safetensors")
+    ),
     "precomputed": _Entry(options=PrecomputedSource, make=_make_precomputed),
 }
 

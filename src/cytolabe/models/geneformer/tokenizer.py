@@ -115,9 +115,13 @@ class GeneformerTokenizer:
         return csr_matrix((ones, (columns, places)), shape=(len(self.genes), len(self.targets)))
 
     @property
+    def n_positions(self) -> int:
+        """Positions of a cell, special tokens among them."""
+        return self.dictionaries.max_length if self.max_length is None else self.max_length
+
+    @property
     def _n_kept(self) -> int:
-        length = self.dictionaries.max_length if self.max_length is None else self.max_length
-        return length - (0 if self.dictionaries.bounds is None else 2)
+        return self.n_positions - (0 if self.dictionaries.bounds is None else 2)
 
     @cached_property
     def rule(self) -> RankRule:

@@ -1,0 +1,236 @@
+"""Cells to vectors by frozen weights: which layer, which positions, and nothing that depends on other cells.
+
+`layer` counts as the published code does, and not as its name suggests: with n layers, `layer` means hidden state
+n + layer of the n + 1 there are, so that 0 is the output of the last layer and -1 (its default) that of the
+**second-to-last**. Others who reuse the code index from the end and get another vector under the same name; so the
+facts of an embedding name the hidden state itself. Pooling is `cls` (position 0; second generation only) or `mean` over
+genes, without special tokens and without what fills up.
+
+Cells are embedded in minibatches of like length in any order. Another order, minibatch or neighbor moves a value by
+rounding alone: at most `TOLERANCE` times the largest value of the cell, in float32 (tested). Nothing is drawn.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from cytolabe.errors import ModelFailedError, UsageError
+from cytolabe.models.extras import import_extra
+from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
+from cytolabe.models.geneformer.minibatches import by_length
+from cytolabe.models.geneformer.network import blank_network, hidden_states
+from cytolabe.models.geneformer.tokenizer import GeneformerTokenizer, TokenizedCells
+from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
+from cytolabe.models.scopes import fit_scope, refuse_other_genes
+from cytolabe.records import FitScope, ModelCard
+
+__all__ = ["TOLERANCE", "FittedGeneformer", "GeneformerEmbedder", "pooled_states"]
+
+TOLERANCE = 1e-5
+"""How far minibatches of another shape may move a value, as a share of the largest of its cell, in float32."""
+_TOKENS_PER_MINIBATCH = 16_384
+_BLOCK_CELLS = 4096
+"""Cells whose tokens are held at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedGeneformer:
+    """A Geneformer over the genes of one gene space. `notes` grows with what the views brought."""
+
+    checkpoint: GeneformerCheckpoint
+    tokenizer: GeneformerTokenizer
+    network: Any
+    hidden_state: int
+    pooling: str
+    precision: str
+    weights: str
+    scopes: tuple[FitScope, ...]
+    tokens_per_minibatch: int = _TOKENS_PER_MINIBATCH
+    _met: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the weights and of the views that were embedded."""
+        return tuple(self._met)
+
+    @property
+    def facts(self) -> EmbeddingFacts:
+        """Which hidden state the embedding is, and what else decides it."""
+        n_layers = self.checkpoint.shape.n_layers
+        counted = f"layer {self.hidden_state - n_layers} of the published code"
+        dictionaries = self.checkpoint.dictionaries.digests
+        return EmbeddingFacts(
+            layer=f"hidden state {self.hidden_state} of 0..{n_layers} ({counted})",
+            pooling="<cls>" if self.pooling == "cls" else "mean over genes",
+            precision="float32",
+            details={
+                "weights": self.weights,
+                **{f"dictionary.{role}": digest for role, digest in dictionaries.items()},
+                "max_length": str(self.tokenizer.n_positions),
+                "computed_in": self.precision,
+                "attention": "sdpa",
+                "tie_break": "token",
+            },
+        )
+
+    def embed(self, view: QueryView) -> Float[np.ndarray, "cells dims"]:
+        """Return one vector per cell, float32; zeros for a cell without a gene of the dictionary.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        NotRawCountsError
+            If a value is no count.
+        ModelFailedError
+            If a value is not finite.
+        """
+        refuse_other_genes(view, tuple(self.tokenizer.genes))
+        n_cells = len(view.cell_ids)
+        embedding = np.zeros((n_cells, self.checkpoint.shape.width), dtype=np.float32)
+        lengths = np.zeros(n_cells, dtype=np.int64)
+        for start in range(0, n_cells, _BLOCK_CELLS):
+            block = slice(start, start + _BLOCK_CELLS)
+            cells = self.tokenizer.tokenize(view.counts[block])
+            embedding[block], lengths[block] = self._embedded(cells), cells.lengths
+        self._tell(lengths)
+        n_bad = int((~np.isfinite(embedding)).any(axis=1).sum())
+        if n_bad:
+            msg = f"Geneformer gave values that are not finite for {n_bad} of {len(embedding)} cells."
+            raise ModelFailedError(msg)
+        return embedding
+
+    def _embedded(self, cells: TokenizedCells) -> np.ndarray:
+        frame = 0 if self.checkpoint.dictionaries.bounds is None else 2
+        embedding = np.zeros((len(cells.lengths), self.checkpoint.shape.width), dtype=np.float32)
+        filled = np.flatnonzero(cells.lengths > frame)
+        for rows in by_length(cells.lengths[filled], tokens_per_minibatch=self.tokens_per_minibatch):
+            chosen = filled[rows]
+            lengths = cells.lengths[chosen]
+            embedding[chosen] = pooled_states(
+                self.network, cells.tokens[chosen, : lengths.max()], lengths,
+                n_layers=self.hidden_state, pooling=self.pooling if frame else f"{self.pooling} unframed",
+                precision=self.precision,
+            )  # fmt: skip
+        return embedding
+
+    def _tell(self, lengths: np.ndarray) -> None:
+        frame = 0 if self.checkpoint.dictionaries.bounds is None else 2
+        n_empty, n_cut = int((lengths <= frame).sum()), int((lengths >= self.tokenizer.n_positions).sum())
+        if n_empty:
+            self._met[f"{n_empty} of {lengths.size} cells have no gene of the dictionary: their vector is zero"] = None
+        if n_cut:
+            room = self.tokenizer.n_positions - frame
+            self._met[f"{n_cut} of {lengths.size} cells fill all {room:,} ranks: genes below may be cut off"] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneformerEmbedder:
+    """Embedder by the frozen weights of a checkpoint, or by random ones of the same shape.
+
+    Raises
+    ------
+    UsageError
+        If the network has no such layer, or its cells no position for the pooling.
+    """
+
+    checkpoint: GeneformerCheckpoint
+    card: ModelCard
+    layer: int = -1
+    """As the published code counts: 0 is the last layer, -1 the second-to-last."""
+    pooling: str = ""
+    """`cls` or `mean`; without it `cls` where the generation has that token, else `mean`, as published."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    max_length: int = 0
+    """Positions of a cell, special tokens among them; those of the network without it."""
+    weights: Literal["checkpoint", "random"] = "checkpoint"
+    panels: Literal["refuse", "flag"] = "refuse"
+
+    def __post_init__(self) -> None:
+        """Refuse a layer or a pooling that this network does not have."""
+        shape = self.checkpoint.shape
+        if not 0 <= shape.n_layers + self.layer <= shape.n_layers:
+            msg = f"layer = {self.layer}: the network has {shape.n_layers} layers; 0 is the last, {-shape.n_layers} the tokens themselves."
+            raise UsageError(msg)
+        has_cls = self.checkpoint.dictionaries.bounds is not None
+        known = ("cls", "mean") if has_cls else ("mean",)
+        if self.pooling and self.pooling not in known:
+            reason = "" if has_cls else "; the first generation has no <cls>, and its position 0 is the highest gene"
+            msg = f"pooling = {self.pooling!r} is none of {', '.join(known)}{reason}."
+            raise UsageError(msg)
+        if self.max_length > shape.n_positions:
+            msg = f"max_length = {self.max_length:,}: the network has {shape.n_positions:,} positions."
+            raise UsageError(msg)
+
+    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedGeneformer:  # noqa: ARG002 - nothing is fitted
+        """Take over the genes of the train view; no weight moves.
+
+        Raises
+        ------
+        RefusedError
+            If the genes are those of a panel (rule R3), and `panels` is `refuse`.
+        UsageError
+            If no gene is in the dictionary.
+        """
+        known, shape = self.checkpoint.dictionaries, self.checkpoint.shape
+        tokenizer = GeneformerTokenizer(
+            dictionaries=known, genes=train.genes, max_length=self.max_length or shape.n_positions, panels=self.panels
+        )
+        is_random = self.weights == "random"
+        network = blank_network(shape, seed=seed) if is_random else self.checkpoint.network
+        card = self.checkpoint.card
+        notes = [*self.checkpoint.notes, f"{len(tokenizer.lost):,} of {len(train.genes):,} genes have no token"]
+        return FittedGeneformer(
+            checkpoint=self.checkpoint,
+            tokenizer=tokenizer,
+            network=_placed(network),
+            hidden_state=shape.n_layers + self.layer,
+            pooling=self.pooling or ("mean" if known.bounds is None else "cls"),
+            precision=self.precision,
+            weights=f"random, seed {seed}" if is_random else card.weights,
+            scopes=(*(() if is_random else card.scopes), fit_scope("geneformer/frozen", train.cell_ids)),
+            _met=dict.fromkeys([*notes, f"a panel: {tokenizer.flag}"] if tokenizer.flag else notes),
+        )
+
+
+def pooled_states(
+    network: Any,  # noqa: ANN401 - a module of torch
+    tokens: Integer[np.ndarray, "cells positions"],
+    lengths: Integer[np.ndarray, " cells"],
+    *,
+    n_layers: int,
+    pooling: str,
+    precision: str = "float32",
+) -> Float[np.ndarray, "cells dims"]:
+    """Return the pooled states of one minibatch after `n_layers` layers.
+
+    Parameters
+    ----------
+    tokens
+        Filled up on the right; `lengths` positions of each cell count.
+    pooling
+        `cls`, `mean` over the positions between the frame, or `mean unframed` over all of them.
+    """
+    torch = import_extra("torch")
+    weight = network.bert.embeddings.word_embeddings.weight
+    places = torch.arange(tokens.shape[1], device=weight.device)[None]
+    ends = torch.as_tensor(lengths.astype(np.int64), device=weight.device)[:, None]
+    stands = places < ends
+    cast = torch.autocast(weight.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.inference_mode(), cast:
+        ids = torch.as_tensor(tokens.astype(np.int64), device=weight.device)
+        states = hidden_states(network, ids, stands, n_layers=n_layers).float()
+        if pooling == "cls":
+            pooled = states[:, 0]
+        else:
+            genes = stands if pooling == "mean unframed" else (places > 0) & (places < ends - 1)
+            pooled = torch.where(genes[..., None], states, 0).sum(dim=1) / genes.sum(dim=1, keepdim=True)
+    found: np.ndarray = pooled.cpu().numpy()
+    return found
+
+
+def _placed(network: Any) -> Any:  # noqa: ANN401 - a module of torch
+    """Return the network where it computes fastest here."""
+    return network.to("cuda") if import_extra("torch").cuda.is_available() else network
