@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from cytolabe.audit.all_copies import find_copies
 from cytolabe.audit.certificate import AUDIT_THRESHOLDS, Grounds, certify, verify_certificate
-from cytolabe.audit.duplicates import find_duplicates
 from cytolabe.audit.leakage import audit_fold
 from cytolabe.audit.verifier import FROZEN
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
@@ -20,7 +20,7 @@ PERSONS = [f"p{n}" for n in range(12)]
 @pytest.fixture
 def certified(overlapping):
     snapshot = overlapping(copies=2, person_id=PERSONS)
-    report = find_duplicates(snapshot)
+    report = find_copies(snapshot)
     split = leave_one_group_out(snapshot, by=("person",), duplicates=report.pairs)
     fold = split.folds[0]
     ids = snapshot.cells["cell_id"].to_numpy(dtype=object)
@@ -63,7 +63,7 @@ def test_it_says_tested_and_lists_what_was_assumed(certified):
     )
     (test,) = [test for test in certificate.tests if test["test"] == "shared persons"]
     assert test["person_pairs"] == {"same": 0, "different": 10, "assumed_different": 10}
-    assert "near-identical cells (thinned or re-processed copies) were not looked for" in certificate.assumptions
+    assert not [text for text in certificate.assumptions if "not looked for" in text]
     assert certificate.thresholds == {"version": 3, **AUDIT_THRESHOLDS}
 
 
@@ -144,6 +144,7 @@ def test_a_threshold_that_was_moved_is_caught(certified):
 def test_the_thresholds_of_this_version_are_frozen():
     """Change one only with a new version, and keep the old ones in `verifier.FROZEN`: old certificates name them."""
     assert FROZEN[AUDIT_THRESHOLDS["audit_version"]] == AUDIT_THRESHOLDS
+    assert digest_of(FROZEN[3]) == "sha256:ab9caa5a9bd9637abada4b5954410eaf48b1c3236234b3aab2acfd650f6463c8"
     assert digest_of(FROZEN[2]) == "sha256:ca2cbe7568a02355623fea19071751628974e1c6eec878523b22ae64355204c0"
 
 
@@ -160,3 +161,12 @@ def test_labels_of_a_level_are_certified_and_compared_where_they_are_given(certi
     other = {"mid": labels["mid"][::-1].copy()}
     where = [finding.where for finding in verify_certificate(as_document(made), snapshot, split, labels=other)]
     assert where == ["facts of cells"]
+
+
+def test_where_nobody_searched_for_near_identical_cells_the_certificate_says_so(overlapping):
+    snapshot = overlapping(copies=0, person_id=PERSONS)
+    fold = leave_one_group_out(snapshot, by=("dataset",)).folds[0]
+    audit = audit_fold(snapshot, fold, duplicates=None)
+    certificate = certify(snapshot, fold, audit=audit, scopes={})
+    assert "near-identical cells (thinned or re-processed copies) were not looked for" in certificate.assumptions
+    assert certificate.not_testable["near-identical cells, test side"] == len(fold.test_rows)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytolabe.audit.duplicates import find_duplicates
+from cytolabe.audit.all_copies import find_copies
 from cytolabe.audit.exposure import exposure_of
 from cytolabe.audit.fit_scopes import check_fit_scopes
 from cytolabe.audit.leakage import allowed_scopes, audit_fold, audit_split
@@ -45,11 +45,11 @@ WHOLE_B = fold_of(list(range(6, 12)))
 
 def test_a_clean_fold_gives_no_finding(overlapping):
     snapshot = overlapping(copies=0, person_id=OWN_PERSONS)
-    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_duplicates(snapshot), cards=[CARD])
+    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_copies(snapshot), cards=[CARD])
     assert audit.findings == ()
     assert (audit.status, audit.not_testable, audit.n_clean_labelled) == (ScoreStatus.SCORED, {}, 6)
     assert {test["test"] for test in audit.tests} == {
-        "shared persons", "shared donor names", "shared libraries", "identical cells", "pretraining",
+        "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells", "pretraining",
     }  # fmt: skip
     assert all({"n_tested", "n_found", "power"} <= set(test) for test in audit.tests)
 
@@ -64,7 +64,7 @@ def test_a_person_on_both_sides_is_caught_with_a_cell_on_each(overlapping):
 
 def test_unknown_persons_are_counted_and_not_called_clean(overlapping):
     snapshot = overlapping(copies=0, person_id=["unknown"] * 6 + OWN_PERSONS[:6])
-    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_duplicates(snapshot))
+    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_copies(snapshot))
     assert audit.not_testable == {"persons of training cells": 6}
     assert audit.findings == ()
 
@@ -81,7 +81,7 @@ def test_equal_donor_names_of_one_study_are_suspected_and_of_two_studies_not(ove
 
 def test_identical_cells_across_the_fold_are_caught_with_both_cells(overlapping):
     snapshot = overlapping(copies=3, person_id=OWN_PERSONS)
-    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_duplicates(snapshot))
+    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_copies(snapshot))
     assert codes(audit) == ["E-LEAK-02"]
     assert (audit.findings[0].n_affected, audit.n_clean_labelled) == (3, 3)
     assert audit.findings[0].examples[0] == "train a:cell0, test b:cell0"
@@ -89,14 +89,15 @@ def test_identical_cells_across_the_fold_are_caught_with_both_cells(overlapping)
 
 def test_identical_cells_on_one_side_are_no_leak(overlapping):
     snapshot = overlapping(copies=3, person_id=OWN_PERSONS)
-    audit = audit_fold(snapshot, fold_of([0, 1, 2, 6, 7, 8]), duplicates=find_duplicates(snapshot))
+    audit = audit_fold(snapshot, fold_of([0, 1, 2, 6, 7, 8]), duplicates=find_copies(snapshot))
     assert codes(audit) == ["N-LEAK-03"]
 
 
 def test_a_copy_that_reaches_across_through_a_third_cell_is_caught(overlapping):
     snapshot = overlapping(copies=0, person_id=OWN_PERSONS)
-    report = find_duplicates(snapshot)
+    report = find_copies(snapshot)
     chain = pd.DataFrame({"a_row": [0, 1], "b_row": [1, 6], "cell_a": ["x"] * 2, "cell_b": ["y"] * 2})
+    chain["kind"] = "identical"
     fold = dataclasses.replace(WHOLE_B, train_rows=np.array([0, 2, 3, 4, 5]))
     audit = audit_fold(snapshot, fold, duplicates=dataclasses.replace(report, pairs=chain))
     assert codes(audit) == ["E-LEAK-02"]
@@ -105,7 +106,7 @@ def test_a_copy_that_reaches_across_through_a_third_cell_is_caught(overlapping):
 
 def test_a_test_side_whose_labels_are_all_copies_has_nothing_clean(overlapping):
     snapshot = overlapping(copies=3, labelled_b=3, person_id=OWN_PERSONS)
-    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_duplicates(snapshot))
+    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_copies(snapshot))
     assert codes(audit) == ["E-LEAK-02", "E-LEAK-05"]
     assert (audit.n_clean_labelled, audit.status) == (0, ScoreStatus.REFUSED)
 
@@ -113,7 +114,7 @@ def test_a_test_side_whose_labels_are_all_copies_has_nothing_clean(overlapping):
 @pytest.mark.parametrize(("least", "n_tested"), [(100, 6), (10_000, 0)])
 def test_only_cells_that_could_be_compared_across_the_fold_count_as_tested(overlapping, *, least, n_tested):
     snapshot = overlapping(copies=0, person_id=OWN_PERSONS)
-    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_duplicates(snapshot, min_shared_nonzero=least))
+    audit = audit_fold(snapshot, WHOLE_B, duplicates=find_copies(snapshot, min_shared_nonzero=least))
     (test,) = [test for test in audit.tests if test["test"] == "identical cells"]
     assert test["n_tested"] == n_tested
     assert (sum(audit.not_testable.values()) > 0) == (n_tested == 0)
@@ -121,7 +122,7 @@ def test_only_cells_that_could_be_compared_across_the_fold_count_as_tested(overl
 
 def test_nobody_looked_for_copies_is_not_the_same_as_none(overlapping):
     audit = audit_fold(overlapping(copies=3, person_id=OWN_PERSONS), WHOLE_B, duplicates=None)
-    assert audit.not_testable == {"identical cells, test side": 6}
+    assert audit.not_testable == {"identical cells, test side": 6, "near-identical cells, test side": 6}
 
 
 @pytest.mark.parametrize(("persons", "code"), [("unknown", "E-LEAK-03"), (OWN_PERSONS, "N-LEAK-03")])
@@ -170,7 +171,7 @@ def test_a_model_trained_here_says_on_how_many_cells():
 
 def test_a_split_that_keeps_copies_together_passes_its_own_audit(overlapping):
     snapshot = overlapping(copies=3, person_id=OWN_PERSONS)
-    report = find_duplicates(snapshot)
+    report = find_copies(snapshot)
     careless = leave_one_group_out(snapshot, by=("dataset",))
     assert {finding.code for finding in audit_split(snapshot, careless, duplicates=report)} == {"E-LEAK-02"}
     careful = leave_one_group_out(snapshot, by=("person",), duplicates=report.pairs)

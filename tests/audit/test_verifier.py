@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolabe.audit import verifier
+from cytolabe.audit.all_copies import find_copies
 from cytolabe.audit.cell_facts import cells_text, counts_text
 from cytolabe.audit.certificate import Grounds, certify
-from cytolabe.audit.duplicates import find_duplicates
 from cytolabe.audit.leakage import audit_fold
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import FitScope
@@ -28,7 +28,7 @@ def folder(overlapping, tmp_path):
     """Write what a run leaves: certificates, split, cells, counts and scores."""
     columns = {"person_id": [f"p{n}" for n in range(12)], "cell_type_ontology_term_id": "CL:0000236"}
     snapshot = overlapping(copies=2, label_origin=["sorted"] * 6 + ["automated"] * 6, **columns)
-    report = find_duplicates(snapshot)
+    report = find_copies(snapshot)
     # The pairs are not given to the split: copies reach across its folds and have to be found.
     split = leave_one_group_out(snapshot, by=("dataset",))
     labels = {"mid": LABELS}
@@ -101,6 +101,35 @@ def test_the_copies_across_the_fold_are_found_again_from_the_counts(folder):
     _, cells = verifier.read_cells(folder / "cells.tsv")
     fold = verifier.Fold(cells, list(range(6)), list(range(6, 12)))
     assert verifier.identical(fold, copies, least=(100, 300)) == {"n_tested": 6, "n_found": 2}
+
+
+def test_near_identical_cells_are_found_again_by_comparing_all_pairs(folder):
+    copies = verifier.read_counts([folder / "counts.a.tsv", folder / "counts.b.tsv"])
+    _, cells = verifier.read_cells(folder / "cells.tsv")
+    fold = verifier.Fold(cells, list(range(6)), list(range(6, 12)))
+    assert verifier.near(fold, copies, least=(100, 300)) == (0, 0)
+    # Cell 7, an identical copy of cell 1, loses every other count of its larger ones: the same droplet, thinned.
+    copies.counts[7] = {gene: n - (n > 1) for gene, n in copies.counts[7].items()}
+    assert verifier.near(fold, copies, least=(100, 300)) == (1, 1)
+    assert verifier.near(fold, copies, least=(100, 10_000)) == (0, 0)
+
+
+def test_a_lie_about_near_identical_cells_is_caught_although_it_is_sealed_anew(folder):
+    def lie(one):
+        (test,) = [test for test in one["tests"] if test["test"] == "near-identical cells"]
+        test["n_direct"] += 1
+
+    edit(folder, lie)
+    assert checked(folder) == ["dataset=a: near-identical cells: n_direct is 0 to 0, not 1"]
+
+
+def test_near_identical_cells_of_large_folds_are_named_as_not_computed_again(folder, monkeypatch):
+    assert "near-identical" not in told(folder)[1]
+    monkeypatch.setattr(verifier, "NEAR_PAIRS", 3)
+    documents = [json.loads((folder / name).read_bytes()) for name in ("certificate.json", "split.json")]
+    counts = [folder / f"counts.{name}.tsv" for name in "ab"]
+    _, open_ = verifier.verify(documents[0]["certificates"], documents[1], folder / "cells.tsv", counts=counts)
+    assert "dataset=a: near-identical cells" in open_
 
 
 def test_a_flipped_digest_is_caught(folder):
@@ -186,7 +215,7 @@ def test_an_edited_table_of_cells_is_caught(folder, old, new):
 
 def test_moved_thresholds_are_caught(folder):
     edit(folder, lambda one: one["thresholds"].update(max_stray_permille=500))
-    assert checked(folder) == ["dataset=a: thresholds: they are not those that were frozen as version 2"]
+    assert checked(folder) == ["dataset=a: thresholds: they are not those that were frozen as version 3"]
 
 
 def test_wrong_usage_tells_how(capsys):

@@ -318,7 +318,7 @@ class TestAudit:
             "certificate", "digest", "findings", "n_duplicates", "duplicates_path", "duplicates", "confounding", "exposure",
         } <= set(document)  # fmt: skip
         assert document["n_duplicates"] == len(document["duplicates"]) == 40
-        assert set(document["duplicates"][0]) == {"a", "b", "kind", "similarity"}
+        assert set(document["duplicates"][0]) == {"a", "b", "kind", "similarity", "dispersion"}
         assert {pair["a"].split(":")[0] for pair in document["duplicates"]} == {"amber"}
         assert {pair["b"].split(":")[0] for pair in document["duplicates"]} == {"elm"}
         row = {"dataset_id", "technical", "biological", "cramers_v", "n_donors", "estimable", "status"}

@@ -7,6 +7,8 @@ import pytest
 
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "misc"}
 MAX_FILE, MAX_FUNCTION, MAX_POSITIONAL, MAX_PARAMETERS = 400, 80, 3, 6
+# Whoever doubts a certificate reads one file: it computes every test again and may import nothing of ours.
+ONE_FILE_ON_PURPOSE = {"cytolabe/audit/verifier.py": 450}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -60,7 +62,7 @@ def test_no_module_is_a_drawer_for_everything(sources):
 
 def test_files_stay_short(sources):
     long = {source.name: len(source.text.splitlines()) for source in sources}
-    assert {name: n for name, n in long.items() if n > MAX_FILE} == {}
+    assert {name: n for name, n in long.items() if n > ONE_FILE_ON_PURPOSE.get(name, MAX_FILE)} == {}
 
 
 def test_functions_stay_short(sources):

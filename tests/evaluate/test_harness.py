@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytolabe.audit.duplicates import find_duplicates
+from cytolabe.audit.all_copies import find_copies
 from cytolabe.errors import MissingExtraError, UsageError
 from cytolabe.evaluate import ModelPlan, evaluate_study, fitting, write_scores
 from cytolabe.evaluate.fitting import Answer, combined
@@ -244,7 +244,7 @@ def test_the_ceiling_is_trained_on_other_persons_of_the_test_side(simulated_stud
 def test_a_copy_inside_the_test_side_counts_once_and_its_data_set_is_refused(simulated_study, lab):
     study = simulated_study(models=("pca+knn",))
     twin = _with_copies(study.snapshot, n_copies=20)
-    duplicates = find_duplicates(twin)
+    duplicates = find_copies(twin)
     assert len(duplicates.pairs) == 20
     split = leave_one_group_out(twin, by=("component",), duplicates=duplicates.pairs)
     split = dataclasses.replace(split, folds=tuple(fold for fold in split.folds if "lab_a" in fold.split_id))

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from cytolabe.audit.duplicates import find_duplicates
+from cytolabe.audit.all_copies import find_copies
 from cytolabe.evaluate import EvaluationPlan, ModelPlan, evaluate_study
 from cytolabe.ontology.resolutions import Resolution, Resolutions
 from cytolabe.records import ScoreStatus
@@ -84,7 +84,7 @@ def result():
     level = Resolution(
         name="mid", terms=terms, assignment={term: term for term in terms}, excluded={}, below={}, ties={}, digest="d"
     )
-    duplicates = find_duplicates(snapshot)
+    duplicates = find_copies(snapshot)
     return evaluate_study(
         snapshot,
         split=leave_one_group_out(snapshot, duplicates=duplicates.pairs),

@@ -357,7 +357,7 @@ def test_an_empty_report_is_a_page_that_says_so(content):
     )
     page = render_report(bare)
     assert "This run scored no model" in page
-    assert "Nobody looked for identical cells" in page
+    assert "Nobody looked for copied cells" in page
     assert not Page(page).unbalanced
 
 

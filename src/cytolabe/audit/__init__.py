@@ -1,5 +1,6 @@
 """Test a split for leakage, duplicates, confounding and exposure, and certify what was tested."""
 
+from cytolabe.audit.all_copies import copied_pairs, find_copies
 from cytolabe.audit.certificate import Grounds, certify, verify_certificate
 from cytolabe.audit.claims import ClaimVerdict, cell_type_claim, donor_claim
 from cytolabe.audit.confounding import ConfoundingRow, audit_confounding
@@ -23,10 +24,12 @@ __all__ = [
     "cell_type_claim",
     "certify",
     "check_fit_scopes",
+    "copied_pairs",
     "donor_claim",
     "duplicate_table",
     "exposure_of",
     "exposure_to_ledger",
+    "find_copies",
     "find_duplicates",
     "identical_pairs",
     "person_table",

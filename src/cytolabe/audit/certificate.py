@@ -12,12 +12,15 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from cytolabe.audit.all_copies import find_copies
 from cytolabe.audit.cell_facts import facts_digest
 from cytolabe.audit.claims import MAX_STRAY_FRACTION, MIN_OFF_DIAGONAL_DONORS
-from cytolabe.audit.duplicates import MIN_SHARED_COUNTS, find_duplicates
+from cytolabe.audit.dispersion import MAX_DISPERSION, MIN_DEPTH_RATIO, MIN_SIGMAS
+from cytolabe.audit.duplicates import MIN_SHARED_COUNTS
 from cytolabe.audit.fit_scopes import CellSet, FitRules, scope_test
 from cytolabe.audit.label_tests import label_tests
 from cytolabe.audit.leakage import FoldAudit, audit_fold
+from cytolabe.audit.near_test import NEAR
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import Certificate, Finding, FitScope, Fold, Severity, Split
 from cytolabe.snapshot.view import SnapshotView
@@ -27,16 +30,19 @@ from cytolabe.split.keys import is_labelled, is_person_resolved
 __all__ = ["AUDIT_THRESHOLDS", "Grounds", "certify", "verify_certificate"]
 
 AUDIT_THRESHOLDS: Mapping[str, object] = {
-    "audit_version": 2,
+    "audit_version": 3,
     "min_shared_counts": MIN_SHARED_COUNTS,
     "min_off_diagonal_donors": MIN_OFF_DIAGONAL_DONORS,
     "max_stray_permille": round(1000 * MAX_STRAY_FRACTION),
+    "max_near_dispersion_permille": round(1000 * MAX_DISPERSION),
+    "min_near_sigmas": MIN_SIGMAS,
+    "min_near_depth_permille": round(1000 * MIN_DEPTH_RATIO),
 }
 """Thresholds of the audit; they are frozen before scoring, and a change gets a new version (see `verifier.FROZEN`)."""
 
 _RECOMPUTED = (
-    "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "label evidence",
-    "label origin",
+    "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells",
+    "label evidence", "label origin",
 )  # fmt: skip
 """Tests that follow from the snapshot and the split; the others need the models."""
 
@@ -91,7 +97,7 @@ def certify(
         "split_id": fold.split_id,
         "tests": tuple(tests),
         "not_testable": not_testable,
-        "assumptions": _assumptions(snapshot.cells, fold, _person_pairs(audit)),
+        "assumptions": _assumptions(snapshot.cells, fold, audit),
         "thresholds": {**grounds.thresholds, **AUDIT_THRESHOLDS},
     }
     return Certificate(**body, digest=digest_of(body))  # type: ignore[arg-type]
@@ -134,7 +140,7 @@ def verify_certificate(
     said = _tests_of(document)
     # The threshold of the search stands in its test; without one nobody searched.
     minimum = said.get("identical cells", {}).get("min_shared_nonzero")
-    duplicates = find_duplicates(snapshot, min_shared_nonzero=minimum) if isinstance(minimum, int) else None
+    duplicates = find_copies(snapshot, min_shared_nonzero=minimum) if isinstance(minimum, int) else None
     audit = audit_fold(snapshot, folds[0], duplicates=duplicates)
     grounds = Grounds(labels=labels or {})
     computed = {
@@ -206,7 +212,8 @@ def _person_pairs(audit: FoldAudit) -> Mapping[str, int]:
     return cast("Mapping[str, int]", found[0]) if found else {}
 
 
-def _assumptions(cells: pd.DataFrame, fold: Fold, persons: Mapping[str, int]) -> tuple[str, ...]:
+def _assumptions(cells: pd.DataFrame, fold: Fold, audit: FoldAudit) -> tuple[str, ...]:
+    persons = _person_pairs(audit)
     pairs = (
         f"{persons.get('same', 0)} known shared persons",
         f"{persons.get('assumed_different', 0)} pairs of persons assumed different",
@@ -220,10 +227,9 @@ def _assumptions(cells: pd.DataFrame, fold: Fold, persons: Mapping[str, int]) ->
         found.append(
             f"the persons of {len(unknown)} cells of {', '.join(names)} are unknown, and assumed not to be on both sides"
         )
-    found += [
-        "studies, donors and batches are what the contributors declared",
-        "near-identical cells (thinned or re-processed copies) were not looked for",
-    ]
+    found.append("studies, donors and batches are what the contributors declared")
+    if any(test["test"] == NEAR and test["power"] == "not run" for test in audit.tests):
+        found.append("near-identical cells (thinned or re-processed copies) were not looked for")
     return tuple(found)
 
 

@@ -1,10 +1,10 @@
-"""Identical cells across the two sides of a fold (rule R9), and whether any clean labelled test cell is left (R11).
+"""Copies of cells across the two sides of a fold (rule R9), and whether any clean labelled test cell is left (R11).
 
-Copies reach across a fold directly or through a third cell, so whole classes of identical cells are compared, not
+Copies reach across a fold directly or through a third cell, so whole classes of copies are compared, not
 single pairs. Comparisons that could not be made are counted, not taken for clean.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from cytolabe.audit.duplicates import DuplicateReport
 from cytolabe.records import Finding, Fold, Severity
 from cytolabe.split.keys import is_labelled
 
-__all__ = ["Outcome", "cells_copied_across", "identical_cells", "nothing_clean"]
+__all__ = ["Outcome", "cells_copied_across", "identical_cells", "n_testable", "nothing_clean", "pair_examples"]
 
 _EXAMPLES = 5
 
@@ -31,12 +31,15 @@ class Outcome:
     not_testable: Mapping[str, int] | None = None
 
 
-def cells_copied_across(duplicates: DuplicateReport | None, fold: Fold, n_cells: int) -> Bool[np.ndarray, " cells"]:
-    """Tell which cells have an identical cell on the other side, directly or through a third one."""
+def cells_copied_across(
+    duplicates: DuplicateReport | None, fold: Fold, n_cells: int, *, kinds: Collection[str] = ("identical", "near")
+) -> Bool[np.ndarray, " cells"]:
+    """Tell which cells have a copy of these kinds on the other side, directly or through a third one."""
     copied = np.zeros(n_cells, dtype=bool)
     if duplicates is None or duplicates.pairs.empty:
         return copied
-    a, b = duplicates.pairs["a_row"].to_numpy(), duplicates.pairs["b_row"].to_numpy()
+    pairs = duplicates.pairs[duplicates.pairs["kind"].isin(list(kinds))]
+    a, b = pairs["a_row"].to_numpy(), pairs["b_row"].to_numpy()
     graph = coo_matrix((np.ones(len(a), dtype=np.int8), (a, b)), shape=(n_cells, n_cells))
     classes = connected_components(graph, directed=False)[1]
     both = np.intersect1d(classes[fold.train_rows], classes[fold.test_rows])
@@ -47,7 +50,7 @@ def cells_copied_across(duplicates: DuplicateReport | None, fold: Fold, n_cells:
 def identical_cells(
     cells: pd.DataFrame, fold: Fold, *, duplicates: DuplicateReport | None, copied: Bool[np.ndarray, " cells"]
 ) -> Outcome:
-    """Test for copies across the fold; `copied` is what `cells_copied_across` says."""
+    """Test for identical cells across the fold; `copied` is what `cells_copied_across` says of these."""
     n_test = len(fold.test_rows)
     if duplicates is None:
         test = {"test": "identical cells", "n_tested": 0, "n_found": 0, "power": "not run"}
@@ -66,27 +69,29 @@ def identical_cells(
                 rule="R9",
                 n_affected=n_copied,
                 n_total=n_test,
-                examples=_pair_examples(duplicates.pairs, fold, copied),
+                examples=pair_examples(duplicates.pairs, fold, copied),
             ),
         )
     blind = _blind_comparisons(cells, fold, duplicates)
     power = (
         f"exact on shared genes, for the test cells (of {n_test}) that keep enough of those shared with a training data "
-        "set; thinned or re-processed copies are not looked for"
+        "set"
     )
     test = {
-        "test": "identical cells", "n_tested": _n_testable(cells, fold, duplicates), "n_found": n_copied, "power": power,
+        "test": "identical cells", "n_tested": n_testable(cells, fold, duplicates), "n_found": n_copied, "power": power,
         "min_shared_nonzero": duplicates.min_shared_nonzero,
     }  # fmt: skip
     return Outcome(test=test, findings=found, not_testable=blind)
 
 
-def _n_testable(cells: pd.DataFrame, fold: Fold, duplicates: DuplicateReport) -> int:
-    """Count the test cells that could be compared with at least one training data set."""
+def n_testable(
+    cells: pd.DataFrame, fold: Fold, duplicates: DuplicateReport, *, among: Collection[tuple[str, str]] | None = None
+) -> int:
+    """Count the test cells that could be compared with a training data set; `among` some comparisons, if given."""
     train = set(cells["dataset_id"].to_numpy(dtype=object)[fold.train_rows].tolist())
     is_testable = np.zeros(len(cells), dtype=bool)
-    for (_, partner), rows in duplicates.testable.items():
-        if partner in train:
+    for pair, rows in duplicates.testable.items():
+        if pair[1] in train and (among is None or pair in among):
             is_testable[rows] = True
     return int(is_testable[fold.test_rows].sum())
 
@@ -110,7 +115,7 @@ def nothing_clean(cells: pd.DataFrame, fold: Fold, copied: Bool[np.ndarray, " ce
         code="E-LEAK-05",
         severity=Severity.ERROR,
         where=fold.split_id,
-        message=f"no clean labelled test cell is left: all {len(labelled)} labelled ones are identical to training cells",
+        message=f"no clean labelled test cell is left: all {len(labelled)} labelled ones are copies of training cells",
         remedy="hold both data sets out together (by component, with the duplicates given to the split)",
         rule="R11",
         n_affected=int(copied[labelled].sum()),
@@ -119,7 +124,8 @@ def nothing_clean(cells: pd.DataFrame, fold: Fold, copied: Bool[np.ndarray, " ce
     )
 
 
-def _pair_examples(pairs: pd.DataFrame, fold: Fold, copied: np.ndarray) -> tuple[str, ...]:
+def pair_examples(pairs: pd.DataFrame, fold: Fold, copied: np.ndarray) -> tuple[str, ...]:
+    """Name the first pairs with one cell on each side; `copied` has one entry per cell of the snapshot."""
     in_test = np.zeros(len(copied), dtype=bool)
     in_test[fold.test_rows] = True
     inside = in_test | np.isin(np.arange(len(copied)), fold.train_rows)

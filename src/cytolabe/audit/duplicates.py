@@ -11,7 +11,7 @@ data sets by pair of data sets on the shared genes only (inside a data set: on a
    chance;
 4. equal hashes only nominate: each pair is confirmed on the counts themselves.
 
-Near-identical cells (thinned or re-processed copies) are not looked for here.
+Near-identical cells (thinned or re-processed copies) are looked for in `audit.near_copies`.
 """
 
 import hashlib
@@ -23,7 +23,9 @@ import pandas as pd
 from jaxtyping import Bool, Integer, UInt64
 from scipy.sparse import csr_matrix
 
+from cytolabe.audit.near_copies import NearSearch
 from cytolabe.audit.nominations import Nominations, nominate
+from cytolabe.audit.pair_table import pair_table, sorted_pairs
 from cytolabe.errors import UsageError
 from cytolabe.records import Finding, Severity
 from cytolabe.snapshot.view import SnapshotView
@@ -35,14 +37,12 @@ __all__ = [
     "duplicate_table",
     "find_duplicates",
     "identical_pairs",
+    "places_of",
 ]
 
 MIN_SHARED_COUNTS = 300
 """Counts on the shared genes below which a cell is not testable (rule R9)."""
 
-PAIR_COLUMNS = (
-    "a_row", "b_row", "cell_a", "cell_b", "dataset_a", "dataset_b", "kind", "n_shared_genes", "n_shared_nonzero",
-)  # fmt: skip
 _BLOCK_CELLS = 8192
 _MAX_CLONES = 64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -58,6 +58,7 @@ class DuplicateReport:
     inside one) to the number of cells of both that had too little left, and holds only comparisons with some.
     `comparisons` has one row per comparison: dataset_a, dataset_b, n_shared_genes, n_tested, n_not_testable, n_pairs.
     `testable` maps two data sets to the rows of the first that keep enough of the genes shared with the second.
+    `near` is the search for near-identical cells, whose pairs are then among `pairs`; None where nobody searched.
     """
 
     pairs: pd.DataFrame
@@ -67,6 +68,7 @@ class DuplicateReport:
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
     min_shared_nonzero: int = 100
     testable: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    near: NearSearch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,7 @@ def _all_compared(snapshot: SnapshotView, min_shared_nonzero: int, *, candidates
     if min_shared_nonzero < 1:
         msg = f"min_shared_nonzero is {min_shared_nonzero}; with less than 1 gene all empty cells would be identical."
         raise UsageError(msg)
-    places = _places(snapshot)
+    places = places_of(snapshot)
     datasets = tuple(places)
     genes = {name: snapshot.measured_genes(name) for name in datasets}
     sizes = {name: len(place) for name, place in places.items()}
@@ -156,7 +158,7 @@ def _all_compared(snapshot: SnapshotView, min_shared_nonzero: int, *, candidates
             n_in = int(view_a.sum()) + (int(view_b.sum()) if name_a != name_b else 0)
             comparisons.append((name_a, name_b, len(shared), n_in, n_out, len(pairs)))
             pieces.append(pairs)
-    pairs = _sorted_pairs(pieces)
+    pairs = sorted_pairs(pieces)
     columns = ["dataset_a", "dataset_b", "n_shared_genes", "n_tested", "n_not_testable", "n_pairs"]
     table = pd.DataFrame(comparisons, columns=columns)
     return DuplicateReport(
@@ -209,7 +211,7 @@ def _gene_hash(gene: str) -> int:
     return int.from_bytes(hashlib.sha256(gene.encode()).digest()[:8], "little")
 
 
-def _places(snapshot: SnapshotView) -> dict[str, range]:
+def places_of(snapshot: SnapshotView) -> dict[str, range]:
     """Return the positions of the cells of each data set with cells; the table of cells is not built for it."""
     places, start = {}, 0
     for name, record in sorted(snapshot.datasets.items()):
@@ -321,27 +323,11 @@ def _confirmed(snapshot: SnapshotView, nominated: np.ndarray, shared: Sequence[s
         kept.append(block[~differs])
         n_nonzero.append(np.diff(counts_a.indptr)[~differs])
     rows = np.concatenate(kept) if kept else nominated
-    # The table of cells is large; it is built only where there are pairs to name.
-    cells = snapshot.cells if len(rows) else pd.DataFrame(columns=["cell_id", "dataset_id"], dtype=object)
-    ids, datasets = cells["cell_id"].to_numpy(dtype=object), cells["dataset_id"].to_numpy(dtype=object)
-    return pd.DataFrame({
-        "a_row": rows[:, 0],
-        "b_row": rows[:, 1],
-        "cell_a": ids[rows[:, 0]],
-        "cell_b": ids[rows[:, 1]],
-        "dataset_a": datasets[rows[:, 0]],
-        "dataset_b": datasets[rows[:, 1]],
-        "kind": np.full(len(rows), "identical", dtype=object),
-        "n_shared_genes": np.full(len(rows), len(shared), dtype=np.int64),
-        "n_shared_nonzero": np.concatenate(n_nonzero).astype(np.int64) if n_nonzero else np.zeros(0, dtype=np.int64),
-    }, columns=list(PAIR_COLUMNS))  # fmt: skip
-
-
-def _sorted_pairs(pieces: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    pieces = [piece for piece in pieces if not piece.empty] or list(pieces[:1])
-    if not pieces:
-        return pd.DataFrame(columns=list(PAIR_COLUMNS))
-    return pd.concat(pieces, ignore_index=True).sort_values(["a_row", "b_row"], kind="stable").reset_index(drop=True)
+    return pair_table(
+        snapshot, rows, kind="identical", n_shared_genes=len(shared),
+        n_shared_nonzero=np.concatenate(n_nonzero).astype(np.int64) if n_nonzero else np.zeros(0, dtype=np.int64),
+        similarity=np.ones(len(rows)), dispersion=np.zeros(len(rows)),
+    )  # fmt: skip
 
 
 def _findings(pairs: pd.DataFrame, comparisons: pd.DataFrame, n_cells: int) -> tuple[Finding, ...]:

@@ -1,7 +1,7 @@
 """Did anything of the test side get into training? Tested on the data of one fold, whatever made the split.
 
 In this order, cheapest first: shared persons (exact), shared donor strings inside a study (suspected, where persons
-are unknown), shared libraries, identical cells (rule R9), and the pretraining of the models. What a model step was
+are unknown), shared libraries, identical and near-identical cells (rule R9), and the pretraining of the models. What a model step was
 fitted on is checked by digest when it has run (`fit_scopes`). Every test says how much it could look at; what it could
 not look at is counted in `not_testable`, never taken for clean. Findings name examples on both sides.
 """
@@ -17,6 +17,7 @@ from jaxtyping import Integer
 from cytolabe.audit.copies import Outcome, cells_copied_across, identical_cells, nothing_clean
 from cytolabe.audit.duplicates import DuplicateReport
 from cytolabe.audit.exposure import exposure_of, is_trained_here
+from cytolabe.audit.near_test import near_identical_cells
 from cytolabe.audit.units import is_known, library_keys
 from cytolabe.provenance import cells_digest
 from cytolabe.reconcile.persons import pair_states
@@ -63,18 +64,20 @@ def audit_fold(
     fold
         Rows of both sides.
     duplicates
-        What `find_duplicates` found; None = nobody looked, and all test cells count as not testable for it.
+        What `find_copies` found; None = nobody looked, and all test cells count as not testable for it.
     cards
         Models that will be scored, for their exposure.
     """
     cells = snapshot.cells
     copied = cells_copied_across(duplicates, fold, len(cells))
+    identical = cells_copied_across(duplicates, fold, len(cells), kinds=("identical",))
     exposures = _exposures(snapshot, fold, cards)
     outcomes = (
         _shared_persons(cells, fold),
         _shared_donor_strings(cells, fold),
         _shared_libraries(cells, fold),
-        identical_cells(cells, fold, duplicates=duplicates, copied=copied),
+        identical_cells(cells, fold, duplicates=duplicates, copied=identical),
+        near_identical_cells(cells, fold, duplicates=duplicates, copied=copied & ~identical),
         _pretraining(exposures, cards),
     )
     clean = is_labelled(cells)[fold.test_rows] & ~copied[fold.test_rows]

@@ -5,7 +5,7 @@
 One file, no dependency and no code shared with what made the certificates: whoever doubts them can read it. It computes
 again, for each fold: the digest of the certificate; both sides, by the digests that the split records; the table of
 cells, by the digest in the certificate; shared persons, donor names and libraries; where labels come from; whether the
-contrasts of each level are estimable; and, from the tables of counts, identical cells. Frozen thresholds must be those
+contrasts of each level are estimable; and, from the tables of counts, identical and (of small folds) near-identical cells. Frozen thresholds must be those
 of their version, no test may be missing, and every score must quote a certificate of its fold. What it cannot compute
 again it names. Exit status: 0 all agrees, 1 something does not, 2 wrong usage.
 
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = [
-    "CIRCULAR", "FROZEN", "NOT_GIVEN", "REQUIRED", "Copies", "Facts", "Fold", "canonical", "cells_digest",
-    "check_pairs", "check_scores", "check_steps", "check_tests", "digest_of", "estimability", "facts_digest",
-    "identical", "label_origin", "main", "persons_of", "read_cells", "read_counts", "rows_digest", "shared",
+    "CIRCULAR", "FROZEN", "NEAR_PAIRS", "NOT_GIVEN", "REQUIRED", "Copies", "Facts", "Fold", "canonical", "cells_digest",
+    "check_near", "check_pairs", "check_scores", "check_steps", "check_tests", "digest_of", "estimability", "facts_digest",
+    "identical", "label_origin", "main", "near", "persons_of", "read_cells", "read_counts", "rows_digest", "shared",
     "verify",
 ]  # fmt: skip
 
@@ -34,12 +34,18 @@ FROZEN: dict[int, dict[str, int]] = {
     2: {
         "audit_version": 2, "min_shared_counts": 300, "min_off_diagonal_donors": 3, "max_stray_permille": 20,
     },
+    3: {
+        "audit_version": 3, "min_shared_counts": 300, "min_off_diagonal_donors": 3, "max_stray_permille": 20,
+        "max_near_dispersion_permille": 700, "min_near_sigmas": 4, "min_near_depth_permille": 125,
+    },
 }  # fmt: skip
 """Thresholds of the audit by version; a change of any gets a new version."""
 REQUIRED = (
-    "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "pretraining",
-    "label evidence", "label origin", "facts of cells",
+    "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells",
+    "pretraining", "label evidence", "label origin", "facts of cells",
 )  # fmt: skip
+NEAR_PAIRS = 50_000
+"""Pairs of a test and a training cell up to which all are compared anew for near-identical cells."""
 CIRCULAR = {"automated", "transferred"}
 NOT_GIVEN = {"", "unknown"}
 Facts = dict[str, str]
@@ -150,6 +156,9 @@ def check_tests(document: dict[str, Any], fold: Fold, *, copies: "Copies | None"
     minimum = said.get("identical cells", {}).get("min_shared_nonzero")
     if copies is not None and isinstance(minimum, int):
         computed["identical cells"] = identical(fold, copies, least=(minimum, 300))
+        found = near(fold, copies, least=(minimum, 300))
+        wrong += check_near(said.get("near-identical cells", {}), found)
+        computed |= {"near-identical cells": {}} if found is not None else {}
     for name, facts in computed.items():
         differs = [key for key, value in facts.items() if name in said and said[name].get(key) != value]
         wrong += [f"{name}: {key} is {facts[key]}, not {said[name].get(key)}" for key in differs]
@@ -312,6 +321,35 @@ def identical(fold: Fold, copies: Copies, *, least: tuple[int, int]) -> dict[str
     classes = {_root(parent, row) for row in fold.train}
     found = sum(_root(parent, row) in classes for row in fold.test)
     return {"n_tested": len(tested & set(fold.test)), "n_found": found}
+
+
+def check_near(said: dict[str, Any], found: tuple[int, int] | None) -> list[str]:
+    """Compare what was found: all that are surely near, and of those that kept less than half of their counts any number."""
+    if found is None or found[0] <= said.get("n_direct", -1) <= found[1]:
+        return []
+    return [f"near-identical cells: n_direct is {found[0]} to {found[1]}, not {said.get('n_direct')}"]
+
+
+def near(fold: Fold, copies: Copies, *, least: tuple[int, int]) -> tuple[int, int] | None:
+    """Test cells near-identical to a training cell: surely, and at all. None where all pairs are too many to try."""
+    if len(fold.train) * len(fold.test) > NEAR_PAIRS:
+        return None
+    surely, at_all = set(), set()
+    for row in fold.test:
+        for partner in fold.train:
+            names = [fold.cells[n]["dataset_id"] for n in (row, partner)]
+            genes = copies.genes.get(names[0], set()) & copies.genes.get(names[1], set())
+            x, y = ({g: n for g, n in copies.counts.get(r, {}).items() if n and g in genes} for r in (row, partner))
+            if x == y or any(len(one) < least[0] or sum(one.values()) < least[1] for one in (x, y)):
+                continue
+            depths, either = (sum(x.values()), sum(y.values())), x.keys() | y.keys()
+            up = (depths[1] / depths[0]) ** 0.5
+            square = sum((up * x.get(g, 0) - y.get(g, 0) / up) ** 2 / (x.get(g, 0) + y.get(g, 0)) for g in either)
+            ratio, sigmas = square / (len(either) - 1), ((len(either) - 1) / 2) ** 0.5
+            if ratio <= 0.7 and (1 - ratio) * sigmas >= 4 and min(depths) >= 0.125 * max(depths):
+                at_all.add(row)
+                surely |= {row} if ratio <= 0.45 else set()
+    return len(surely), len(at_all)
 
 
 def _root(parent: list[int], row: int) -> int:

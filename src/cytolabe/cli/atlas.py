@@ -174,7 +174,7 @@ def audit(
     else:
         _print_confounding(cast("list[dict[str, Any]]", document["confounding"]))
         print_findings(findings)
-        typer.echo(f"{document['n_duplicates']} pair(s) of identical cells: {document['duplicates_path']}")
+        typer.echo(f"{document['n_duplicates']} pair(s) of copied cells: {document['duplicates_path']}")
         typer.echo(f"certificate: {document['certificate'] or 'none without --split'}")
     return 1 if any(finding.severity == "error" for finding in findings) else 0
 

@@ -13,7 +13,7 @@ from cytolabe.audit import (
     audit_fold,
     certify,
     exposure_to_ledger,
-    find_duplicates,
+    find_copies,
 )
 from cytolabe.errors import UsageError
 from cytolabe.files import remove_directory, replace_file
@@ -49,7 +49,7 @@ def audit_atlas(
     """
     folds = read_split(split_file, frozen).folds if split_file is not None else ()
     on_progress(f"comparing {frozen.n_cells:,} cells")
-    duplicates = find_duplicates(frozen)
+    duplicates = find_copies(frozen)
     out.mkdir(parents=True, exist_ok=True)
     table = out / "duplicates.parquet"
     write_parquet(duplicates.pairs, table)
@@ -74,7 +74,7 @@ def audit_atlas(
         grounds.append(write_grounds(frozen, folds, out))
     if with_counts:
         grounds += write_counts(frozen, out)
-    shown = duplicates.pairs.head(_SHOWN_DUPLICATES)
+    shown = duplicates.pairs.head(_SHOWN_DUPLICATES).round({"similarity": 6, "dispersion": 6})
     return {
         "snapshot_id": frozen.snapshot_id,
         "certificate": str(path) if certificates else None,
@@ -85,9 +85,17 @@ def audit_atlas(
         "n_duplicates": len(duplicates.pairs),
         "duplicates_path": str(table),
         "duplicates": [
-            {"a": row.cell_a, "b": row.cell_b, "kind": row.kind, "similarity": 1.0} for row in shown.itertuples()
+            {
+                "a": row.cell_a,
+                "b": row.cell_b,
+                "kind": row.kind,
+                "similarity": row.similarity,
+                "dispersion": row.dispersion,
+            }
+            for row in shown.itertuples()
         ],
         "not_testable": dict(duplicates.not_testable),
+        "near_search": [] if duplicates.near is None else duplicates.near.comparisons.to_dict("records"),
         "confounding": [jsonable(row) for row in confounding],
         "exposure": [jsonable(exposure) for exposure in exposures],
     }, tuple(found)

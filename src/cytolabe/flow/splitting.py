@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytolabe.audit import identical_pairs
+from cytolabe.audit import copied_pairs
 from cytolabe.errors import UsageError
 from cytolabe.models.cards import CARDS
 from cytolabe.models.pretraining import corpora, corpora_of
@@ -48,7 +48,7 @@ class AskedSplit:
 
 def make_split(frozen: Snapshot, rule: SplitRule, *, seed: int = 0) -> SplitPlan:
     """Plan a split of a snapshot by whole groups; cells that are copies of each other stay together."""
-    duplicates = None if CELLS in rule.by else identical_pairs(frozen)
+    duplicates = None if CELLS in rule.by else copied_pairs(frozen)
     return plan_rule(frozen, rule, seed=seed, duplicates=duplicates)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cytolabe.audit import ConfoundingRow, DuplicateReport, audit_confounding, find_duplicates
+from cytolabe.audit import ConfoundingRow, DuplicateReport, audit_confounding, find_copies
 from cytolabe.audit.confounding import BIOLOGICAL
 from cytolabe.config.study import ModelSpec, Study
 from cytolabe.errors import RefusedError, UsageError
@@ -133,7 +133,7 @@ def run_study(
         msg = "No label of any accepted file could be mapped to the Cell Ontology, so there is nothing to score. Name the label column in manifest.toml, or review the mappings: cytolabe reconcile ATLAS --export review.tsv."
         raise RefusedError(msg)
     on_progress(f"snapshot {snapshot.snapshot_id[:19]}: {len(snapshot.cells):,} cells; looking for copies")
-    duplicates = find_duplicates(snapshot)
+    duplicates = find_copies(snapshot)
     split = leave_one_group_out(snapshot, by=study.by, links=links_of(study), duplicates=duplicates.pairs)
     resolutions = resolutions_of(snapshot, study=study)
     quality = quality_of_snapshot(atlas.layout, snapshot, on_progress=on_progress)

@@ -189,15 +189,16 @@ def persons_sentence(content: ReportContent) -> str:
 
 
 def duplicates_table(content: ReportContent) -> Table:
-    """Return the first pairs of identical cells; a cell id names its data set."""
+    """Return the first pairs of copied cells; a cell id names its data set."""
     frame = pd.DataFrame() if content.duplicates is None else content.duplicates
     told_by_ids = {"a_row", "b_row", *({"dataset_a", "dataset_b"} if "cell_a" in frame.columns else ())}
     table = frame_table(
         frame[[name for name in frame.columns if name not in told_by_ids]],
         key="duplicates",
-        caption="Identical cells across files",
-        note="Shared genes: measured by both files. Shared nonzero: genes on which the two cells have the same counts above "
-        "zero; the more, the less it can be chance.",
+        caption="Copied cells across files",
+        note="Shared genes: measured by both files. Shared nonzero: genes on which both cells have counts above zero; the "
+        "more, the less it can be chance. Identical: equal on all shared genes. Near: one droplet counted twice; dispersion is the "
+        "chi-square per degree of freedom, about 1 between unrelated cells of one type. Similarity: correlation of the counts.",
         source=_AUDIT,
     )
     return cut(table, _MAX_PAIRS)

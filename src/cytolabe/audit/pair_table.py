@@ -1,0 +1,45 @@
+"""The table of pairs of cells that are copies of each other, with names to read."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Integer
+
+from cytolabe.snapshot.view import SnapshotView
+
+__all__ = ["PAIR_COLUMNS", "pair_table", "sorted_pairs"]
+
+PAIR_COLUMNS = (
+    "a_row", "b_row", "cell_a", "cell_b", "dataset_a", "dataset_b", "kind", "n_shared_genes", "n_shared_nonzero",
+    "similarity", "dispersion",
+)  # fmt: skip
+"""`kind`: identical or near; `similarity`: Pearson's r of the counts on the shared genes; `dispersion`: see `audit.dispersion`."""
+
+
+def pair_table(
+    snapshot: SnapshotView, rows: Integer[np.ndarray, "pairs 2"], *, kind: str, n_shared_genes: int, **numbers: object
+) -> pd.DataFrame:
+    """Return pairs of positions with the names of their cells; `numbers` are the last three of `PAIR_COLUMNS`."""
+    # The table of cells is large; it is built only where there are pairs to name.
+    cells = snapshot.cells if len(rows) else pd.DataFrame(columns=["cell_id", "dataset_id"], dtype=object)
+    ids, datasets = cells["cell_id"].to_numpy(dtype=object), cells["dataset_id"].to_numpy(dtype=object)
+    return pd.DataFrame({
+        "a_row": rows[:, 0],
+        "b_row": rows[:, 1],
+        "cell_a": ids[rows[:, 0]],
+        "cell_b": ids[rows[:, 1]],
+        "dataset_a": datasets[rows[:, 0]],
+        "dataset_b": datasets[rows[:, 1]],
+        "kind": np.full(len(rows), kind, dtype=object),
+        "n_shared_genes": np.full(len(rows), n_shared_genes, dtype=np.int64),
+        **numbers,
+    }, columns=list(PAIR_COLUMNS))  # fmt: skip
+
+
+def sorted_pairs(pieces: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put tables of pairs together, in the order of their cells."""
+    pieces = [piece for piece in pieces if not piece.empty] or list(pieces[:1])
+    if not pieces:
+        return pd.DataFrame(columns=list(PAIR_COLUMNS))
+    return pd.concat(pieces, ignore_index=True).sort_values(["a_row", "b_row"], kind="stable").reset_index(drop=True)

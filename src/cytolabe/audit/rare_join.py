@@ -1,0 +1,185 @@
+"""Which cells share many of their rarest genes: a join through the lists of cells that keep each gene.
+
+Nothing is drawn and no pair is missed that reaches the limits. The work grows with the square of the number of cells,
+divided by how rare the genes are; above `_MANY_CELLS` fewer genes are joined and more have to be shared.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+
+from cytolabe.compiled import kernel
+
+__all__ = ["PARTNERS", "RareIndex", "Strength", "later_partners", "partners_of"]
+
+PARTNERS = 16
+"""Partners nominated of each cell, those with most genes in common first."""
+_MANY_CELLS = 100_000
+_QUERIES = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """Which of the kept genes are joined (`n_joined`, the rarest), and how many have to be shared: of these, and of all."""
+
+    n_joined: int
+    least_joined: int
+    least_kept: int = 8
+
+    @classmethod
+    def for_cells(cls, n_cells: int) -> "Strength":
+        """Return what keeps the nominated pairs few among so many cells."""
+        return cls(n_joined=32, least_joined=4) if n_cells <= _MANY_CELLS else cls(n_joined=24, least_joined=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RareIndex:
+    """The cells to search, their rarest genes, and which cells keep each gene among those that are joined.
+
+    `kept` as `encode.rare_genes.rarest_genes` gives it; `groups` is the number of the data set of each cell. `cells` lists, gene
+    by gene from `starts`, the cells that keep it, ascending.
+    """
+
+    kept: Int32[np.ndarray, "cells kept"]
+    groups: Int64[np.ndarray, " cells"]
+    starts: Int64[np.ndarray, " genes1"]
+    cells: Int32[np.ndarray, " entries"]
+    strength: Strength
+
+    @classmethod
+    def of(
+        cls, kept: Int32[np.ndarray, "cells kept"], groups: Int64[np.ndarray, " cells"], *, n_genes: int
+    ) -> "RareIndex":
+        """Index cells."""
+        strength = Strength.for_cells(len(kept))
+        starts = np.zeros(n_genes + 1, dtype=np.int64)
+        cells = np.empty(int((kept[:, : strength.n_joined] < n_genes).sum()), dtype=np.int32)
+        _index(kept[:, : strength.n_joined], starts, cells)
+        return cls(kept=kept, groups=groups, starts=starts, cells=cells, strength=strength)
+
+
+def later_partners(
+    index: RareIndex, allowed: Bool[np.ndarray, "datasets datasets"]
+) -> Iterator[tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]]:
+    """Yield pairs of indexed cells (smaller position first) that share enough, of data sets that are to be compared."""
+    n_cells = len(index.kept)
+    spans = [(start, min(start + _QUERIES, n_cells)) for start in range(0, n_cells, _QUERIES)]
+
+    def found(span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        after = np.arange(*span, dtype=np.int64)
+        return _joined(index, index.kept[span[0] : span[1]], (after, allowed[index.groups[span[0] : span[1]]]))
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for span, (rows, partners) in zip(spans, pool.map(found, spans), strict=True):
+            yield rows + span[0], partners
+
+
+def partners_of(
+    index: RareIndex, queries: Int32[np.ndarray, "queries kept"]
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
+    """Return for cells that are not indexed (number of the query, indexed cell), whatever the data sets."""
+    after = np.full(len(queries), -1, dtype=np.int64)
+    n_datasets = int(index.groups.max(initial=0)) + 1
+    return _joined(index, queries, (after, np.ones((len(queries), n_datasets), dtype=bool)))
+
+
+def _joined(
+    index: RareIndex, queries: np.ndarray, among: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Join queries with indexed cells: `among` has the position after which each looks, and the data sets that it may meet."""
+    partners = np.full((len(queries), PARTNERS), -1, dtype=np.int32)
+    limits = (index.strength.n_joined, index.strength.least_joined, index.strength.least_kept)
+    shared = np.zeros(len(index.kept), dtype=np.uint8)
+    indexed = (index.kept, index.groups, index.starts, index.cells)
+    _join((np.ascontiguousarray(queries), *among, limits), indexed, (partners, shared))
+    rows, places = np.nonzero(partners >= 0)
+    return rows.astype(np.int64), partners[rows, places].astype(np.int64)
+
+
+@kernel
+def _index(kept: np.ndarray, starts: np.ndarray, cells: np.ndarray) -> None:
+    n_genes = len(starts) - 1
+    for cell in range(kept.shape[0]):
+        for place in range(kept.shape[1]):
+            if kept[cell, place] < n_genes:
+                starts[kept[cell, place] + 1] += 1
+    for gene in range(n_genes):
+        starts[gene + 1] += starts[gene]
+    filled = starts[:-1].copy()
+    for cell in range(kept.shape[0]):
+        for place in range(kept.shape[1]):
+            gene = kept[cell, place]
+            if gene < n_genes:
+                cells[filled[gene]] = cell
+                filled[gene] += 1
+
+
+@kernel
+def _join(
+    asked: tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int]],
+    indexed: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    out: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Count shared genes of each query with the cells after it, and keep those with most; `shared` is left all zero."""
+    queries, after, allowed, limits = asked
+    kept, groups, starts, cells = indexed
+    n_joined, least_joined, least_kept = limits
+    partners, shared = out
+    n_genes = len(starts) - 1
+    best = np.empty(partners.shape[1], dtype=np.int64)
+    first = np.empty(n_joined, dtype=np.int64)
+    for query in range(len(queries)):
+        own = queries[query]
+        n_own = 0
+        while n_own < n_joined and own[n_own] < n_genes:
+            gene = own[n_own]
+            low = starts[gene]
+            first[n_own] = low + np.searchsorted(cells[low : starts[gene + 1]], after[query], side="right")
+            for entry in range(first[n_own], starts[gene + 1]):
+                shared[cells[entry]] += 1
+            n_own += 1
+        n_best = 0
+        for place in range(n_own):
+            for entry in range(first[place], starts[own[place] + 1]):
+                cell = cells[entry]
+                n_shared = shared[cell]
+                shared[cell] = 0
+                if n_shared >= least_joined and allowed[query, groups[cell]]:
+                    n_common = _n_common(own, kept[cell], n_genes)
+                    if n_common >= least_kept:
+                        n_best = _ranked((partners[query], best), (cell, n_common), n_best)
+
+
+@kernel
+def _n_common(one: np.ndarray, other: np.ndarray, n_genes: int) -> int:
+    """Count what two ascending lists have in common, up to the first entry that is no gene."""
+    place, against, n_common = 0, 0, 0
+    while place < len(one) and against < len(other) and one[place] < n_genes and other[against] < n_genes:
+        if one[place] == other[against]:
+            n_common += 1
+            place += 1
+            against += 1
+        elif one[place] < other[against]:
+            place += 1
+        else:
+            against += 1
+    return n_common
+
+
+@kernel
+def _ranked(kept: tuple[np.ndarray, np.ndarray], found: tuple[int, int], n_best: int) -> int:
+    """Put a partner in its place, most in common first, then the smaller position; return how many there are."""
+    partners, best = kept
+    cell, n_common = found
+    place = n_best
+    while place > 0 and (best[place - 1] < n_common or (best[place - 1] == n_common and partners[place - 1] > cell)):
+        if place < len(best):
+            best[place], partners[place] = best[place - 1], partners[place - 1]
+        place -= 1
+    if place < len(best):
+        best[place], partners[place] = n_common, cell
+    return min(n_best + 1, len(best))

@@ -1,0 +1,212 @@
+"""One droplet counted twice is found, across labs and inside one; neighbors of one type are not taken for it."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix, vstack
+
+from cytolabe.audit import near_copies
+from cytolabe.audit.all_copies import copied_pairs, find_copies
+from cytolabe.audit.dispersion import dispersion
+from cytolabe.audit.leakage import audit_fold
+from cytolabe.audit.planted import thinned
+from cytolabe.audit.rare_join import RareIndex, Strength, later_partners
+from cytolabe.audit.shared_cells import shared_cells
+from cytolabe.encode.rare_genes import RARE_GENES
+from cytolabe.records import Fold, ScoreStatus
+from cytolabe.split.groups import leave_one_group_out
+from cytolabe.testing.memory import MemorySnapshot, memory_snapshot
+
+N_GENES = 3_000
+
+
+def expressed(rng, n_cells, *, n_types=4, depth=2_500) -> csr_matrix:
+    """Cells of a few types: each type has genes of its own, and depth varies from cell to cell."""
+    rates = rng.gamma(0.15, 1.0, size=N_GENES) * rng.gamma(2.0, 0.5, size=(n_types, N_GENES))
+    rates /= rates.sum(axis=1, keepdims=True)
+    depths = depth * rng.lognormal(0, 0.3, size=n_cells)
+    return csr_matrix(rng.poisson(rates[rng.integers(0, n_types, size=n_cells)] * depths[:, None]))
+
+
+def atlas(matrices: dict[str, csr_matrix], kept: dict[str, np.ndarray] | None = None, **columns) -> MemorySnapshot:
+    genes = np.array([f"ENSG{n:011d}" for n in range(N_GENES)])
+    kept = kept or {name: np.arange(N_GENES) for name in matrices}
+    cells = pd.DataFrame({"dataset_id": [name for name in matrices for _ in range(matrices[name].shape[0])]})
+    return memory_snapshot(
+        cells.assign(**columns),
+        {name: matrix[:, kept[name]] for name, matrix in matrices.items()},
+        genes={name: tuple(genes[kept[name]]) for name in matrices},
+    )
+
+
+def recounted(cells: csr_matrix, rng) -> csr_matrix:
+    """The same reads by another pipeline: some genes are lost, some count less, some gain; totals stay about the same."""
+    kept = rng.choice([0.0, 0.7, 1.0], p=[0.03, 0.1, 0.87], size=cells.shape[1])
+    other = cells.copy()
+    other.data = rng.binomial(cells.data, kept[cells.indices])
+    gained = rng.poisson(np.where(rng.random(cells.shape[1]) < 0.05, 0.5, 0.0), size=cells.shape)
+    other = csr_matrix(other + csr_matrix(gained))
+    other.eliminate_zeros()
+    return other
+
+
+def rows_of(pairs: pd.DataFrame, kind: str = "near") -> list[tuple[int, int]]:
+    chosen = pairs[pairs["kind"] == kind]
+    return list(zip(chosen["a_row"], chosen["b_row"], strict=True))
+
+
+@pytest.mark.parametrize("kept", [0.98, 0.5])
+def test_a_library_that_two_labs_sequenced_to_other_depths_is_found_cell_by_cell(kept):
+    rng = np.random.default_rng(1)
+    whole = expressed(rng, 150)
+    other = vstack([thinned(whole[:100], kept, rng), expressed(rng, 50)], format="csr")
+    report = find_copies(atlas({"a": whole, "b": other}))
+    assert rows_of(report.pairs) == [(n, 150 + n) for n in range(100)]
+    assert rows_of(report.pairs, "identical") == []
+    assert [finding.code for finding in report.findings] == ["W-DUP-03"]
+    assert report.findings[0].n_affected == 200
+    assert report.pairs["dispersion"].max() < 0.5
+
+
+def test_a_library_that_two_pipelines_counted_against_other_references_is_found():
+    rng = np.random.default_rng(2)
+    whole = expressed(rng, 120)
+    kept = {"a": np.sort(rng.permutation(N_GENES)[:2_600]), "b": np.sort(rng.permutation(N_GENES)[:2_500])}
+    report = find_copies(atlas({"a": whole, "b": recounted(whole, rng)}, kept))
+    assert rows_of(report.pairs) == [(n, 120 + n) for n in range(120)]
+
+
+def test_a_library_that_stands_twice_in_one_data_set_is_found():
+    rng = np.random.default_rng(3)
+    whole = expressed(rng, 60)
+    report = find_copies(atlas({"a": vstack([whole, thinned(whole[:20], 0.8, rng)], format="csr")}))
+    assert rows_of(report.pairs) == [(n, 60 + n) for n in range(20)]
+
+
+def test_neighbors_of_one_type_are_no_copies():
+    rng = np.random.default_rng(4)
+    report = find_copies(atlas({"a": expressed(rng, 400, n_types=1), "b": expressed(rng, 400, n_types=2)}))
+    assert report.pairs.empty
+    assert report.findings == ()
+
+
+def test_the_search_finds_what_comparing_every_pair_finds():
+    rng = np.random.default_rng(5)
+    whole = expressed(rng, 40)
+    snapshot = atlas({"a": whole, "b": vstack([thinned(whole[:30], 0.6, rng), expressed(rng, 20)], format="csr")})
+    genes = snapshot.measured_genes("a")
+    a, b = np.array(list(itertools.combinations(range(len(snapshot.cells)), 2))).T
+    near = dispersion(snapshot.counts(a, genes), snapshot.counts(b, genes)).is_near
+    assert rows_of(find_copies(snapshot).pairs) == list(zip(a[near], b[near], strict=True))
+    assert near.sum() == 30
+
+
+def test_identical_and_near_identical_cells_are_told_apart():
+    rng = np.random.default_rng(6)
+    whole = expressed(rng, 30)
+    other = vstack([whole[:5], thinned(whole[5:10], 0.9, rng)], format="csr")
+    snapshot = atlas({"a": whole, "b": other})
+    pairs = find_copies(snapshot).pairs
+    assert pairs["kind"].tolist() == ["identical"] * 5 + ["near"] * 5
+    assert pairs["similarity"].between(0.9, 1.0).all()
+    pd.testing.assert_frame_equal(copied_pairs(snapshot), pairs)
+
+
+def test_cells_too_shallow_to_tell_are_planted_and_searched_nowhere():
+    rng = np.random.default_rng(7)
+    shallow = expressed(rng, 80, depth=120)
+    report = find_copies(atlas({"a": shallow, "b": thinned(shallow, 0.9, rng)}))
+    assert report.pairs.empty
+    assert report.not_testable == {"a|a": 80, "a|b": 160, "b|b": 80}
+    assert report.near.comparisons[["planted_90", "planted_50", "planted_20"]].to_numpy().sum() == 0
+
+
+def test_the_power_is_measured_with_copies_that_go_the_same_way(monkeypatch):
+    snapshot = atlas({"a": expressed(np.random.default_rng(8), 300)})
+    (whole,) = find_copies(snapshot).near.comparisons.to_dict("records")
+    assert (whole["planted_90"], whole["found_90"]) == (200, 200)
+    assert whole["found_50"] >= 0.98 * whole["planted_50"] > 150
+    # A search that nominates next to nothing must say so itself.
+    monkeypatch.setattr(Strength, "for_cells", classmethod(lambda cls, _: cls(n_joined=32, least_joined=30)))
+    (blind,) = find_copies(snapshot).near.comparisons.to_dict("records")
+    assert blind["found_50"] == 0 < blind["planted_50"]
+
+
+def test_more_cells_than_are_searched_at_once_are_counted_and_not_called_clean(monkeypatch):
+    monkeypatch.setattr(near_copies, "MOST_CELLS", 100)
+    rng = np.random.default_rng(9)
+    whole = expressed(rng, 60)
+    snapshot = atlas({"a": whole, "b": thinned(whole, 0.9, rng)}, person_id=[f"p{n}" for n in range(120)])
+    report = find_copies(snapshot)
+    assert [finding.code for finding in report.findings] == ["N-DUP-04"]
+    fold = fold_of(60, 120)
+    assert audit_fold(snapshot, fold, duplicates=report).not_testable == {"near-identical cells, a|b": 60}
+
+
+def fold_of(n_train: int, n_cells: int) -> Fold:
+    return Fold(
+        split_id="planted", held_out="dataset", groups_train=("a",), groups_test=("b",),
+        train_rows=np.arange(n_train), test_rows=np.arange(n_train, n_cells),
+    )  # fmt: skip
+
+
+def test_a_second_counting_of_training_cells_refuses_the_fold_and_joins_the_split():
+    rng = np.random.default_rng(10)
+    whole = expressed(rng, 60)
+    other = vstack([recounted(whole[:15], rng), expressed(rng, 45)], format="csr")
+    snapshot = atlas(
+        {"a": whole, "b": other, "c": expressed(rng, 30)}, person_id=[f"p{n}" for n in range(150)],
+        contributor_label="B cell",
+    )  # fmt: skip
+    report = find_copies(snapshot)
+    audit = audit_fold(snapshot, fold_of(60, 120), duplicates=report)
+    assert [finding.code for finding in audit.findings] == ["E-LEAK-06"]
+    assert (audit.status, audit.n_clean_labelled, audit.findings[0].n_affected) == (ScoreStatus.REFUSED, 45, 15)
+    assert audit.findings[0].examples[0] == "train a:cell0, test b:cell0"
+    (test,) = [test for test in audit.tests if test["test"] == "near-identical cells"]
+    assert (test["n_tested"], test["n_found"], test["n_direct"]) == (60, 15, 15)
+    folds = leave_one_group_out(snapshot, duplicates=report.pairs).folds
+    assert [fold.split_id for fold in folds] == ["component=a+b", "component=c"]
+
+
+def test_a_near_copy_of_a_copy_reaches_across_the_fold_without_being_direct():
+    rng = np.random.default_rng(11)
+    whole = expressed(rng, 30)
+    snapshot = atlas(
+        {"a": whole, "b": whole[:1], "c": thinned(whole[:1], 0.9, rng)}, person_id=[f"p{n}" for n in range(32)]
+    )
+    report = find_copies(snapshot)
+    only_through_b = report.pairs[~((report.pairs["a_row"] == 0) & (report.pairs["b_row"] == 31))]
+    fold = dataclasses.replace(fold_of(30, 32), test_rows=np.array([31]))
+    audit = audit_fold(snapshot, fold, duplicates=dataclasses.replace(report, pairs=only_through_b))
+    (test,) = [test for test in audit.tests if test["test"] == "near-identical cells"]
+    assert (test["n_found"], test["n_direct"]) == (1, 0)
+
+
+def test_every_pair_that_shares_enough_rare_genes_is_joined_and_no_other():
+    rng = np.random.default_rng(12)
+    kept = np.sort(np.stack([rng.permutation(90)[:RARE_GENES] for _ in range(70)]), axis=1).astype(np.int32)
+    groups = np.repeat([0, 1], 35)
+    index = RareIndex.of(kept, groups, n_genes=90)
+    allowed = np.array([[False, True], [True, False]])
+    found = {(a, b) for rows, partners in later_partners(index, allowed) for a, b in zip(rows, partners, strict=True)}
+    n_joined = index.strength.n_joined
+    for a in range(35):
+        shared = {
+            b: len(set(kept[a]) & set(kept[b])) for b in range(35, 70)
+            if len(set(kept[a, :n_joined]) & set(kept[b, :n_joined])) >= index.strength.least_joined
+        }  # fmt: skip
+        best = sorted(shared, key=lambda b: (-shared[b], b))[:16]
+        assert {b for one, b in found if one == a} == set(best)
+    assert all(a < 35 <= b for a, b in found)
+
+
+def test_the_order_of_rarity_reads_a_large_data_set_in_samples():
+    rng = np.random.default_rng(13)
+    snapshot = atlas({"a": expressed(rng, 1_200)})
+    cells = shared_cells(snapshot, snapshot.measured_genes("a"), {"a": range(1_200)}, least=(100, 300))
+    detected = np.asarray((snapshot.matrices["a"] > 0).mean(axis=0)).ravel()
+    assert np.corrcoef(cells.order, np.argsort(np.argsort(detected)))[0, 1] > 0.95
