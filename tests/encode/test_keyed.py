@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from cytolabe.encode import keys_of, sampled_entries
+from cytolabe.encode import keyed_uniforms, keys_of, sampled_entries
 
 GENES = keys_of(f"G{number}" for number in range(40))
 
@@ -56,3 +56,15 @@ def test_every_gene_is_as_likely_as_any_other_and_another_seed_is_another_draw()
 def test_keys_of_another_number_than_cells_are_refused():
     with pytest.raises(ValueError, match="3 cell keys"):
         kept_of(np.ones((2, 40), dtype=np.int64), 5, cells=np.arange(3))
+
+
+def test_uniforms_are_those_of_seed_row_and_token_and_lie_evenly_in_the_unit_interval():
+    rows, tokens = np.arange(300), np.tile(np.arange(200), (300, 1))
+    draws = keyed_uniforms(rows, tokens, seed=1)
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    counts = np.histogram(draws, bins=20, range=(0, 1))[0]
+    assert (np.abs(counts - 3000) < 6 * np.sqrt(3000)).all()
+    assert abs(np.corrcoef(draws[:, :-1].ravel(), draws[:, 1:].ravel())[0, 1]) < 0.02
+    np.testing.assert_array_equal(keyed_uniforms(rows[5:6], tokens[5:6, ::-1], seed=1)[0], draws[5, ::-1])
+    assert (keyed_uniforms(rows, tokens, seed=2) != draws).all()

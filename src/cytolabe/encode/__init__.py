@@ -5,15 +5,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cytolabe.encode.binning import value_bins
     from cytolabe.encode.dense import dense_panel
-    from cytolabe.encode.keyed import keys_of, sampled_entries
+    from cytolabe.encode.keyed import keyed_uniforms, keys_of, sampled_entries
     from cytolabe.encode.normalize import log1p_cp10k
     from cytolabe.encode.ranks import RankRule, rank_tokens
 
-__all__ = ["RankRule", "dense_panel", "keys_of", "log1p_cp10k", "rank_tokens", "sampled_entries", "value_bins"]
+__all__ = [
+    "RankRule",
+    "dense_panel",
+    "keyed_uniforms",
+    "keys_of",
+    "log1p_cp10k",
+    "rank_tokens",
+    "sampled_entries",
+    "value_bins",
+]
 
 _MODULE_OF = {
     "RankRule": "ranks",
     "dense_panel": "dense",
+    "keyed_uniforms": "keyed",
     "keys_of": "keyed",
     "log1p_cp10k": "normalize",
     "rank_tokens": "ranks",

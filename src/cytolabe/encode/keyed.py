@@ -8,21 +8,39 @@ import hashlib
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Float, Integer
 from scipy.sparse import csr_matrix
 
 from cytolabe.compiled import kernel
 
-__all__ = ["keys_of", "mixed", "sampled_entries"]
+__all__ = ["keyed_uniforms", "keys_of", "mixed", "sampled_entries"]
 
 _SAMPLING = np.uint64(0x5A3D)
 """Apart from the chance of value bins, which has the same keys."""
+_UNIT = 1.0 / 9007199254740992.0
 
 
 def keys_of(names: Iterable[str]) -> Integer[np.ndarray, " names"]:
     """Return a 64-bit key for each name (of a cell, of a gene) that depends on the name only, not on its place."""
     digests = b"".join(hashlib.sha256(name.encode()).digest()[:8] for name in names)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def keyed_uniforms(
+    rows: Integer[np.ndarray, " rows"], tokens: Integer[np.ndarray, "rows tokens"], *, seed: int
+) -> Float[np.ndarray, "rows tokens"]:
+    """Return a uniform number in [0, 1) for each token, which depends on (seed, key of the row, token) alone."""
+    return _uniforms(rows.astype(np.uint64), tokens.astype(np.uint64), np.uint64(seed))
+
+
+@kernel
+def _uniforms(rows: np.ndarray, tokens: np.ndarray, seed: int) -> np.ndarray:
+    uniforms = np.empty(tokens.shape, np.float64)
+    for row in range(len(rows)):
+        key = mixed(mixed(seed) ^ mixed(rows[row]))
+        for place in range(tokens.shape[1]):
+            uniforms[row, place] = np.float64(mixed(key ^ mixed(tokens[row, place])) >> np.uint64(11)) * _UNIT
+    return uniforms
 
 
 def sampled_entries(

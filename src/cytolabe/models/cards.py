@@ -115,6 +115,35 @@ _GENEFORMER = ModelCard(
     pretraining=(UNKNOWN,),
 )
 
+_SCGPT_ANNOTATOR = replace(
+    _SCGPT,
+    name="scgpt_annotator",
+    title="scGPT trained on labelled training cells, from a checkpoint (fine_tuned) or from nothing (supervised)",
+    capabilities=("predict_labels", "fit"),
+    protocol=Protocol.SUPERVISED,
+    determinism="statistical",
+    pretraining=(),
+)
+
+_SCGPT_SCRATCH = replace(
+    _SCGPT,
+    name="scgpt_scratch",
+    title="scGPT trained on the training cells to say the counts of genes from those of others; then frozen",
+    capabilities=("embed_cells", "embed_genes", "fit"),
+    protocol=Protocol.SELF_SUPERVISED,
+    determinism="statistical",
+    pretraining=(),
+)
+
+_SCGPT_INTEGRATOR = replace(
+    _SCGPT_SCRATCH,
+    name="scgpt_integrator",
+    title="scGPT trained on masked counts of the training cells, with what corrects batches (ECS, DAB, norm by batch)",
+    capabilities=("embed_cells", "fit", "map_query"),
+    fit_on_query=FitOnQuery.UNLABELLED,
+    inputs=("dataset_id", "batch"),
+)
+
 _PRECOMPUTED = ModelCard(
     name="precomputed",
     title="A file of embeddings or predictions that was made elsewhere",
@@ -131,8 +160,12 @@ _PRECOMPUTED = ModelCard(
 )
 
 CARDS: Mapping[str, ModelCard] = {
-    card.name: card for card in (_MAJORITY, _METADATA_ONLY, _PCA, _HARMONY, _SCVI, _SCGPT, _GENEFORMER, _PRECOMPUTED)
-}
+    card.name: card
+    for card in (
+        _MAJORITY, _METADATA_ONLY, _PCA, _HARMONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_INTEGRATOR,
+        _GENEFORMER, _PRECOMPUTED,
+    )
+}  # fmt: skip
 """The card of each model of the registry, by name."""
 
 

@@ -4,7 +4,7 @@ A `QueryView` physically lacks labels and persons; a `TrainView` physically lack
 is fitted leaves a `FitScope`: without one there is no score.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -25,6 +25,7 @@ __all__ = [
     "EmbeddingFacts",
     "FittedAnnotator",
     "FittedEmbedder",
+    "GeneEmbedder",
     "QueryMapper",
     "QueryView",
     "TrainView",
@@ -117,6 +118,20 @@ class DescribedEmbedder(Protocol):
     @property
     def facts(self) -> EmbeddingFacts:
         """Layer, pooling, precision, and what else decides the embedding."""
+        ...
+
+
+@runtime_checkable
+class GeneEmbedder(Protocol):
+    """A fitted model that has a vector for each gene it knows, whatever the cell."""
+
+    @property
+    def known_genes(self) -> tuple[str, ...]:
+        """Genes of the fit that the model has a vector of, in the order of the fit."""
+        ...
+
+    def embed_genes(self, genes: Sequence[str]) -> Float[np.ndarray, "genes dims"]:
+        """Return one row per gene; a gene that is not among `known_genes` is refused."""
         ...
 
 

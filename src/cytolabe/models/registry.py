@@ -18,7 +18,7 @@ from cytolabe.models.geneformer.source import GeneformerSource
 from cytolabe.models.harmony import HarmonyEmbedder
 from cytolabe.models.precomputed import PrecomputedSource
 from cytolabe.models.protocols import Annotator, Embedder
-from cytolabe.models.scgpt.source import ScgptSource
+from cytolabe.models.scgpt.source import ScgptAnnotatorSource, ScgptIntegratorSource, ScgptScratchSource, ScgptSource
 from cytolabe.models.scvi import ScviEmbedder
 
 __all__ = ["MODEL_NAMES", "is_available", "make_model", "model_options"]
@@ -33,16 +33,14 @@ class _Entry:
     needs: tuple[str, ...] = ()
 
 
-def _make_precomputed(**options: object) -> Embedder | Annotator:
-    return PrecomputedSource(**options).read()  # type: ignore[arg-type]
+def _made_of(source: type) -> Callable[..., Embedder | Annotator]:
+    """Return a factory over options that are read before there is a model."""
 
+    def make(**options: object) -> Embedder | Annotator:
+        made: Embedder | Annotator = source(**options).read()
+        return made
 
-def _make_scgpt(**options: object) -> Embedder | Annotator:
-    return ScgptSource(**options).read()  # type: ignore[arg-type]
-
-
-def _make_geneformer(**options: object) -> Embedder | Annotator:
-    return GeneformerSource(**options).read()  # type: ignore[arg-type]
+    return make
 
 
 _REGISTRY: Mapping[str, _Entry] = {
@@ -51,11 +49,19 @@ _REGISTRY: Mapping[str, _Entry] = {
     "pca": _Entry(options=PcaEmbedder, make=PcaEmbedder),
     "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
     "scvi": _Entry(options=ScviEmbedder, make=ScviEmbedder, needs=("scvi", "torch", "safetensors")),
-    "scgpt": _Entry(options=ScgptSource, make=_make_scgpt, needs=("torch", "safetensors")),
+    **{
+        name: _Entry(options=source, make=_made_of(source), needs=("torch", "safetensors"))
+        for name, source in (
+            ("scgpt", ScgptSource),
+            ("scgpt_annotator", ScgptAnnotatorSource),
+            ("scgpt_scratch", ScgptScratchSource),
+            ("scgpt_integrator", ScgptIntegratorSource),
+        )
+    },
     "geneformer": _Entry(
-        options=GeneformerSource, make=_make_geneformer, needs=("transformers", "torch", "safetensors")
+        options=GeneformerSource, make=_made_of(GeneformerSource), needs=("transformers", "torch", "safetensors")
     ),
-    "precomputed": _Entry(options=PrecomputedSource, make=_make_precomputed),
+    "precomputed": _Entry(options=PrecomputedSource, make=_made_of(PrecomputedSource)),
 }
 
 MODEL_NAMES: tuple[str, ...] = tuple(_REGISTRY)

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="the [models] extra is not installed
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
 from cytolabe.errors import IntegrityError, RefusedError, UnmeasuredGeneError, UsageError  # noqa: E402
-from cytolabe.models.protocols import DescribedEmbedder, Embedder  # noqa: E402
+from cytolabe.models.protocols import DescribedEmbedder, Embedder, GeneEmbedder  # noqa: E402
 from cytolabe.models.registry import make_model  # noqa: E402
 from cytolabe.models.scgpt.checkpoint import fresh_network, load_scgpt  # noqa: E402
 from cytolabe.models.scgpt.configuration import ScgptConfig  # noqa: E402
@@ -152,3 +152,15 @@ def test_a_network_that_reads_batches_embeds_no_cell_of_unknown_batch(checkpoint
     loaded = load_scgpt(checkpoint, batch_norm="by_batch", n_batches=2)
     with pytest.raises(UsageError, match="reads batches"):
         dataclasses.replace(fitted, model=loaded).embed(make_query())
+
+
+def test_gene_embeddings_are_what_enters_the_encoder_and_unknown_genes_are_refused(checkpoint, make_train, make_query):
+    fitted, _ = embedded(checkpoint, make_train(), make_query())
+    assert isinstance(fitted, GeneEmbedder)
+    genes = make_query().genes
+    assert fitted.known_genes == genes[:50]
+    rows = fitted.embed_genes([genes[7], genes[3]])
+    expected = fitted.model.network.encoder(torch.tensor([7, 3])).detach().numpy()
+    np.testing.assert_array_equal(rows, expected)
+    with pytest.raises(UnmeasuredGeneError, match="2 of 3 genes"):
+        fitted.embed_genes([genes[0], genes[55], "nobody"])

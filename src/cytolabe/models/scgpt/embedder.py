@@ -7,7 +7,7 @@ its id and the seed; other cells move it by rounding only (minibatches of anothe
 Cells of a panel are refused (rule R3). A cell without counts in the vocabulary is `<cls>` alone, and the notes say so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cytolabe.encode.binning import Ties
-from cytolabe.errors import ModelFailedError, RefusedError, UsageError
+from cytolabe.errors import ModelFailedError, RefusedError, UnmeasuredGeneError, UsageError
 from cytolabe.genes import load_reference
 from cytolabe.genes.panels import why_not_ranked
 from cytolabe.models.extras import import_extra
@@ -82,6 +82,32 @@ class FittedScgpt:
             msg = f"scGPT gave values that are not finite for {n_bad} of {len(states)} cells."
             raise ModelFailedError(msg)
         return np.asarray(states / np.linalg.norm(states, axis=1, keepdims=True))
+
+    @property
+    def known_genes(self) -> tuple[str, ...]:
+        """Genes of the fit that the vocabulary has."""
+        return tuple(self.tokenizer.genes[column] for column in np.flatnonzero(self.tokenizer.tokens >= 0).tolist())
+
+    def embed_genes(self, genes: Sequence[str]) -> Float[np.ndarray, "genes dims"]:
+        """Return the embedding of each gene as it enters the encoder (normalized), float32; no cell has a part in it.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the vocabulary or the fit has none of that name.
+        """
+        torch, place = import_extra("torch"), {gene: column for column, gene in enumerate(self.tokenizer.genes)}
+        tokens = np.array(
+            [self.tokenizer.tokens[place[gene]] if gene in place else -1 for gene in genes], dtype=np.int64
+        )
+        unknown = [gene for gene, token in zip(genes, tokens.tolist(), strict=True) if token < 0]
+        if unknown:
+            msg = f"{len(unknown)} of {len(genes)} genes have no vector here, for example {unknown[0]!r}; see known_genes."
+            raise UnmeasuredGeneError(msg)
+        encoder = self.model.network.encoder
+        with torch.no_grad():
+            rows = encoder(torch.as_tensor(tokens).to(encoder.embedding.weight.device))
+        return np.asarray(rows.float().cpu().numpy())
 
     def _tell(self, view: QueryView, lengths: np.ndarray) -> None:
         total = view.counts.sum()
@@ -156,10 +182,13 @@ def on_device(network: Any, minibatch: PaddedCells, **more: Any) -> Any:  # noqa
     from cytolabe.models.scgpt.network import CellTokens  # noqa: PLC0415 - needs torch to be imported
 
     device = network.encoder.embedding.weight.device
-    arrays: Mapping[str, np.ndarray] = {
-        "genes": minibatch.genes, "values": minibatch.values, "padding": minibatch.padding, **more,
-    }  # fmt: skip
-    return CellTokens(**{name: torch.as_tensor(values).to(device) for name, values in arrays.items()})
+    fields = {"genes": minibatch.genes, "values": minibatch.values, "padding": minibatch.padding, **more}
+    return CellTokens(
+        **{
+            name: torch.as_tensor(value).to(device) if isinstance(value, np.ndarray) else value
+            for name, value in fields.items()
+        }
+    )
 
 
 def cell_states(network: Any, minibatch: PaddedCells) -> Float[np.ndarray, "cells dims"]:  # noqa: ANN401 - torch

@@ -178,7 +178,7 @@ class ScgptNetwork(nn.Module):  # type: ignore[misc]
     def _input(self, tokens: CellTokens, genes: Tensor) -> Tensor:
         """Return what enters the encoder, cells x tokens x dims."""
         n_perceived = genes.shape[1] if tokens.n_perceived is None else tokens.n_perceived
-        perceived = self._normed(self._valued(genes[:, :n_perceived], tokens.values[:, :n_perceived]), tokens.batches)
+        perceived = self._normed(self.valued(genes[:, :n_perceived], tokens.values[:, :n_perceived]), tokens.batches)
         if tokens.cells is not None:
             perceived = torch.cat([tokens.cells.unsqueeze(1), perceived[:, 1:]], dim=1)
         if tokens.n_perceived is None:
@@ -187,7 +187,8 @@ class ScgptNetwork(nn.Module):  # type: ignore[misc]
         generated = self._normed(genes[:, n_perceived:] + self.flag_encoder.weight[1], tokens.batches)
         return torch.cat([perceived, generated], dim=1)
 
-    def _valued(self, genes: Tensor, values: Tensor) -> Tensor:
+    def valued(self, genes: Tensor, values: Tensor) -> Tensor:
+        """Return gene embeddings with their values in them, cells x tokens x dims, before any normalization."""
         if self.config.value_style == "scaling":
             return genes * values.unsqueeze(-1)
         return genes + self.value_encoder(values)

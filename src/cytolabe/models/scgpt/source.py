@@ -1,17 +1,20 @@
 """What a study says of an scGPT: where the checkpoint lies and how it shall read cells. Light: nothing is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cytolabe.models.cards import CARDS
-from cytolabe.records import Protocol
+from cytolabe.records import ModelCard, Protocol
 
 if TYPE_CHECKING:
+    from cytolabe.models.scgpt.annotator import ScgptAnnotator
     from cytolabe.models.scgpt.embedder import ScgptEmbedder
+    from cytolabe.models.scgpt.integrator import ScgptIntegrator
+    from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
 
-__all__ = ["ScgptSource"]
+__all__ = ["PRESETS", "Learning", "ScgptAnnotatorSource", "ScgptIntegratorSource", "ScgptScratchSource", "ScgptSource"]
 
 _RANDOM_TITLE = "A network of the shape of scGPT with random weights: what the shape alone gives"
 
@@ -69,3 +72,107 @@ class ScgptSource:
             panels=self.panels,
             organism=self.organism,
         )
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {"d_model": 32, "n_heads": 4, "d_hidden": 64, "n_layers": 2, "dropout": 0.1, "max_length": 128},
+    "small": {"d_model": 128, "n_heads": 4, "d_hidden": 256, "n_layers": 4, "dropout": 0.1, "max_length": 512},
+    "base": {"d_model": 512, "n_heads": 8, "d_hidden": 512, "n_layers": 12, "dropout": 0.2, "max_length": 1200},
+}
+"""Sizes of networks that start from nothing; `base` is that of the published ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """Options that all trainings share."""
+
+    checkpoint: Path | str = ""
+    """Folder of the checkpoint to start from; a fresh network of `preset` without it."""
+    expected: str = ""
+    """Digest (`sha256:...`) that the weights of the checkpoint must have."""
+    corpus: Sequence[str] = ()
+    """Corpora of the ledger of pretraining that the checkpoint was trained on; its own word without it."""
+    preset: Literal["tiny", "small", "base"] = "small"
+    n_steps: int = 400
+    learning_rate: float = 1e-4
+    warm_up: int = 20
+    check_every: int = 50
+    patience: int = 5
+    held_out_fraction: float = 0.1
+    """Share of the training cells, by whole persons, that choose when to stop."""
+    tokens_per_minibatch: int = 8_192
+    max_length: int = 0
+    ties: Literal["random", "lower", "mid"] = "random"
+    panels: Literal["refuse", "flag"] = "refuse"
+    organism: str = "Homo sapiens"
+    folder: Path | str = ""
+    """Where checkpoints of the training are kept, to go on after a kill; none are without it."""
+
+    def card_of(self, name: str) -> ModelCard:
+        """Return the card of a model that starts as these options say.
+
+        Raises
+        ------
+        UsageError
+            If there is no such checkpoint.
+        IntegrityError
+            If it is not what was expected.
+        """
+        card = CARDS[name]
+        if not self.checkpoint:
+            return card
+        from cytolabe.models.scgpt.checkpoint import load_scgpt  # noqa: PLC0415 - brings kernels and the network
+
+        model = load_scgpt(Path(self.checkpoint), expected={"weights": self.expected} if self.expected else {})
+        return replace(
+            card,
+            protocol=Protocol.FINE_TUNED,
+            pretraining=tuple(self.corpus) or model.origin.pretraining,
+            weights_digest=model.weights_digest,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScgptAnnotatorSource(Learning):
+    """Options of the model `scgpt_annotator`. From nothing, take a larger learning rate, about 1e-3."""
+
+    balanced: bool = True
+    """Whether classes weigh the same in the loss, because macro-F1 comes first; the published code weighs cells."""
+
+    def read(self) -> "ScgptAnnotator":
+        """Make the annotator."""
+        from cytolabe.models.scgpt.annotator import ScgptAnnotator  # noqa: PLC0415
+
+        return ScgptAnnotator(learning=self, balanced=self.balanced, card=self.card_of("scgpt_annotator"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScgptScratchSource(Learning):
+    """Options of the model `scgpt_scratch`."""
+
+    learning_rate: float = 1e-3
+
+    def read(self) -> "ScgptPretrainer":
+        """Make the embedder."""
+        from cytolabe.models.scgpt.pretrainer import ScgptPretrainer  # noqa: PLC0415
+
+        return ScgptPretrainer(learning=self, card=self.card_of("scgpt_scratch"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScgptIntegratorSource(Learning):
+    """Options of the model `scgpt_integrator`: what corrects batches."""
+
+    learning_rate: float = 1e-3
+    adversary: bool = True
+    norm_by_batch: bool = True
+    explicit_zero: bool = True
+    keeps_zeros: bool = False
+    """Whether genes without counts are tokens, as in the published tutorial (over at most 1,200 variable genes)."""
+    similarity: float = 10.0
+
+    def read(self) -> "ScgptIntegrator":
+        """Make the embedder."""
+        from cytolabe.models.scgpt.integrator import ScgptIntegrator  # noqa: PLC0415
+
+        return ScgptIntegrator(options=self, card=self.card_of("scgpt_integrator"))

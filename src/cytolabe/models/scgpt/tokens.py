@@ -45,6 +45,8 @@ class TokenizedCells:
     bounds: Integer[np.ndarray, " cells_and_one"]
     pad_token: int
     pad_value: int
+    keys: Integer[np.ndarray, " cells"]
+    """What chance is keyed by, one per cell."""
 
     @property
     def lengths(self) -> Integer[np.ndarray, " cells"]:
@@ -63,6 +65,10 @@ class TokenizedCells:
             values=np.where(padding, np.float32(self.pad_value), self.values[source]),
             padding=padding,
         )
+
+    def width_of(self, rows: Integer[np.ndarray, " cells"]) -> int:
+        """Return the width to which these cells are filled up: a multiple of 32."""
+        return int(-(-self.lengths[rows].max(initial=1) // _BUCKET) * _BUCKET)
 
     def by_length(self, *, tokens_per_minibatch: int) -> Iterator[PaddedCells]:
         """Yield all cells, those of like length together, so that little is computed over padding."""
@@ -163,7 +169,7 @@ class ScgptTokenizer:
         keys = keys_of(map(str, cell_ids))
         bins = self._bins(read, keys, seed)
         kept = sampled_entries(bins, cell_keys=keys, gene_keys=self._gene_keys, n_kept=self.max_length - 1, seed=seed)
-        return self._framed(bins, kept)
+        return self._framed(bins, kept, keys)
 
     def _read(self, counts: csr_matrix) -> csr_matrix:
         """Return the columns that the vocabulary has, sorted by token, without stored zeros unless these are kept."""
@@ -185,7 +191,7 @@ class ScgptTokenizer:
             msg = f"{error} Bins over normalized values would be other bins: hand in raw counts."
             raise NotRawCountsError(msg) from None
 
-    def _framed(self, bins: csr_matrix, kept: np.ndarray) -> TokenizedCells:
+    def _framed(self, bins: csr_matrix, kept: np.ndarray, keys: np.ndarray) -> TokenizedCells:
         """Put `<cls>` before the kept genes of each cell."""
         per_cell = np.add.reduceat(np.append(kept, False), bins.indptr[:-1]) if bins.shape[0] else np.empty(0)
         n_genes = np.where(np.diff(bins.indptr) > 0, per_cell, 0).astype(np.int64)
@@ -197,5 +203,10 @@ class ScgptTokenizer:
         genes[is_gene] = self.tokens[self.columns][bins.indices[kept]]
         values[is_gene] = bins.data[kept]
         return TokenizedCells(
-            genes=genes, values=values, bounds=bounds, pad_token=self.vocabulary.tokens[PAD], pad_value=self.pad_value
+            genes=genes,
+            values=values,
+            bounds=bounds,
+            pad_token=self.vocabulary.tokens[PAD],
+            pad_value=self.pad_value,
+            keys=keys,
         )

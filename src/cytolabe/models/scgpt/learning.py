@@ -1,0 +1,135 @@
+"""What every training of scGPT here shares: sizes, a vocabulary of the genes at hand, and the plan of the steps.
+
+A network that starts from nothing reads the genes of its training cells and no others; one that starts from a checkpoint
+keeps that one's vocabulary. Cells of whole persons choose when to stop (`models.held_out`).
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytolabe.errors import RefusedError
+from cytolabe.genes import load_reference
+from cytolabe.genes.panels import why_not_ranked
+from cytolabe.models.held_out import hold_out_persons
+from cytolabe.models.protocols import TrainView
+from cytolabe.models.scgpt.checkpoint import Origin, Scgpt, fresh_network, load_scgpt
+from cytolabe.models.scgpt.configuration import ScgptConfig
+from cytolabe.models.scgpt.source import PRESETS, Learning
+from cytolabe.models.scgpt.tokens import ScgptTokenizer, TokenizedCells
+from cytolabe.models.scgpt.vocabulary import CLS, EOC, PAD, ScgptVocabulary
+from cytolabe.models.scopes import refuse_too_few_cells
+from cytolabe.models.training import TrainingPlan, train
+from cytolabe.models.training_state import Progress
+from cytolabe.models.weights import LoadedKeys
+from cytolabe.provenance import canonical_json
+from cytolabe.randomness import derive_seed
+from cytolabe.records import Protocol
+
+__all__ = ["Prepared", "learned", "prepare", "run_training"]
+
+_LEAST_CELLS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A network to train, its tokens of the training cells, and who chooses when to stop."""
+
+    model: Scgpt
+    tokenizer: ScgptTokenizer
+    cells: TokenizedCells
+    fit_rows: np.ndarray
+    held_rows: np.ndarray
+    notes: tuple[str, ...]
+
+
+def prepare(
+    learning: Learning, train_view: TrainView, *, rows: np.ndarray, seed: int, fields: Mapping[str, object]
+) -> Prepared:
+    """Build a network for the training cells.
+
+    Parameters
+    ----------
+    rows
+        Cells of the view to train on.
+    fields
+        Heads: fields of `ScgptConfig`.
+
+    Raises
+    ------
+    RefusedError
+        If the genes are those of a panel (rule R3) and `panels` is `refuse`, or cells with counts are too few.
+    """
+    why_not = why_not_ranked(len(train_view.genes), None)
+    if why_not and learning.panels == "refuse":
+        msg = f"scGPT is not trained here: {why_not} (rule R3). Say panels = 'flag' to look at it all the same."
+        raise RefusedError(msg)
+    model = _start(learning, train_view.genes, seed=seed, fields=fields)
+    config = model.config
+    tokenizer = ScgptTokenizer(
+        vocabulary=model.vocabulary,
+        genes=train_view.genes,
+        reference=load_reference(learning.organism) if learning.checkpoint else None,
+        max_length=learning.max_length or config.max_length,
+        n_bins=config.n_bins,
+        ties=learning.ties,
+        pad_value=config.pad_value,
+        cls_value=config.pad_value,
+    )
+    cells = tokenizer.tokenize(train_view.counts[rows], cell_ids=train_view.cell_ids[rows], seed=seed)
+    filled = np.flatnonzero(cells.lengths > 1)
+    refuse_too_few_cells(len(filled), least=_LEAST_CELLS, model="scGPT")
+    fit, held, note = hold_out_persons(
+        train_view.persons[rows][filled], fraction=learning.held_out_fraction, seed=derive_seed(seed, "models", "scgpt")
+    )
+    n_empty = len(rows) - len(filled)
+    notes = [
+        note,
+        *([f"{n_empty} training cells have no counts in the vocabulary and moved nothing"] if n_empty else []),
+    ]
+    notes += [f"a panel: {why_not}"] if why_not else []
+    return Prepared(
+        model=model, tokenizer=tokenizer, cells=cells, fit_rows=filled[fit], held_rows=filled[held], notes=tuple(notes)
+    )
+
+
+def run_training(learning: Learning, task: Any, *, seed: int) -> tuple[Progress, str]:  # noqa: ANN401 - an objective
+    """Train, and return how it went with a sentence for the notes."""
+    plan = TrainingPlan(
+        n_steps=learning.n_steps,
+        learning_rate=learning.learning_rate,
+        warm_up=learning.warm_up,
+        check_every=learning.check_every,
+        patience=learning.patience,
+    )
+    progress = train(task, plan, seed=seed, folder=Path(learning.folder) if learning.folder else None)
+    is_capped = len(progress.steps) >= plan.n_steps and progress.n_looks_without_gain < plan.patience
+    best = f", best at step {progress.best_step}" if progress.best_step else ""
+    told = f"{len(progress.steps)} steps{best}"
+    # Rule R13b: what still improved when the steps ran out did not converge.
+    return progress, f"not converged: the loss still fell after {told}" if is_capped else f"trained for {told}"
+
+
+def _start(learning: Learning, genes: Sequence[str], *, seed: int, fields: Mapping[str, object]) -> Scgpt:
+    if learning.checkpoint:
+        wanted = {"weights": learning.expected} if learning.expected else {}
+        return load_scgpt(Path(learning.checkpoint), expected=wanted, seed=seed, **fields)
+    tokens = {name: number for number, name in enumerate((PAD, CLS, EOC, *genes))}
+    digest = "sha256:" + hashlib.sha256(canonical_json(tokens)).hexdigest()
+    vocabulary = ScgptVocabulary(tokens=tokens, digest=digest)
+    config = ScgptConfig(n_tokens=len(tokens), pad_token=tokens[PAD], **{**PRESETS[learning.preset], **fields})
+    network = fresh_network(config, seed=seed)
+    keys = LoadedKeys(loaded=(), missing=tuple(sorted(network.state_dict())), ignored=())
+    origin = Origin(protocol=Protocol.SELF_SUPERVISED, pretraining=(), scopes=())
+    return Scgpt(network=network, vocabulary=vocabulary, weights_digest="", keys=keys, origin=origin)
+
+
+def learned(model: Scgpt, *, protocol: Protocol, scopes: Sequence[Any]) -> Scgpt:
+    """Return a model whose weights have moved: no digest of a file, and scopes of what it was handed beside the old."""
+    origin = dataclasses.replace(model.origin, protocol=protocol, scopes=(*model.origin.scopes, *scopes))
+    return dataclasses.replace(model, origin=origin, weights_digest="")

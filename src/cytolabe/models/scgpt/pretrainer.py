@@ -1,0 +1,61 @@
+"""scGPT from scratch on the training cells, by generation: the counts of some genes from those of the others.
+
+`self_supervised`, never `zero_shot` (rule R13): it has seen the training side of the split and no other cell, no label among
+them. Then it is frozen and embeds as a checkpoint does. With a checkpoint it goes on from there (`fine_tuned`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cytolabe.models.extras import import_extra
+from cytolabe.models.protocols import QueryView, TrainView
+from cytolabe.models.scgpt.embedder import FittedScgpt
+from cytolabe.models.scgpt.learning import learned, prepare, run_training
+from cytolabe.models.scgpt.source import Learning
+from cytolabe.models.scopes import fit_scope
+from cytolabe.records import ModelCard
+
+__all__ = ["ScgptPretrainer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScgptPretrainer:
+    """Embedder by a network that learns from the training cells alone."""
+
+    learning: Learning
+    card: ModelCard
+
+    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedScgpt:  # noqa: ARG002 - not read
+        """Train on the cells of the train view; labels are not read.
+
+        Raises
+        ------
+        RefusedError
+            If too few cells have counts, or the genes are those of a panel.
+        """
+        import_extra("torch")
+        from cytolabe.models.scgpt.tasks import GenerativeTask  # noqa: PLC0415 - needs torch to be imported
+
+        # A checkpoint generates as it was trained to; a fresh network projects what generated genes gather.
+        fields = {} if self.learning.checkpoint else {"generation": "projected", "mvc_style": "inner product"}
+        rows = np.arange(len(train.cell_ids))
+        prepared = prepare(self.learning, train, rows=rows, seed=seed, fields=fields)
+        task = GenerativeTask(
+            network=prepared.model.network,
+            cells=prepared.cells,
+            fit_rows=prepared.fit_rows,
+            held_rows=prepared.held_rows,
+            seed=seed,
+            tokens_per_minibatch=self.learning.tokens_per_minibatch,
+        )
+        _, told = run_training(self.learning, task, seed=seed)
+        scope = fit_scope("scgpt/generation", train.cell_ids)
+        model = learned(prepared.model, protocol=self.card.protocol, scopes=(scope,))
+        return FittedScgpt(
+            model=model,
+            tokenizer=prepared.tokenizer,
+            seed=seed,
+            scopes=model.origin.scopes,
+            _met=dict.fromkeys((*prepared.notes, told)),
+        )

@@ -1,0 +1,172 @@
+"""scGPT trained on training cells: it learns, from those cells alone, and says which they were."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+torch = pytest.importorskip("torch", reason="the [models] extra is not installed")
+
+from cytolabe.errors import RefusedError, UnmeasuredGeneError  # noqa: E402
+from cytolabe.models.protocols import Annotator, Embedder, FittedEmbedder, GeneEmbedder, QueryMapper  # noqa: E402
+from cytolabe.models.registry import make_model  # noqa: E402
+from cytolabe.models.scgpt.checkpoint import load_scgpt, save_scgpt  # noqa: E402
+from cytolabe.models.scgpt.embedder import on_device  # noqa: E402
+from cytolabe.records import Protocol  # noqa: E402
+
+pytestmark = pytest.mark.models
+
+QUICK = {"preset": "tiny", "panels": "flag", "learning_rate": 3e-3, "warm_up": 5, "ties": "mid"}
+
+
+def annotator(**options):
+    return make_model("scgpt_annotator", **{**QUICK, "n_steps": 25, **options})
+
+
+def right(fitted, query, kind):
+    output = fitted.predict(query)
+    return (np.array(output.classes, dtype=object)[output.probability.argmax(axis=1)] == kind).mean()
+
+
+def test_types_are_learned_from_labelled_cells_and_said_of_others(make_train):
+    whole = make_train(150)
+    train, query = (part(whole, rows) for rows in (np.arange(100), np.arange(100, 150)))
+    model = annotator(learning_rate=1e-2)
+    assert isinstance(model, Annotator)
+    fitted = model.fit(train, query=None, seed=1)
+    assert right(fitted, query, whole.labels[100:]) > 0.9
+    np.testing.assert_allclose(fitted.predict(query).probability.sum(axis=1), 1)
+    assert fitted.classes == tuple(sorted(set(train.labels)))
+    assert any("training person(s)" in note for note in fitted.notes)
+
+
+def part(view, rows):
+    fields = {name: getattr(view, name)[rows] for name in ("cell_ids", "labels", "persons")}
+    return dataclasses.replace(view, counts=view.counts[rows], technical=view.technical.iloc[rows], **fields)
+
+
+def test_cells_without_a_label_move_nothing(make_train, make_query):
+    train = make_train(90)
+    labels = np.where(np.arange(90) % 3 == 0, "", train.labels).astype(object)
+    other = train.counts.toarray()
+    other[labels == ""] += 5
+    first, second = (
+        annotator(n_steps=6).fit(make_train(90, labels=labels, counts=counts), query=None, seed=0)
+        for counts in (train.counts, csr_matrix(other))
+    )
+    np.testing.assert_array_equal(*(one.predict(make_query()).probability for one in (first, second)))
+    assert [(scope.step, scope.n_cells) for scope in first.scopes] == [("scgpt/classes", int((labels != "").sum()))]
+
+
+def test_one_class_is_refused_and_a_panel(make_train):
+    with pytest.raises(RefusedError, match="needs two"):
+        annotator().fit(make_train(30, labels=np.full(30, "CL:0000084", dtype=object)), query=None, seed=0)
+    with pytest.raises(RefusedError, match="rule R3"):
+        annotator(panels="refuse").fit(make_train(30), query=None, seed=0)
+
+
+def test_steps_that_end_before_the_loss_stops_falling_qualify_the_score(make_train):
+    short = annotator(n_steps=4, check_every=2).fit(make_train(60), query=None, seed=0)
+    assert any(note.startswith("not converged") for note in short.notes)
+    settled = annotator(n_steps=60, check_every=1, patience=1, learning_rate=0.5).fit(
+        make_train(60), query=None, seed=0
+    )
+    assert not any(note.startswith("not converged") for note in settled.notes)
+
+
+@pytest.fixture(scope="module")
+def scratch():
+    return make_model("scgpt_scratch", **{**QUICK, "n_steps": 6})
+
+
+def test_pretraining_reads_no_label_and_names_its_cells(scratch, make_train, make_query):
+    train = make_train(60)
+    assert isinstance(scratch, Embedder)
+    fitted = scratch.fit(train, query=None, seed=2)
+    assert isinstance(fitted, FittedEmbedder)
+    assert isinstance(fitted, GeneEmbedder)
+    shuffled = make_train(60, labels=train.labels[::-1])
+    np.testing.assert_array_equal(
+        scratch.fit(shuffled, query=None, seed=2).embed(make_query()), fitted.embed(make_query())
+    )
+    assert [(scope.step, scope.n_cells) for scope in fitted.scopes] == [("scgpt/generation", len(train.cell_ids))]
+    assert (scratch.card.protocol, scratch.card.weights_digest) == (Protocol.SELF_SUPERVISED, "")
+
+
+def test_what_was_pretrained_here_is_never_zero_shot_where_it_is_used_later(scratch, make_train, make_query, tmp_path):
+    fitted = scratch.fit(make_train(60), query=None, seed=2)
+    digest = save_scgpt(fitted.model, tmp_path)
+    frozen = make_model("scgpt", checkpoint=tmp_path, expected=digest, panels="flag", ties="mid")
+    assert (frozen.card.protocol, frozen.card.weights_digest) == (Protocol.SELF_SUPERVISED, digest)
+    again = frozen.fit(make_train(60), query=None, seed=2)
+    assert again.scopes[: len(fitted.scopes)] == fitted.scopes
+    np.testing.assert_allclose(again.embed(make_query()), fitted.embed(make_query()), atol=1e-6)
+
+
+def test_fine_tuning_starts_from_the_checkpoint_and_keeps_its_history(scratch, make_train, make_query, tmp_path):
+    pretrained = scratch.fit(make_train(60), query=None, seed=2)
+    save_scgpt(pretrained.model, tmp_path)
+    model = annotator(checkpoint=tmp_path, n_steps=3)
+    assert model.card.protocol is Protocol.FINE_TUNED
+    assert model.card.weights_digest == load_scgpt(tmp_path).weights_digest
+    fitted = model.fit(make_train(60), query=None, seed=0)
+    assert [scope.step for scope in fitted.scopes] == ["scgpt/generation", "scgpt/classes"]
+    assert fitted.tokenizer.vocabulary.tokens == pretrained.tokenizer.vocabulary.tokens
+    before, after = (one.model.network.encoder.embedding.weight for one in (pretrained, fitted))
+    assert 0 < (before - after).abs().max() < 0.1
+
+
+def integrator(**options):
+    return make_model("scgpt_integrator", **{**QUICK, "n_steps": 5, **options})
+
+
+def test_each_batch_enters_the_encoder_normalized_for_itself(make_train):
+    train = make_train(60)
+    model = integrator(n_steps=3)
+    assert isinstance(model, QueryMapper)
+    fitted = model.fit(train, query=None, seed=0)
+    network = fitted.model.network.train()
+    cells = fitted.tokenizer.tokenize(train.counts, cell_ids=train.cell_ids, seed=0)
+    for batch, name in enumerate(("b1", "b2")):
+        rows = np.flatnonzero(train.technical["batch"] == name)
+        tokens = on_device(network, cells.padded(rows), batches=np.full(len(rows), batch))
+        states = network._input(tokens, network.encoder(tokens.genes)).detach()
+        torch.testing.assert_close(states.mean(dim=(0, 1)), torch.zeros(32), atol=1e-4, rtol=0)
+        assert (states.var(dim=(0, 1)) - 1).abs().max() < 0.05
+    assert [(scope.step, scope.n_cells) for scope in fitted.scopes] == [("scgpt/integration", 60)]
+
+
+def test_an_unseen_batch_is_normalized_by_its_unlabelled_cells_and_moves_no_weight(make_train, make_query):
+    train, query = make_train(60), make_query(20, batches=("b9",))
+    model = integrator(n_steps=5)
+    fitted = model.fit(train, query=None, seed=0)
+    with pytest.raises(RefusedError, match="1 batch"):
+        fitted.embed(query)
+    mapped = model.map_query(fitted, query, seed=0)
+    np.testing.assert_array_equal(model.fit(train, query=query, seed=0).embed(query), mapped.embed(query))
+    np.testing.assert_array_equal(mapped.embed(train), fitted.embed(train))
+    assert [scope.step for scope in mapped.scopes] == ["scgpt/integration", "scgpt/query"]
+    norm, states = mapped.model.network.dsbn.bns[-1], []
+    network, cells = mapped.model.network, mapped.tokenizer.tokenize(query.counts, cell_ids=query.cell_ids, seed=0)
+    for cell in range(len(query.cell_ids)):
+        one = slice(cells.bounds[cell], cells.bounds[cell + 1])
+        genes, values = torch.from_numpy(cells.genes[one])[None], torch.from_numpy(cells.values[one])[None]
+        states.append(network.valued(network.encoder(genes), values)[0].detach())
+    torch.testing.assert_close(norm.running_mean, torch.cat(states).mean(dim=0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(norm.running_var, torch.cat(states).var(dim=0), atol=1e-5, rtol=1e-4)
+
+
+def test_one_batch_is_refused_and_another_gene_list(make_train, make_query):
+    with pytest.raises(RefusedError, match="one batch"):
+        integrator().fit(make_train(batches=("b1",)), query=None, seed=0)
+    fitted = integrator(n_steps=2).fit(make_train(60), query=None, seed=0)
+    with pytest.raises(UnmeasuredGeneError):
+        fitted.embed(make_query(genes=make_query().genes[::-1]))
+
+
+def test_zeros_are_read_where_the_tutorial_reads_them(make_train):
+    train = make_train(40)
+    fitted = integrator(n_steps=2, keeps_zeros=True).fit(train, query=None, seed=0)
+    cells = fitted.tokenizer.tokenize(train.counts, cell_ids=train.cell_ids, seed=0)
+    assert (cells.lengths == 61).all()

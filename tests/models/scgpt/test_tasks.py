@@ -1,0 +1,162 @@
+"""Objectives of training: what a cell is shown, what it has to say, and that draws are those of (seed, epoch, cell)."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+torch = pytest.importorskip("torch", reason="the [models] extra is not installed")
+
+from cytolabe.errors import UsageError  # noqa: E402
+from cytolabe.models.scgpt.checkpoint import fresh_network  # noqa: E402
+from cytolabe.models.scgpt.configuration import ScgptConfig  # noqa: E402
+from cytolabe.models.scgpt.tasks import ClassTask, GenerativeTask, MaskedTask, MaskedWeights  # noqa: E402
+from cytolabe.models.scgpt.tokens import ScgptTokenizer  # noqa: E402
+from cytolabe.models.scgpt.vocabulary import read_scgpt_vocabulary  # noqa: E402
+from cytolabe.models.training import Objective, TrainingPlan, train  # noqa: E402
+
+pytestmark = pytest.mark.models
+
+NAMES = [f"GENE{number}" for number in range(30)]
+VOCABULARY = read_scgpt_vocabulary(json.dumps({name: n for n, name in enumerate(NAMES)}).encode(), where="vocab.json")
+SIZE = {"n_tokens": 33, "pad_token": 30, "d_model": 16, "n_heads": 2, "d_hidden": 16, "n_layers": 1, "dropout": 0.0}
+
+
+def cells_of(n_cells=24, *, seed=0):
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(rng.choice([0.2, 1.0, 3.0], (n_cells, 1)), (n_cells, 30))
+    counts[:, 0] = 1
+    ids = [f"c{number}" for number in range(n_cells)]
+    return ScgptTokenizer(vocabulary=VOCABULARY, genes=NAMES).tokenize(csr_matrix(counts), cell_ids=ids, seed=0)
+
+
+def task_of(kind, *, fields=None, cells=None, **more):
+    cells = cells or cells_of()
+    n_cells = len(cells.lengths)
+    network = fresh_network(ScgptConfig(**{**SIZE, **(fields or {})}), seed=1)
+    rows = np.arange(n_cells)
+    return kind(
+        network=network, cells=cells, fit_rows=rows[: n_cells - 6], held_rows=rows[n_cells - 6 :], seed=2,
+        tokens_per_minibatch=128, **more,
+    )  # fmt: skip
+
+
+GENERATES = {"generation": "projected", "mvc_style": "inner product"}
+CORRECTS = {
+    "mvc_style": "inner product", "n_batches": 3, "batch_input": True, "adversary": True, "batch_norm": "by_batch",
+    "explicit_zero": True,
+}  # fmt: skip
+BATCHES = np.arange(24) % 3
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 1000), epoch=st.integers(0, 5))
+def test_each_gene_is_either_perceived_with_its_value_or_generated_without(seed, epoch):
+    task = task_of(GenerativeTask, fields=GENERATES, cells=cells_of(seed=seed))
+    rows = np.arange(24)
+    whole = task._padded(rows)
+    cells, targets, is_target = task._split(rows, whole, epoch)
+    n_perceived = cells.genes.shape[1] - targets.shape[1]
+    assert (cells.genes[:, 0] == VOCABULARY.tokens["<cls>"]).all()
+    assert (cells.values[:, n_perceived:] == -2).all()
+    shares = set()
+    for cell in rows:
+        shown = ~cells.padding[cell, 1:n_perceived]
+        seen = dict(zip(cells.genes[cell, 1:n_perceived][shown], cells.values[cell, 1:n_perceived][shown], strict=True))
+        asked = cells.genes[cell, n_perceived:][is_target[cell]]
+        told = dict(zip(asked, targets[cell][is_target[cell]], strict=True))
+        real = ~whole.padding[cell, 1:]
+        assert not set(seen) & set(told)
+        assert {**seen, **told} == dict(zip(whole.genes[cell, 1:][real], whole.values[cell, 1:][real], strict=True))
+        shares |= {share for share in (0.25, 0.5, 0.75) if len(told) == int(share * real.sum())}
+    assert shares
+
+
+def test_draws_are_those_of_seed_epoch_and_cell_and_never_of_company():
+    task = task_of(GenerativeTask, fields=GENERATES)
+    rows = np.array([3, 9, 14])
+    draws = task._draws(rows, task._padded(rows), 2)
+    wide = task.cells.padded(np.array([9]), width=task._padded(rows).genes.shape[1])
+    np.testing.assert_array_equal(task._draws(np.array([9]), wide, 2)[0], draws[1])
+    assert (task._draws(rows, task._padded(rows), 3)[draws < 1] != draws[draws < 1]).all()
+
+
+def test_masked_values_reach_no_network(monkeypatch):
+    task = task_of(MaskedTask, fields=CORRECTS, groups=BATCHES)
+    rows = np.flatnonzero(BATCHES == 1)[:5]
+    shown = []
+    forward = task.network.forward
+    monkeypatch.setattr(task.network, "forward", lambda tokens: shown.append(tokens) or forward(tokens))
+    first = task.loss(rows, epoch=0)[0]
+    padded = task._padded(rows)
+    masked = task._draws(rows, padded, 0) < 0.4
+    assert 0.2 < masked[~padded.padding].mean() < 0.6
+    assert not masked[:, 0].any()
+    values = shown[0].values.numpy()
+    assert (values[masked] == -1).all()
+    np.testing.assert_array_equal(values[~masked], padded.values[~masked])
+    assert first.requires_grad
+
+
+@pytest.mark.parametrize("kind", [ClassTask, GenerativeTask, MaskedTask])
+def test_an_epoch_shows_each_training_cell_once_and_batches_apart(kind):
+    if kind is ClassTask:
+        task = task_of(ClassTask, fields={"n_classes": 3}, classes=BATCHES)
+    else:
+        task = task_of(
+            kind,
+            fields=GENERATES if kind is GenerativeTask else CORRECTS,
+            groups=BATCHES if kind is MaskedTask else None,
+        )
+    assert isinstance(task, Objective)
+    epochs = [task.minibatches(epoch) for epoch in (0, 0, 1)]
+    for minibatches in epochs:
+        assert sorted(np.concatenate(minibatches).tolist()) == list(range(18))
+        assert all(task._padded(rows).genes.size <= 128 or len(rows) == 1 for rows in minibatches)
+        if kind is MaskedTask:
+            assert all(len(set(BATCHES[rows])) == 1 for rows in minibatches)
+    assert [rows.tolist() for rows in epochs[0]] == [rows.tolist() for rows in epochs[1]]
+    assert [rows.tolist() for rows in epochs[0]] != [rows.tolist() for rows in epochs[2]]
+    assert task.held_out_loss() == task.held_out_loss()
+
+
+def test_another_cell_or_option_is_another_training():
+    tasks = [
+        task_of(MaskedTask, fields=CORRECTS, groups=BATCHES),
+        task_of(MaskedTask, fields=CORRECTS, groups=BATCHES, cells=cells_of(seed=5)),
+        task_of(MaskedTask, fields=CORRECTS, groups=(BATCHES + 1) % 3),
+        task_of(MaskedTask, fields=CORRECTS, groups=BATCHES, weights=MaskedWeights(masked=0.3)),
+        task_of(MaskedTask, fields={**CORRECTS, "adversary": False}, groups=BATCHES),
+    ]
+    assert len({task.identity for task in tasks}) == 5
+    assert task_of(MaskedTask, fields=CORRECTS, groups=BATCHES).identity == tasks[0].identity
+
+
+def test_a_weighted_class_counts_as_often_as_its_weight():
+    classes = (np.arange(24) % 2).astype(np.int64)
+    plain = task_of(ClassTask, fields={"n_classes": 2}, classes=classes)
+    weighted = task_of(
+        ClassTask, fields={"n_classes": 2}, classes=classes, class_weights=np.array([3.0, 0.0], dtype=np.float32)
+    )
+    rows = np.array([0, 1, 2, 3])
+    expected = 3 * float(plain.loss(np.array([0, 2]), epoch=0)[0].detach())
+    assert float(weighted.loss(rows, epoch=0)[0].detach()) == pytest.approx(expected, rel=1e-5)
+    assert weighted.loss(rows, epoch=0)[1] == 4
+
+
+def test_generation_of_several_modalities_is_refused():
+    with pytest.raises(UsageError, match="masked values"):
+        task_of(GenerativeTask, fields=GENERATES, modalities=np.ones(999))
+
+
+@pytest.mark.parametrize(("kind", "fields"), [(GenerativeTask, GENERATES), (MaskedTask, CORRECTS)])
+def test_training_lowers_the_loss_on_cells_that_move_no_weight(kind, fields):
+    task = task_of(kind, fields=fields, cells=cells_of(60), groups=np.arange(60) % 3 if kind is MaskedTask else None)
+    task.network.eval()
+    with torch.no_grad():
+        before = task.held_out_loss()
+    progress = train(task, TrainingPlan(n_steps=40, learning_rate=5e-3, check_every=20), seed=0)
+    assert progress.best_loss < 0.8 * before
