@@ -205,3 +205,13 @@ def test_parents_that_make_no_sense_are_a_finding_and_no_stranger(tmp_path, pare
     write_small_run(tmp_path / "run", model)
     rewrite(tmp_path / "run", lambda body: body.update(parents=parents))
     assert RUN_RECORD in found(tmp_path / "run")
+
+
+def test_an_edited_score_is_named_by_its_row(run):
+    document = json.loads((run / "scores.json").read_bytes())
+    row = next(row for row in document["scores"] if row["value"] is not None)
+    row["value"] = 0.999
+    (run / "scores.json").write_bytes(canonical_json(document))
+    told = [finding for finding in verify_path(run)[1] if finding.where == "scores.json"]
+    (named,) = [finding for finding in told if "do not have their id" in finding.message]
+    assert f"{row['metric']} {row['model']} {row['resolution']} {row['split']}" in named.message

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from cytolabe.cli import atlas as atlas_commands
 from cytolabe.cli import explain as explain_commands
 from cytolabe.cli import genes as gene_commands
+from cytolabe.cli import lineage as lineage_commands
 from cytolabe.cli import persons as person_commands
 from cytolabe.cli import provenance as provenance_commands
 from cytolabe.cli import snapshot as snapshot_commands
@@ -69,6 +70,7 @@ app.command("audit")(atlas_commands.audit)
 app.command("embed")(study_commands.embed)
 app.command("provenance")(provenance_commands.provenance)
 app.command("verify")(explain_commands.verify)
+app.command("trace")(lineage_commands.trace)
 app.command("explain")(explain_commands.explain)
 app.command("doctor")(explain_commands.doctor)
 

@@ -133,7 +133,9 @@ def embed(
     document = embed_fold(frozen, model=model, split_file=split, fold_id=fold, seed=seed, out=out, **options)
     named = str(document["content"])
     record_artifact(opened, "embedding", named, snapshot_id=frozen.snapshot_id, name=out.name)
-    record_run(opened, embed_step(document, split, out, seed=seed), snapshot_id=frozen.snapshot_id)
+    record_run(
+        opened, embed_step(document, split, out, seed=seed, checkpoint=checkpoint), snapshot_id=frozen.snapshot_id
+    )
     if as_json:
         print_document(document)
     else:

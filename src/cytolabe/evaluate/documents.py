@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 
 from cytolabe.evaluate.results import StudyResult
 from cytolabe.files import replace_file
-from cytolabe.provenance import canonical_json, jsonable
+from cytolabe.provenance import canonical_json, digest_of, jsonable
 from cytolabe.records import Score
 
-__all__ = ["SIGNIFICANT_DIGITS", "rounded", "scores_document", "scores_table", "write_scores"]
+__all__ = ["SIGNIFICANT_DIGITS", "rounded", "score_id_of", "scores_document", "scores_table", "write_scores"]
 
 SIGNIFICANT_DIGITS = 6
+_ID = "score_id"
 
 _ORDER = ("task", "study", "split", "gene_policy", "resolution", "model", "metric", "stratum")
 
@@ -55,14 +56,20 @@ def scores_document(result: StudyResult, snapshot_id: str) -> dict[str, object]:
     }
 
 
+def score_id_of(row: Mapping[str, object]) -> str:
+    """Return the id of a row of the document: the digest of everything else in it."""
+    return digest_of({key: value for key, value in row.items() if key != _ID})
+
+
 def _row(score: Score) -> dict[str, object]:
-    return {field.name: rounded(jsonable(getattr(score, field.name))) for field in dataclasses.fields(score)}
+    row = {field.name: rounded(jsonable(getattr(score, field.name))) for field in dataclasses.fields(score)}
+    return {**row, _ID: score_id_of(row)}
 
 
 def scores_table(result: StudyResult, snapshot_id: str) -> pd.DataFrame:
     """Return the rows of the document as a table; nested values are canonical JSON text."""
     document = scores_document(result, snapshot_id)
-    names = [field.name for field in dataclasses.fields(Score)]
+    names = [*(field.name for field in dataclasses.fields(Score)), _ID]
     rows = document["scores"]
     if not isinstance(rows, list):
         msg = "the document of scores has no list of rows"
@@ -88,7 +95,7 @@ _INTEGERS = ("n_cells", "n_donors", "n_genes")
 _SCHEMA = pa.schema(
     [
         (name, pa.float64() if name in _FLOATS else pa.int64() if name in _INTEGERS else pa.string())
-        for name in (*(field.name for field in dataclasses.fields(Score)), "snapshot_id")
+        for name in (*(field.name for field in dataclasses.fields(Score)), _ID, "snapshot_id")
     ]
 )
 """Column types are given, not guessed: a column of nulls keeps its type."""

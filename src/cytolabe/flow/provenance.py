@@ -18,7 +18,7 @@ from cytolabe.records import HOPS, UNKNOWN, DatasetRecord, HopState
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.layout import Layout
 
-__all__ = ["TracedAtlas", "facts_of_folder", "manifest_fragment", "trace_hops"]
+__all__ = ["TracedAtlas", "facts_of_folder", "has_run_accession", "manifest_fragment", "trace_hops"]
 
 _RUN = re.compile(r"(?<![A-Za-z0-9])[SED]RR[0-9]{5,12}(?![0-9])")
 
@@ -68,7 +68,7 @@ def trace_hops(place: Place) -> TracedAtlas | None:
         for hop in ("matrix", *HOPS)
     }
     return TracedAtlas(
-        records=records, coverage=coverage, run_accession_fraction=_share(records, n_cells, _has_run_accession)
+        records=records, coverage=coverage, run_accession_fraction=_share(records, n_cells, has_run_accession)
     )
 
 
@@ -80,7 +80,8 @@ def _state(record: DatasetRecord, hop: str) -> str:
     return str(record.provenance.get(hop, UNKNOWN))
 
 
-def _has_run_accession(record: DatasetRecord) -> bool:
+def has_run_accession(record: DatasetRecord) -> bool:
+    """Tell whether a run (SRR, ERR, DRR) is named in what was declared of the reads, or by a file of the pipeline."""
     if _state(record, "reads") == UNKNOWN:
         return False
     return _RUN.search(record.declared.get("reads", "")) is not None or any(

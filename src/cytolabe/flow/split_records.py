@@ -40,13 +40,16 @@ def audit_step(document: Mapping[str, object], split_file: Path | None, *, with_
     )
 
 
-def embed_step(document: Mapping[str, object], split_file: Path, out: Path, *, seed: int) -> Step:
+def embed_step(
+    document: Mapping[str, object], split_file: Path, out: Path, *, seed: int, checkpoint: Path | None = None
+) -> Step:
     """Return the step that fitted a model on the training side of a fold and embedded both sides."""
     model = str(document["model"])
+    weights = sorted(checkpoint.glob("*.safetensors")) if checkpoint is not None else []
     return Step(
         kind="embed",
         parameters={"model": model, "fold": document["fold"], "seed": seed},
-        inputs=_split_file(split_file),
+        inputs=[*_split_file(split_file), *(artifact_of(path, "model") for path in weights)],
         # A store of embeddings is a folder of shards, which has its own digests.
         outputs=[artifact_of(out, "embedding")] if out.is_file() else [],
         parents=[NamedDigest(role="model", name=model, digest=str(document["card"]))],

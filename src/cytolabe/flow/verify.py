@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolabe.errors import CytolabeError, UsageError
+from cytolabe.evaluate.documents import score_id_of
 from cytolabe.files import Place, sha256_of_file
 from cytolabe.flow.damage import runs_on_damage
 from cytolabe.flow.ledger_files import verify_ledger_files
@@ -158,6 +159,13 @@ def _uncertified(path: Path) -> list[Finding]:
     ]
     known = {certificate.get("digest") for certificate in certificates}
     unknown = {row.get("certificate") for row in scores} - known - {"", None}
+    edited = [row for row in scores if "score_id" in row and row["score_id"] != score_id_of(row)]
+    if edited:
+        named = ("metric", "model", "resolution", "split", "stratum")
+        told = tuple(" ".join(str(row.get(key)) for key in named) for row in edited)
+        message = f"{len(edited)} score(s) do not have their id, first {told[0]}: the row was edited"
+        found = _finding("scores.json", message)
+        findings.append(dataclasses.replace(found, n_affected=len(edited), n_total=len(scores), examples=told[:5]))
     if unknown:
         findings.append(_finding("scores.json", f"{len(unknown)} certificate(s) that scores quote are not there"))
     return findings

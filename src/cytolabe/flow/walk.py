@@ -196,6 +196,13 @@ def _references(walk: _Walk) -> None:
 def _files(walk: _Walk, data: Sequence[Path]) -> None:
     """Hash the files of the user that are found by name; say how many were not looked for or not found."""
     wanted = [row for row in walk.body.get("inputs") or () if row.get("role") in _FILES and "sha256" in row]
+    # Weights of a checkpoint are parents by their bytes; a file of predictions is an input already.
+    known = {f"sha256:{row['sha256']}" for row in wanted}
+    wanted += [
+        {"role": role, "name": name, "sha256": digest.removeprefix("sha256:")}
+        for (role, name), digest in walk.parents("weights").items()
+        if digest not in known
+    ]
     found = dict(_named_files(data, {str(row["name"]) for row in wanted}))
     absent = []
     for row in wanted:
