@@ -150,7 +150,7 @@ def test_a_checkpoint_with_another_digest_is_refused(checkpoint):
 def test_a_network_that_reads_batches_embeds_no_cell_of_unknown_batch(checkpoint, make_train, make_query):
     fitted, _ = embedded(checkpoint, make_train(), make_query())
     loaded = load_scgpt(checkpoint, batch_norm="by_batch", n_batches=2)
-    with pytest.raises(UsageError, match="reads batches"):
+    with pytest.raises(UsageError, match="normalizes by batch"):
         dataclasses.replace(fitted, model=loaded).embed(make_query())
 
 

@@ -185,9 +185,20 @@ def test_attention_mixes_values_into_what_the_layer_itself_gathers(original):
 
 @pytest.mark.parametrize(
     ("changes", "word"),
-    [({"batch_norm": "by_batch", "n_batches": 3}, "batches"), ({"n_modalities": 3}, "modalities")],
+    [
+        ({"batch_norm": "by_batch", "n_batches": 3}, "batches"),
+        ({"batch_input": True, "n_batches": 3}, "batches"),
+        ({"n_modalities": 3}, "modalities"),
+    ],
 )
 def test_a_network_that_reads_batches_or_modalities_refuses_cells_without(changes, word, original):
     genes, values, padding = original.arrays()
     with pytest.raises(ValueError, match=f"reads {word}"):
-        network_of(original, **changes).encode(CellTokens(genes=genes, values=values, padding=padding))
+        network_of(original, **changes)(CellTokens(genes=genes, values=values, padding=padding))
+
+
+@pytest.mark.parametrize("changes", [{}, {"generation": "original", "value_style": "scaling"}])
+def test_a_network_without_a_flag_for_generated_genes_generates_none(changes, original):
+    genes, values, padding = original.arrays()
+    with pytest.raises(ValueError, match="no flag"):
+        network_of(original, **changes).encode(CellTokens(genes=genes, values=values, padding=padding, n_perceived=4))

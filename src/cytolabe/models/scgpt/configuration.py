@@ -108,11 +108,6 @@ class ScgptConfig:
             msg = f"A multi-omics network has cell_style 'cls', not {self.cell_style!r}."
             raise UsageError(msg)
 
-    @property
-    def reads_batches(self) -> bool:
-        """Whether a forward pass needs the batch of each cell."""
-        return self.batch_input or self.batch_norm.startswith("by_batch")
-
 
 def read_arguments(content: bytes, *, where: str) -> dict[str, Any]:
     """Return the fields of `ScgptConfig` that an `args.json` gives; whatever else it says is passed over.

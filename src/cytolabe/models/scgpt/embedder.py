@@ -192,18 +192,18 @@ def on_device(network: Any, minibatch: PaddedCells, **more: Any) -> Any:  # noqa
 
 
 def cell_states(network: Any, minibatch: PaddedCells) -> Float[np.ndarray, "cells dims"]:  # noqa: ANN401 - torch
-    """Return the cell embeddings of a network that reads neither batches nor modalities, without gradients.
+    """Return the cell embeddings of a network that does not normalize by batch, without gradients.
 
     Raises
     ------
     UsageError
-        If it reads them: an embedding of cells of unknown batch needs a network without.
+        If it does: cells of unknown batch need a network without.
     """
     torch = import_extra("torch")
-    if network.config.reads_batches or network.config.n_modalities:
+    if network.config.batch_norm.startswith("by_batch"):
         msg = (
-            "The network reads batches or modalities, which a cell to embed does not have. Load the checkpoint without "
-            "them (batch_norm = 'none', batch_input = False)."
+            "The network normalizes by batch, which a cell to embed does not have. Load the checkpoint without it "
+            "(batch_norm = 'none'), or map the cells as a query of scgpt_integrator."
         )
         raise UsageError(msg)
     with torch.no_grad():

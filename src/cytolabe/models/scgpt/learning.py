@@ -31,7 +31,7 @@ from cytolabe.provenance import canonical_json
 from cytolabe.randomness import derive_seed
 from cytolabe.records import Protocol
 
-__all__ = ["Prepared", "learned", "prepare", "run_training"]
+__all__ = ["Prepared", "learned", "prepare", "run_training", "started"]
 
 _LEAST_CELLS = 10
 
@@ -69,7 +69,7 @@ def prepare(
     if why_not and learning.panels == "refuse":
         msg = f"scGPT is not trained here: {why_not} (rule R3). Say panels = 'flag' to look at it all the same."
         raise RefusedError(msg)
-    model = _start(learning, train_view.genes, seed=seed, fields=fields)
+    model = started(learning, train_view.genes, seed=seed, fields=fields)
     config = model.config
     tokenizer = ScgptTokenizer(
         vocabulary=model.vocabulary,
@@ -115,7 +115,8 @@ def run_training(learning: Learning, task: Any, *, seed: int) -> tuple[Progress,
     return progress, f"not converged: the loss still fell after {told}" if is_capped else f"trained for {told}"
 
 
-def _start(learning: Learning, genes: Sequence[str], *, seed: int, fields: Mapping[str, object]) -> Scgpt:
+def started(learning: Learning, genes: Sequence[str], *, seed: int, fields: Mapping[str, object]) -> Scgpt:
+    """Return the network that a training starts from: that of the checkpoint, or a fresh one over `genes`."""
     if learning.checkpoint:
         wanted = {"weights": learning.expected} if learning.expected else {}
         return load_scgpt(Path(learning.checkpoint), expected=wanted, seed=seed, **fields)

@@ -132,7 +132,17 @@ class ScgptNetwork(nn.Module):  # type: ignore[misc]
         self.mod_encoder = _NormedEmbedding(config.n_modalities, config.d_model, 0) if config.n_modalities else None
 
     def forward(self, tokens: CellTokens) -> ScgptOutput:
-        """Return the answers of all heads."""
+        """Return the answers of all heads.
+
+        Raises
+        ------
+        ValueError
+            If the network reads batches or modalities and the minibatch has none.
+        """
+        if self.config.batch_input:
+            _refuse_without(tokens, "batches")
+        if self.config.n_modalities:
+            _refuse_without(tokens, "modalities")
         encoded = self.encode(tokens)
         beside = self._beside(tokens)
         gep = self.decoder(encoded.states if beside is None else torch.cat([encoded.states, beside], dim=2))
@@ -150,7 +160,8 @@ class ScgptNetwork(nn.Module):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If the network reads batches or modalities and the minibatch has none, or has some that it cannot read.
+            If the network normalizes by batch and the minibatch has none, or genes are to be generated and it has no flag
+            for them. What only decoders read, an encoding need not have.
         """
         self._check(tokens)
         genes = self.encoder(tokens.genes)
@@ -165,12 +176,9 @@ class ScgptNetwork(nn.Module):  # type: ignore[misc]
         )
 
     def _check(self, tokens: CellTokens) -> None:
+        if self.config.batch_norm.startswith("by_batch"):
+            _refuse_without(tokens, "batches")
         config = self.config
-        asked = {"batches": config.reads_batches, "modalities": config.n_modalities > 0}
-        for name, needed in asked.items():
-            if needed and getattr(tokens, name) is None:
-                msg = f"This network reads {name}, and the minibatch has none."
-                raise ValueError(msg)
         if tokens.n_perceived is not None and (config.generation == "none" or config.value_style == "scaling"):
             msg = "This network has no flag for generated genes (generation = 'none', or values that only scale)."
             raise ValueError(msg)
@@ -226,3 +234,9 @@ class ScgptNetwork(nn.Module):  # type: ignore[misc]
             genes = torch.cat([genes, beside], dim=2)
         decoded: Decoded = self.mvc_decoder(cells, genes)
         return decoded
+
+
+def _refuse_without(tokens: CellTokens, name: str) -> None:
+    if getattr(tokens, name) is None:
+        msg = f"This network reads {name}, and the minibatch has none."
+        raise ValueError(msg)

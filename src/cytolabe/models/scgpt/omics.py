@@ -1,0 +1,234 @@
+"""Several measurements of the same cells in one scGPT: RNA with proteins, or with peaks.
+
+Each feature of each modality is a token; bins are taken within a modality, because a count of antibodies and a count of
+transcripts are no amounts of one scale. Decoders read the modality of a token (`n_modalities`: 0 padding, 1 `<cls>`, then one
+for each). Proteins are told from genes of the same name by `p_` before theirs, as in the published tutorial.
+
+From a checkpoint only the rows of known genes are inherited, as there: the encoder learned what a cell of RNA looks like,
+and everything else starts fresh. This is a component for arrays: the stages of an atlas hand RNA alone to their models.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse import csr_matrix
+
+from cytolabe.errors import UnmeasuredGeneError, UsageError
+from cytolabe.models.extras import import_extra
+from cytolabe.models.held_out import hold_out_persons
+from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
+from cytolabe.models.scgpt.configuration import ScgptConfig
+from cytolabe.models.scgpt.embedder import cell_states
+from cytolabe.models.scgpt.learning import learned, run_training, started
+from cytolabe.models.scgpt.source import Learning
+from cytolabe.models.scgpt.tokens import ScgptTokenizer, TokenizedCells
+from cytolabe.models.scgpt.vocabulary import ScgptVocabulary
+from cytolabe.models.scopes import fit_scope
+from cytolabe.provenance import canonical_json
+from cytolabe.randomness import derive_seed
+from cytolabe.records import FitScope, Protocol
+
+__all__ = ["FIRST_MODALITY", "FittedOmics", "Measured", "OmicsCells", "extended", "fit_omics", "joined"]
+
+FIRST_MODALITY = 2
+"""Code of the first modality; 0 is padding and 1 is `<cls>`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One modality: raw counts, cells x features, and how its features are called."""
+
+    counts: csr_matrix
+    features: tuple[str, ...]
+    prefix: str = ""
+    """Put before each name, where another modality has the same names: `p_` for proteins."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tokens."""
+        return tuple(f"{self.prefix}{feature}" for feature in self.features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OmicsCells:
+    """Cells of which several modalities were measured. RNA first, where a checkpoint is to be used."""
+
+    cell_ids: np.ndarray
+    modalities: Mapping[str, Measured]
+    batches: np.ndarray
+    persons: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Refuse modalities of other cells, and a name that two of them share."""
+        n_cells = len(self.cell_ids)
+        for name, measured in self.modalities.items():
+            if measured.counts.shape != (n_cells, len(measured.features)):
+                msg = f"{name}: counts are {measured.counts.shape}, for {n_cells} cells and {len(measured.features)} features."
+                raise UsageError(msg)
+        names = [token for measured in self.modalities.values() for token in measured.names]
+        twice = sorted({token for token in names if names.count(token) > 1}) if len(set(names)) < len(names) else []
+        if twice:
+            msg = f"{len(twice)} feature(s) stand twice, for example {twice[0]!r}. Give one modality a prefix, such as 'p_'."
+            raise UsageError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedOmics:
+    """A trained network over several modalities."""
+
+    model: Scgpt
+    tokenizers: Mapping[str, ScgptTokenizer]
+    seed: int
+    scopes: tuple[FitScope, ...]
+    notes: tuple[str, ...]
+
+    def embed(self, cells: OmicsCells) -> Float[np.ndarray, "cells dims"]:
+        """Return the state of `<cls>` of each cell, scaled to length 1, float32.
+
+        A cell of which a modality was not measured at all has no tokens of it: leave that modality's counts at zero.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If a modality or a feature of the fit is missing, added or moved.
+        """
+        for name, tokenizer in self.tokenizers.items():
+            found = cells.modalities.get(name)
+            if found is None or found.names != tuple(tokenizer.genes):
+                msg = f"{name}: the features are not those of the fit. An unmeasured feature is not a zero."
+                raise UnmeasuredGeneError(msg)
+        tokens, _ = joined(_tokenized(self.tokenizers, cells, seed=self.seed))
+        states = np.empty((len(cells.cell_ids), self.model.config.d_model), dtype=np.float32)
+        for minibatch in tokens.by_length(tokens_per_minibatch=16_384):
+            states[minibatch.rows] = cell_states(self.model.network, minibatch)
+        return np.asarray(states / np.linalg.norm(states, axis=1, keepdims=True))
+
+
+def joined(parts: Sequence[TokenizedCells]) -> tuple[TokenizedCells, np.ndarray]:
+    """Put the tokens of several modalities of the same cells behind one `<cls>`.
+
+    Returns
+    -------
+    tuple
+        The cells, and the modality of each of their tokens: 1 for `<cls>`, 2 for those of the first part, and so on.
+    """
+    first = parts[0]
+    n_tokens = np.sum([part.lengths - 1 for part in parts], axis=0) + 1
+    bounds = np.concatenate([[0], np.cumsum(n_tokens)])
+    genes = np.empty(bounds[-1], dtype=np.int64)
+    values = np.empty(bounds[-1], dtype=np.float32)
+    codes = np.ones(bounds[-1], dtype=np.int64)
+    genes[bounds[:-1]], values[bounds[:-1]] = first.genes[first.bounds[:-1]], first.values[first.bounds[:-1]]
+    start = bounds[:-1] + 1
+    for number, part in enumerate(parts):
+        n_own = part.lengths - 1
+        own = np.repeat(np.arange(len(n_own)), n_own)
+        step = np.arange(n_own.sum()) - np.repeat(np.cumsum(n_own) - n_own, n_own)
+        target, source = start[own] + step, part.bounds[:-1][own] + 1 + step
+        genes[target], values[target], codes[target] = part.genes[source], part.values[source], FIRST_MODALITY + number
+        start = start + n_own
+    return replace(first, genes=genes, values=values, bounds=bounds), codes
+
+
+def extended(model: Scgpt, names: Sequence[str], *, seed: int, fields: Mapping[str, Any]) -> Scgpt:
+    """Return a network over the vocabulary of another and further names, of which only the rows of genes are inherited.
+
+    Parameters
+    ----------
+    names
+        Tokens of the other modalities; those that the vocabulary has already keep their rows.
+    fields
+        Fields of `ScgptConfig` that differ: heads, modalities.
+    """
+    tokens = dict(model.vocabulary.tokens)
+    for name in names:
+        tokens.setdefault(name, len(tokens))
+    digest = "sha256:" + hashlib.sha256(canonical_json(tokens)).hexdigest()
+    config = ScgptConfig(**{**vars(model.config), "n_tokens": len(tokens), **fields})
+    network = fresh_network(config, seed=seed)
+    torch = import_extra("torch")
+    with torch.no_grad():
+        network.encoder.embedding.weight[: len(model.vocabulary)] = model.network.encoder.embedding.weight
+    return replace(model, network=network, vocabulary=ScgptVocabulary(tokens=tokens, digest=digest), weights_digest="")
+
+
+def fit_omics(cells: OmicsCells, learning: Learning, *, seed: int) -> FittedOmics:
+    """Train a network on masked counts of all modalities; no label is read.
+
+    Where cells are of several batches, decoders read the batch and an adversary is trained against it, as in the
+    published tutorial; there is no normalization by batch.
+
+    Raises
+    ------
+    UsageError
+        If there is no modality, or two features have one name.
+    """
+    import_extra("torch")
+    from cytolabe.models.scgpt.tasks import MaskedTask, MaskedWeights  # noqa: PLC0415 - needs torch to be imported
+
+    if not cells.modalities:
+        msg = "No modality was given, so that there is nothing to learn from."
+        raise UsageError(msg)
+    names = [name for measured in cells.modalities.values() for name in measured.names]
+    levels = np.unique(cells.batches.astype(str))
+    model = _start(learning, names, n_modalities=len(cells.modalities), n_batches=len(levels), seed=seed)
+    tokenizers = {
+        name: ScgptTokenizer(
+            vocabulary=model.vocabulary,
+            genes=measured.names,
+            max_length=learning.max_length or model.config.max_length,
+            n_bins=model.config.n_bins,
+            ties=learning.ties,
+            pad_value=model.config.pad_value,
+            cls_value=model.config.pad_value,
+        )
+        for name, measured in cells.modalities.items()
+    }
+    tokens, codes = joined(_tokenized(tokenizers, cells, seed=seed))
+    fit, held, note = hold_out_persons(
+        cells.persons, fraction=learning.held_out_fraction, seed=derive_seed(seed, "models", "scgpt")
+    )
+    task = MaskedTask(
+        network=model.network,
+        cells=tokens,
+        fit_rows=fit,
+        held_rows=held,
+        seed=seed,
+        tokens_per_minibatch=learning.tokens_per_minibatch,
+        groups=np.searchsorted(levels, cells.batches.astype(str)).astype(np.int64) if len(levels) > 1 else None,
+        modalities=codes,
+        weights=MaskedWeights(similarity=0.0),
+    )
+    _, told = run_training(learning, task, seed=seed)
+    scope = fit_scope("scgpt/omics", cells.cell_ids)
+    protocol = Protocol.FINE_TUNED if learning.checkpoint else Protocol.SELF_SUPERVISED
+    model = learned(model, protocol=protocol, scopes=(scope,))
+    return FittedOmics(model=model, tokenizers=tokenizers, seed=seed, scopes=model.origin.scopes, notes=(note, told))
+
+
+def _start(learning: Learning, names: Sequence[str], *, n_modalities: int, n_batches: int, seed: int) -> Scgpt:
+    fields: dict[str, Any] = {
+        "mvc_style": "inner product",
+        "explicit_zero": True,
+        "n_modalities": FIRST_MODALITY + n_modalities,
+        "n_batches": n_batches if n_batches > 1 else 0,
+        "batch_input": n_batches > 1,
+        "adversary": n_batches > 1,
+        "batch_norm": "none",
+        "n_classes": 0,
+        "generation": "none",
+    }
+    if not learning.checkpoint:
+        return started(learning, names, seed=seed, fields=fields)
+    return extended(started(learning, (), seed=seed, fields={}), names, seed=seed, fields=fields)
+
+
+def _tokenized(tokenizers: Mapping[str, ScgptTokenizer], cells: OmicsCells, *, seed: int) -> list[TokenizedCells]:
+    return [
+        tokenizer.tokenize(cells.modalities[name].counts, cell_ids=cells.cell_ids, seed=seed)
+        for name, tokenizer in tokenizers.items()
+    ]
