@@ -1,5 +1,7 @@
 """The commands that look back print trees and tables, and one JSON document where that is asked."""
 
+from cytolabe.provenance import canonical_json, digest_of
+
 
 def test_a_data_set_is_traced_to_its_file_and_its_hops(call, frozen):
     document = call("trace", "birch", "--in", frozen, "--json").document
@@ -16,3 +18,28 @@ def test_a_data_set_is_traced_to_its_file_and_its_hops(call, frozen):
 def test_a_word_that_nobody_knows_is_a_usage_error(call, frozen):
     called = call("trace", "nobody", "--in", frozen, "--json")
     assert (called.code, called.document["error"]["type"]) == (2, "UsageError")
+
+
+def write_run(folder, *, seed, value):
+    body = {
+        "inputs": [], "outputs": [], "parents": [], "environment": {}, "parameters": {"seed": seed}, "snapshot_id": "s",
+    }  # fmt: skip
+    row = dict.fromkeys(("raw_value", "low", "high", "floor", "ceiling", "n_cells", "n_donors", "n_genes"))
+    keys = ("task", "split", "gene_policy", "resolution", "model", "metric", "stratum")
+    row |= {**{key: key for key in keys}, "value": value, "status": "SCORED"}
+    folder.mkdir()
+    (folder / "run.json").write_bytes(canonical_json({**body, "record_id": digest_of(body)}))
+    (folder / "scores.json").write_bytes(canonical_json({"scores": [row]}))
+    return folder
+
+
+def test_two_runs_are_compared_by_their_first_difference_and_their_scores(call, tmp_path):
+    runs = write_run(tmp_path / "a", seed=0, value=0.5), write_run(tmp_path / "b", seed=1, value=0.75)
+    document = call("compare", *runs, "--json").document
+    assert document["first"] == {"kind": "seed", "name": "seed", "first": "0", "second": "1"}
+    assert [(row["field"], row["delta"]) for row in document["scores"]] == [("value", 0.25)]
+    shown = call("compare", *runs)
+    assert shown.code == 0
+    assert "first difference: seed seed: 0 -> 1" in shown.out
+    assert "0 score(s) are the same, 1 field(s) of scores differ" in shown.out
+    assert "the records name no difference" in call("compare", runs[0], runs[0]).out

@@ -1,4 +1,4 @@
-"""Commands that look back: `trace` a number down to raw reads."""
+"""Commands that look back: `trace` a number down to raw reads, `compare` two runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,9 @@ from cytolabe.files import place_of
 if TYPE_CHECKING:
     from cytolabe.flow.trace import Node
 
-__all__ = ["trace"]
+__all__ = ["compare", "trace"]
+
+_SHOWN = 20
 
 RunOrAtlas = Annotated[
     Any, typer.Option("--in", parser=place_of, metavar="RUN|ATLAS", help="The run or the atlas that knows the id.")
@@ -60,6 +62,61 @@ def trace(
         )  # fmt: skip
     typer.echo(f"{found.cells}: {found.coverage.sentence}")
     return 0
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="Folder of a run.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Folder of another one.")],
+    as_json: AsJson = False,
+) -> int:
+    """Tell in what two runs differ first, and then which of their scores do."""
+    from cytolabe.flow.comparison import compare_runs
+    from cytolabe.provenance import jsonable
+
+    found = compare_runs(first, second)
+    if as_json:
+        print_document(
+            {
+                "runs": list(found.record_ids),
+                "first": jsonable(found.first),
+                "causes": jsonable(found.causes),
+                "n_same": found.n_same,
+                "scores": jsonable(found.scores),
+                "incomparable": found.incomparable,
+            }
+        )
+        return 0
+    if found.first is None:
+        typer.echo("the records name no difference")
+    else:
+        typer.echo(
+            f"first difference: {found.first.kind} {found.first.name}: {found.first.first} -> {found.first.second}\n"
+        )
+        shown = [[one.kind, one.name, one.first[:40], one.second[:40]] for one in found.causes[:_SHOWN]]
+        print_table(["kind", "name", "first run", "second run"], shown)
+        _tell_more(len(found.causes) - _SHOWN)
+    typer.echo("")
+    scores = [
+        [
+            *(row.score[key] for key in ("metric", "model", "resolution", "split", "stratum")),
+            row.field,
+            row.first,
+            row.second,
+        ]
+        for row in found.scores[:_SHOWN]
+    ]
+    if scores:
+        print_table(["metric", "model", "level", "split", "stratum", "field", "first run", "second run"], scores)
+        _tell_more(len(found.scores) - _SHOWN)
+    typer.echo(f"{found.n_same} score(s) are the same, {len(found.scores)} field(s) of scores differ")
+    if found.incomparable:
+        typer.echo(f"NOT COMPARABLE: {found.incomparable}")
+    return 0
+
+
+def _tell_more(n: int) -> None:
+    if n > 0:
+        typer.echo(f"... and {n} more: --json lists them")
 
 
 def _lines(node: "Node", lead: str = "", branch: str = "") -> Iterator[str]:

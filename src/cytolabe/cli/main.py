@@ -71,6 +71,7 @@ app.command("embed")(study_commands.embed)
 app.command("provenance")(provenance_commands.provenance)
 app.command("verify")(explain_commands.verify)
 app.command("trace")(lineage_commands.trace)
+app.command("compare")(lineage_commands.compare)
 app.command("explain")(explain_commands.explain)
 app.command("doctor")(explain_commands.doctor)
 
