@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from cytolabe.cli.main import app
 from cytolabe.flow.meaning import donor_collisions, meaning_findings
+from cytolabe.snapshot.atlas import open_atlas
 
 _SPEC = importlib.util.spec_from_file_location("variants", Path(__file__).parents[1] / "validate" / "variants.py")
 variants = importlib.util.module_from_spec(_SPEC)
@@ -48,6 +49,32 @@ def test_what_ingest_told_is_not_told_again(written):
     [finding] = meaning_findings(path, ())
     assert finding.code == "W-DONOR-01"
     assert meaning_findings(path, (finding,)) == ()
+
+
+def test_an_ingest_tells_what_the_tables_do_not_mean_and_which_donors_collide_and_changes_nothing(written, tmp_path):
+    def codes(row):
+        return [finding["code"] for finding in row["findings"]]
+
+    def coded(data):
+        data.obs["donor_id"] = "lab_p1"
+        data.obs["annotation"] = [str(number % 2) for number in range(data.n_obs)]
+
+    one = written("one.h5ad", coded)
+    other = written("other.h5ad", variants.with_column("donor_id", "unknown"))
+    third = written("third.h5ad", variants.with_column("donor_id", "lab_p1"))
+    ended = CliRunner().invoke(
+        app, ["ingest", str(tmp_path / "atlas"), *map(str, (one, other, third)), "--json"], standalone_mode=False
+    )
+    rows = {row["dataset_id"]: row for row in json.loads(ended.stdout)["datasets"]}
+    assert "W-DONOR-05" in codes(rows["one"])
+    assert "W-DONOR-05" in codes(rows["third"])
+    assert "W-DONOR-05" not in codes(rows["other"])
+    assert codes(rows["other"]).count("W-DONOR-01") == 1
+    assert "W-CLASS-07" in codes(rows["one"])
+    assert {row["status"] for row in rows.values()} == {"accepted"}
+    kept = open_atlas(tmp_path / "atlas").findings("one")
+    assert "W-CLASS-07" in {finding.code for finding in kept}
+    assert "W-DONOR-05" not in {finding.code for finding in kept}
 
 
 def test_the_command_says_for_each_pack_whether_a_file_is_valid(written):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytolabe.errors import RefusedError, UnreadableInputError
+from cytolabe.flow.meaning import meaning_findings
 from cytolabe.flow.preflight import expectation
 from cytolabe.flow.work import FirstPass, Work
 from cytolabe.genes.aliases import read_alias_table
@@ -94,9 +95,11 @@ def examine(source: SourceFile, *, aliases: Path | None = None, work: Work | Non
         return Examination(source=source, findings=(*scan, *findings_of(error)), unreadable=True)
     except RefusedError as error:
         return Examination(source=source, findings=(*scan, *findings_of(error)))
+    told = (*scan, *findings)
     return Examination(
         source=source,
-        findings=(*scan, *findings),
+        # Warnings and notes alone: what a table does not mean refuses no file.
+        findings=(*told, *meaning_findings(source.path, told)),
         content=content,
         source_sha256=first_pass.source_sha256,
     )

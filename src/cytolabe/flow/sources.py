@@ -10,7 +10,7 @@ from cytolabe.errors import UsageError
 from cytolabe.files import Place, place_of
 from cytolabe.flow.contribute import SourceOutcome, contribute_with
 from cytolabe.flow.examine import Examination, examine
-from cytolabe.flow.meaning import donor_collisions, meaning_findings
+from cytolabe.flow.meaning import donor_collisions
 from cytolabe.flow.means import Means
 from cytolabe.flow.recording import record_ingest
 from cytolabe.flow.remote import gather_sources, is_remote
@@ -81,6 +81,13 @@ def ingest_sources(
     with (means or Means()).work(atlas, on_progress) as work:
         outcomes = contribute_with(work, opened, sources, aliases=aliases, on_progress=on_progress)
     record_ingest(opened.layout, outcomes)
+    # They speak of the files of this call, so that they are told and stay out of the records of data sets.
+    readable = {outcome.dataset_id for outcome in outcomes if not outcome.unreadable}
+    collisions = donor_collisions({s.dataset_id: s.path for s in sources if s.dataset_id in readable})
+    outcomes = tuple(
+        dataclasses.replace(outcome, findings=(*outcome.findings, *collisions.get(outcome.dataset_id, ())))
+        for outcome in outcomes
+    )
     return outcomes, findings, open_atlas(atlas).revision
 
 
@@ -115,17 +122,16 @@ def validate_paths(
         on_progress(f"validate: {n_done} of {n_total} files")
 
     examined: list[Examination] = run_tasks(examine, sources, n_workers=n_workers, on_done=tell)
-    rows += _with_meaning(examined)
+    rows += _with_collisions(examined)
     return tuple(rows)
 
 
-def _with_meaning(examined: Sequence[Examination]) -> list[Validated]:
-    """Add what the tables of each file say and do not mean, and donors that several files name."""
+def _with_collisions(examined: Sequence[Examination]) -> list[Validated]:
+    """Add the donors that several of the files name."""
     collisions = donor_collisions({e.source.dataset_id: e.source.path for e in examined if not e.unreadable})
     rows = []
     for e in examined:
-        more = () if e.unreadable else meaning_findings(e.source.path, e.findings)
-        found = (*e.findings, *more, *collisions.get(e.source.dataset_id, ()))
+        found = (*e.findings, *collisions.get(e.source.dataset_id, ()))
         rows.append(Validated(source=e.source.path.name, findings=found, unreadable=e.unreadable))
     return rows
 
