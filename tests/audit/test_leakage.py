@@ -165,7 +165,9 @@ def test_a_history_without_a_manifest_is_unknown_and_never_clean():
 
 
 def test_a_model_trained_here_says_on_how_many_cells():
-    (exposure,) = exposure_of(CARD, ["b"], train=["a"], n_train_cells=6)
+    (exposure,) = exposure_of(
+        CARD, ["b"], train=["a"], train_scope=FitScope(step="", cells_digest="sha256:1", n_cells=6)
+    )
     assert exposure.evidence == "trained here, on 6 training cells without the test component"
 
 

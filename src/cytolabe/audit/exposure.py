@@ -3,6 +3,9 @@
 A model that is trained here has seen what its fit scopes say, so it is `out` by construction of the split. A model
 with a history is judged by the ledger of pretraining (`models.pretraining`) and by what its card names:
 
+Stored weights that were trained here name their cells by digest (`scopes` of the card): `out` where these are the
+training cells of this fold, `unknown` where they are others. The fit scopes of the fold say so as well, and refuse.
+
 * `in`: the data set is on the list, by its id or by the words that find a known member; labels that training used are
   named, because such a model has seen the answers, too;
 * `out`: every corpus has a day by which it was surely closed, and the data set declares that all of its samples were
@@ -14,7 +17,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from cytolabe.models.pretraining import Corpus, Member, Source, corpora, corpora_of
-from cytolabe.records import UNKNOWN, DatasetRecord, Exposure, FitOnQuery, ModelCard, Protocol
+from cytolabe.records import UNKNOWN, DatasetRecord, Exposure, FitOnQuery, FitScope, ModelCard, Protocol
 
 __all__ = ["exposure_of", "exposure_to_ledger", "is_trained_here"]
 
@@ -25,7 +28,7 @@ _A_DAY = len("2023-05-15")
 
 def is_trained_here(card: ModelCard) -> bool:
     """Tell whether all that a model knows comes from the training side of the split."""
-    return card.protocol in _TRAINED_HERE and not card.pretraining and not card.weights_digest
+    return card.protocol in _TRAINED_HERE and not card.pretraining and (not card.weights_digest or bool(card.scopes))
 
 
 def exposure_of(
@@ -33,7 +36,7 @@ def exposure_of(
     datasets: Mapping[str, int] | Sequence[str],
     *,
     train: Sequence[str],
-    n_train_cells: int | None = None,
+    train_scope: FitScope | None = None,
     records: Mapping[str, DatasetRecord] | None = None,
 ) -> tuple[Exposure, ...]:
     """Return the exposure of a model to each test data set, sorted by data set.
@@ -46,8 +49,8 @@ def exposure_of(
         Data sets with cells on the test side, and how many.
     train
         Data sets with cells on the training side.
-    n_train_cells
-        Cells of the training side, for the evidence.
+    train_scope
+        Cells of the training side, by number and digest: the evidence, and what scopes of stored weights must name.
     records
         What is known of the data sets: titles, citations, when samples were collected.
     """
@@ -57,7 +60,7 @@ def exposure_of(
     for name in sorted(sizes):
         status, evidence = _judged(card, name, known=known, record=(records or {}).get(name))
         if is_trained_here(card):
-            status, evidence = _trained_here(name, train=train, n_train_cells=n_train_cells)
+            status, evidence = _trained_here(card, name, train=train, scope=train_scope)
         found.append(Exposure(model=card.name, dataset_id=name, status=status, evidence=evidence, n_cells=sizes[name]))
     return tuple(found)
 
@@ -79,8 +82,14 @@ def _ledger_card(corpus: Corpus) -> ModelCard:
     )  # fmt: skip
 
 
-def _trained_here(dataset_id: str, *, train: Sequence[str], n_train_cells: int | None) -> tuple[str, str]:
-    cells = "the training cells" if n_train_cells is None else f"{n_train_cells} training cells"
+def _trained_here(card: ModelCard, dataset_id: str, *, train: Sequence[str], scope: FitScope | None) -> tuple[str, str]:
+    others = [one for one in card.scopes if scope is None or one.cells_digest != scope.cells_digest]
+    if others:
+        return "unknown", (
+            f"its weights were trained here on {others[0].n_cells} cells (digest {others[0].cells_digest[:19]}), which are "
+            "not the training cells of this fold"
+        )
+    cells = "the training cells" if scope is None else f"{scope.n_cells} training cells"
     beside = "; other cells of this data set are among them" if dataset_id in train else ""
     return "out", f"trained here, on {cells} without the test component{beside}"
 

@@ -21,7 +21,7 @@ from cytolabe.audit.near_test import near_identical_cells
 from cytolabe.audit.units import is_known, library_keys
 from cytolabe.provenance import cells_digest
 from cytolabe.reconcile.persons import pair_states
-from cytolabe.records import UNKNOWN, Exposure, Finding, Fold, ModelCard, ScoreStatus, Severity, Split
+from cytolabe.records import UNKNOWN, Exposure, Finding, FitScope, Fold, ModelCard, ScoreStatus, Severity, Split
 from cytolabe.snapshot.view import SnapshotView
 from cytolabe.split.keys import is_labelled, is_person_resolved, study_keys
 
@@ -228,11 +228,14 @@ def _shared_libraries(cells: pd.DataFrame, fold: Fold) -> Outcome:
 def _exposures(snapshot: SnapshotView, fold: Fold, cards: Sequence[ModelCard]) -> tuple[Exposure, ...]:
     datasets = snapshot.cells["dataset_id"].to_numpy(dtype=object)
     train, test = sorted(set(datasets[fold.train_rows])), Counter(datasets[fold.test_rows].tolist())
-    n_train, records = len(fold.train_rows), snapshot.datasets
+    # Naming the cells takes a while, and only weights that were stored are compared with the name.
+    ids = snapshot.cells["cell_id"] if any(card.scopes for card in cards) else None
+    digest = "" if ids is None else cells_digest(ids.to_numpy(dtype=object)[fold.train_rows].tolist())
+    scope = FitScope(step="training cells", cells_digest=digest, n_cells=len(fold.train_rows))
     return tuple(
         exposure
         for card in cards
-        for exposure in exposure_of(card, test, train=train, n_train_cells=n_train, records=records)
+        for exposure in exposure_of(card, test, train=train, train_scope=scope, records=snapshot.datasets)
     )
 
 

@@ -21,6 +21,7 @@ from cytolabe.cli import provenance as provenance_commands
 from cytolabe.cli import snapshot as snapshot_commands
 from cytolabe.cli import splits as split_commands
 from cytolabe.cli import study as study_commands
+from cytolabe.cli import training as training_commands
 from cytolabe.cli import validate as validate_commands
 from cytolabe.cli.output import print_error
 from cytolabe.errors import CytolabeError, UnreadableInputError, UsageError
@@ -67,6 +68,7 @@ app.command("persons")(person_commands.persons)
 app.add_typer(snapshot_commands.snapshot_app, name="snapshot")
 app.command("split")(split_commands.split)
 app.command("audit")(atlas_commands.audit)
+app.command("train")(training_commands.train)
 app.command("embed")(study_commands.embed)
 app.command("provenance")(provenance_commands.provenance)
 app.command("verify")(explain_commands.verify)

@@ -28,7 +28,7 @@ from cytolabe.snapshot.relations import FACTOR_COLUMNS
 from cytolabe.split import read_split
 from cytolabe.store.tables import write_parquet
 
-__all__ = ["audit_atlas", "embed_fold"]
+__all__ = ["audit_atlas", "chosen_fold", "embed_fold"]
 
 _SHOWN_DUPLICATES = 10_000
 
@@ -119,7 +119,7 @@ def embed_fold(
         If the fold or the model is not there, the training side is empty, or no gene is measured by all data sets.
     """
     split = read_split(split_file, frozen)
-    fold = _fold_of(split, fold_id)
+    fold = chosen_fold(split, fold_id)
     if not len(fold.train_rows):
         msg = f"Fold {fold.split_id} has no training cell, so that nothing can be fitted. Choose another fold."
         raise UsageError(msg)
@@ -177,7 +177,14 @@ def _facts(fitted: FittedModel) -> dict[str, Any]:
     }
 
 
-def _fold_of(split: Split, fold_id: str) -> Fold:
+def chosen_fold(split: Split, fold_id: str) -> Fold:
+    """Return the fold of an id or a number from 1; the only one where nothing is said.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or one has to be chosen.
+    """
     named = {fold.split_id: fold for fold in split.folds}
     numbered = {str(number): fold for number, fold in enumerate(split.folds, start=1)}
     if not fold_id and len(named) == 1:

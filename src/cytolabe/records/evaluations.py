@@ -124,7 +124,8 @@ class ModelCard:
     """What a model needs, what it can do, and what it has seen.
 
     `unit_of_inference` is cell, cell_set or dataset. `determinism` is bit_exact, numerically_close or statistical.
-    `inputs` names the technical columns that it reads.
+    `inputs` names the technical columns that it reads. `scopes` names the cells that stored weights were trained on here;
+    published weights have a `pretraining` instead.
     """
 
     name: str
@@ -142,6 +143,7 @@ class ModelCard:
     pretraining: tuple[str, ...] = ()
     n_seeds: int = 1
     weights_digest: str = ""
+    scopes: tuple[FitScope, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

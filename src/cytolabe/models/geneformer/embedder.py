@@ -20,7 +20,7 @@ from cytolabe.errors import ModelFailedError, UsageError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.minibatches import by_length
-from cytolabe.models.geneformer.network import blank_network, hidden_states
+from cytolabe.models.geneformer.network import blank_network, hidden_states, placed
 from cytolabe.models.geneformer.tokenizer import GeneformerTokenizer, TokenizedCells
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scopes import fit_scope, refuse_other_genes
@@ -185,7 +185,7 @@ class GeneformerEmbedder:
         return FittedGeneformer(
             checkpoint=self.checkpoint,
             tokenizer=tokenizer,
-            network=_placed(network),
+            network=placed(network),
             hidden_state=shape.n_layers + self.layer,
             pooling=self.pooling or ("mean" if known.bounds is None else "cls"),
             precision=self.precision,
@@ -229,8 +229,3 @@ def pooled_states(
             pooled = torch.where(genes[..., None], states, 0).sum(dim=1) / genes.sum(dim=1, keepdim=True)
     found: np.ndarray = pooled.cpu().numpy()
     return found
-
-
-def _placed(network: Any) -> Any:  # noqa: ANN401 - a module of torch
-    """Return the network where it computes fastest here."""
-    return network.to("cuda") if import_extra("torch").cuda.is_available() else network

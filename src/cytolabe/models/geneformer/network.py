@@ -13,7 +13,7 @@ from cytolabe.models.geneformer.shapes import GeneformerShape
 from cytolabe.models.weights import KeyRules, LoadedKeys, fill_network
 from cytolabe.randomness import derive_seed
 
-__all__ = ["KEY_RULES", "blank_network", "filled_network", "hidden_states"]
+__all__ = ["KEY_RULES", "blank_network", "filled_network", "hidden_states", "placed"]
 
 KEY_RULES = KeyRules(
     tied={
@@ -72,3 +72,8 @@ def hidden_states(network: Any, tokens: Any, mask: Any, *, n_layers: int) -> Any
         states = layer(states, attention)
         states = states[0] if isinstance(states, tuple) else states
     return states
+
+
+def placed(network: Any) -> Any:  # noqa: ANN401 - a module of torch
+    """Return the network where it computes fastest here: on a GPU where there is one."""
+    return network.to("cuda") if import_extra("torch").cuda.is_available() else network

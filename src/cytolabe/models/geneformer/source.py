@@ -59,6 +59,7 @@ class GeneformerSource:
                 protocol=model.card.protocol,
                 pretraining=tuple(self.corpus) or model.card.pretraining,
                 weights_digest=model.card.weights,
+                scopes=model.card.scopes,
             )
         return GeneformerEmbedder(
             checkpoint=model, card=card, layer=self.layer, pooling=self.pooling, precision=self.precision,

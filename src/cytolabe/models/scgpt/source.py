@@ -62,6 +62,7 @@ class ScgptSource:
                 protocol=model.origin.protocol,
                 pretraining=tuple(self.corpus) or model.origin.pretraining,
                 weights_digest=model.weights_digest,
+                scopes=model.origin.scopes,
             )
         return ScgptEmbedder(
             model=model,

@@ -1,0 +1,47 @@
+"""`cytolabe train`: a model from scratch on the training side of a split."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cytolabe.cli.lifecycle import record_artifact
+from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, Seed, SnapshotName
+from cytolabe.cli.output import made_folder, print_document, progress
+
+__all__ = ["train"]
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="geneformer.")],
+    atlas: AtlasPath,
+    split: Annotated[Path, typer.Option("--split", help="The split whose training side is trained on.")],
+    config: Annotated[Path, typer.Option("--config", help="The training file: preset, [network], [training].")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the model; a killed training there goes on.")],
+    fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
+    seed: Seed = 0,
+    snapshot: SnapshotName = "latest",
+    as_recorded: AsRecorded = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train a model from scratch on the training side of a split, and on nothing else."""
+    from cytolabe.errors import UsageError
+    from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
+    from cytolabe.snapshot.atlas import open_atlas
+
+    if model != "geneformer":
+        msg = f"There is no training of {model!r} here. Known: geneformer."
+        raise UsageError(msg)
+    asked = read_pretraining(config)
+    made_folder(out, "--out")
+    opened = open_atlas(atlas)
+    frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
+    document = pretrain_geneformer(frozen, asked, split=(split, fold), seed=seed, out=out, on_progress=progress())
+    record_artifact(opened, "model", str(document["weights"]), snapshot_id=frozen.snapshot_id, name=out.name)
+    if as_json:
+        print_document(document)
+    else:
+        typer.echo(
+            f"{document['n_steps']} steps on {document['n_cells']} cells, loss {document['loss']:.3f}: {out} (loss.svg)"
+        )
+    return 0
