@@ -358,7 +358,7 @@ def test_the_shuffle_is_compared_with_a_perfect_one(snapshot):
 
 
 def test_damage_stops_the_stream_and_is_never_zeros(snapshot, tmp_path):
-    shutil.copytree(snapshot._layout.root, tmp_path / "copy")
+    shutil.copytree(snapshot.layout.root, tmp_path / "copy")
     again = open_atlas(tmp_path / "copy").snapshot()
     stream = again.stream(minibatch_size=30, **SMALL)
     target = min((tmp_path / "copy" / "partitions").glob("*/X/data/c/1"))

@@ -149,16 +149,18 @@ def _keyed(snapshot: SnapshotView, rows: np.ndarray, values: np.ndarray, *, mode
     return Embedding(cell_ids=cell_ids, values=values, snapshot_id=snapshot.snapshot_id, split_id="", model=model)
 
 
-def write_embedding(embedding: Embedding, path: Path) -> None:
+def write_embedding(embedding: Embedding, path: Path, *, access: str = "") -> None:
     """Write an embedding as Parquet: `cell_id`, `d0 ... dN`; readable as a `precomputed` model.
 
-    The file's metadata names the snapshot, the split and the model.
+    The file's metadata names the snapshot, the split and the model, and the access class of the snapshot where one was
+    declared.
     """
     columns: dict[str, pa.Array] = {"cell_id": pa.array(embedding.cell_ids.tolist(), type=pa.string())}
     for dim in range(embedding.values.shape[1]):
         columns[f"d{dim}"] = pa.array(embedding.values[:, dim])
     names = ("snapshot_id", "split_id", "model", "layer", "pooling", "precision")
-    table = pa.table(columns).replace_schema_metadata({name: getattr(embedding, name) for name in names})
+    said = {name: getattr(embedding, name) for name in names} | ({"access": access} if access else {})
+    table = pa.table(columns).replace_schema_metadata(said)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     replace_file(path, buffer.getvalue())

@@ -93,19 +93,29 @@ def export(
     genes: Annotated[
         str, typer.Option(help="Genes joined by commas, or a file with one per line; else those that all measure.")
     ] = "",
+    access: Annotated[
+        str,
+        typer.Option(
+            help="Strictest access class that may leave: registered or managed; else open or undeclared only."
+        ),
+    ] = "",
     snapshot: SnapshotName = "latest",
     as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
     """Write cells of a snapshot to a file of their own, block by block."""
     from cytolabe.provenance import cells_digest, digest_of
+    from cytolabe.records.access import ACCESS_CLASSES
     from cytolabe.snapshot.atlas import open_atlas
     from cytolabe.snapshot.takeout import export_cells
 
+    if access and access not in ACCESS_CLASSES:
+        msg = f"--access {access} is none of {', '.join(ACCESS_CLASSES)}."
+        raise UsageError(msg)
     made_folder(out.parent, "--out")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    written = export_cells(frozen, out, where=where, genes=_gene_list(genes), on_progress=progress())
+    written = export_cells(frozen, out, where=where, genes=_gene_list(genes), access=access, on_progress=progress())
     document: dict[str, object] = {
         **written.provenance,
         "n_cells": len(written.positions),

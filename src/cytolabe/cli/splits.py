@@ -59,6 +59,7 @@ def split(
     """Divide the cells of a snapshot by whole groups that share nothing."""
     from cytolabe.flow.split_records import split_step
     from cytolabe.flow.splitting import CONTROLS, AskedSplit, make_split, rule_asked
+    from cytolabe.snapshot.access import declared_access
     from cytolabe.snapshot.atlas import open_atlas
     from cytolabe.split import write_split
 
@@ -73,7 +74,7 @@ def split(
     rule = rule_asked(frozen, asked)
     if not leaks:
         progress()(f"comparing {frozen.n_cells:,} cells, so that copies stay together")
-    document = write_split(make_split(frozen, rule, seed=seed), out)
+    document = write_split(make_split(frozen, rule, seed=seed), out, access=declared_access(frozen))
     record_artifact(opened, "split", out, snapshot_id=frozen.snapshot_id)
     record_run(opened, split_step(document, out), snapshot_id=frozen.snapshot_id)
     if as_json:

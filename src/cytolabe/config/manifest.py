@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolabe.errors import UsageError
+from cytolabe.records.access import ACCESS_CLASSES
 
 __all__ = ["LABEL_ORIGINS", "MANIFEST_NAME", "Manifest", "manifest_of", "read_manifests", "unknown_key_error"]
 
@@ -36,6 +37,7 @@ class Manifest:
     organism: str = ""
     study: str = ""
     licence: str = ""
+    access: str = ""
     citation: str = ""
     doi: str = ""
     collection: str = ""
@@ -107,6 +109,10 @@ def manifest_of(table: Mapping[str, object], where: str) -> Manifest:
         origin = values["label_origin"] = _LONG_ORIGINS[origin]
     if origin and origin not in LABEL_ORIGINS:
         msg = f"{where}: label_origin = {origin!r} is none of {', '.join(LABEL_ORIGINS)}."
+        raise UsageError(msg)
+    access = values.get("access", "")
+    if access and access not in ACCESS_CLASSES:
+        msg = f"{where}: access = {access!r} is none of {', '.join(ACCESS_CLASSES)}."
         raise UsageError(msg)
     return Manifest(**values)  # type: ignore[arg-type]
 

@@ -36,7 +36,7 @@ from cytolabe.validate.validator import validate_dataset
 __all__ = ["Accepted", "Examination", "examine"]
 
 _PUBLISHED = (
-    "licence", "citation", "doi", "collection", "version", "schema_version", "source_url", "date", "collected",
+    "licence", "access", "citation", "doi", "collection", "version", "schema_version", "source_url", "date", "collected",
 )  # fmt: skip
 """What is declared of the publication of a file; it goes into the record as it is said."""
 

@@ -26,6 +26,7 @@ from cytolabe.provenance import artifact_of, canonical_json, code_identity, json
 from cytolabe.reconcile import write_sssom
 from cytolabe.records import UNKNOWN, Artifact, NamedDigest
 from cytolabe.report import PlantedFault, ReportContent, RunFacts, SourceRow, write_report
+from cytolabe.snapshot.access import access_of, declared_access
 from cytolabe.snapshot.run_ledger import body_of, record_id_of, write_run
 from cytolabe.split import write_split
 from cytolabe.store.tables import write_parquet
@@ -44,7 +45,7 @@ def publish_run(
     evidence: StudyEvidence, out: Path, *, planted: Sequence[PlantedFault] = (), ladder: Ladder | None = None
 ) -> ReportContent:
     """Write every output of a study into `out` and return what the report says."""
-    write_split(evidence.split, out / SPLIT)
+    write_split(evidence.split, out / SPLIT, access=declared_access(evidence.snapshot))
     write_sssom(evidence.snapshot.mappings, out / "mappings.sssom.tsv", ontology=load_ontology("CL"))
     write_scores(evidence.result, out)
     certificates = [jsonable(certificate) for certificate in evidence.result.certificates]
@@ -135,6 +136,7 @@ def evidence_document(content: ReportContent) -> dict[str, object]:
     }
     return {
         "snapshot_id": content.snapshot_id,
+        "access": {record.dataset_id: access_of(record) for record in content.datasets},
         "sources": jsonable(content.sources),
         "findings": jsonable(content.findings),
         **{name: _rows(frame) for name, frame in frames.items()},

@@ -21,6 +21,7 @@ from cytolabe.flow.certificates import write_counts, write_grounds
 from cytolabe.models.protocols import DescribedEmbedder
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import Certificate, Exposure, Finding, Fold, Split
+from cytolabe.snapshot.access import declared_access
 from cytolabe.snapshot.cell_table import cell_table, different_cells
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
 from cytolabe.snapshot.frozen import Snapshot
@@ -148,7 +149,7 @@ def embed_fold(
     store = EmbeddingStore(place, frozen, spec)
     embed_shards(fitted, store, rows)
     if not is_store:
-        write_embedding(stored_embedding(store, frozen, rows), out)
+        write_embedding(stored_embedding(store, frozen, rows), out, access=declared_access(frozen))
         remove_directory(place)
     return {
         "snapshot_id": frozen.snapshot_id,
@@ -160,6 +161,7 @@ def embed_fold(
         "n_genes": len(genes),
         "card": spec.card_digest,
         "content": digest_of(dataclasses.asdict(spec)),
+        "access": declared_access(frozen) or None,
         "embedding": str(out),
     }
 

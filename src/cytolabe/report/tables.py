@@ -12,6 +12,7 @@ from cytolabe.records import Finding, LabelMapping, Severity
 from cytolabe.report.content import ReportContent, SourceRow
 from cytolabe.report.grouping import shape_of, spanning
 from cytolabe.report.text import anything, count, counted, fraction, inert
+from cytolabe.snapshot.access import access_of
 
 __all__ = [
     "Cell",
@@ -316,6 +317,7 @@ def provenance_table(content: ReportContent) -> Table:
             Cell(inert(dataset.label_origin)),
             Cell(_columns(dataset.columns, dataset.inferred)),
             Cell(fraction(dataset.upstream_fraction_of_counts)),
+            Cell(access_of(dataset)),
             *(Cell(dataset.provenance[hop].value if hop in dataset.provenance else "unknown") for hop in hops),
         )
         for dataset in content.datasets
@@ -330,6 +332,7 @@ def provenance_table(content: ReportContent) -> Table:
             Column("Labels made by"),
             Column("Columns used"),
             Column("Counts kept upstream", "number"),
+            Column("Access"),
             *(Column(f"{hop.capitalize()}") for hop in hops),
         ),
         rows=rows,

@@ -22,16 +22,22 @@ KIND = "cytolabe/artifact/1"
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactRecord:
-    """One artifact: `kind` is a word (split, embedding, model, run), `digest` names its content."""
+    """One artifact: `kind` is a word (split, embedding, model, run), `digest` names its content.
+
+    `access` is the access class of the snapshot that it was made of, where one was declared.
+    """
 
     artifact_id: str
     kind: str
     digest: str
     snapshot_id: str
     name: str = ""
+    access: str = ""
 
 
-def write_artifact(layout: Layout, kind: str, made: str | Path, *, snapshot_id: str, name: str = "") -> ArtifactRecord:
+def write_artifact(
+    layout: Layout, kind: str, made: str | Path, *, snapshot_id: str, name: str = "", access: str = ""
+) -> ArtifactRecord:
     """Record what was made of a snapshot: a file, which is hashed, or a digest. Recording it again changes nothing.
 
     `name` is what people call it: that of the file, where nothing else is said.
@@ -47,9 +53,13 @@ def write_artifact(layout: Layout, kind: str, made: str | Path, *, snapshot_id: 
     else:
         digest = made
     content = {"kind": KIND, "what": kind, "digest": digest, "name": name, "snapshot_id": snapshot_id}
+    if access:
+        content["access"] = access
     artifact_id = digest_of(content)
     create_new(layout.document(layout.artifacts, artifact_id), sealed_bytes(content))
-    return ArtifactRecord(artifact_id=artifact_id, kind=kind, digest=digest, snapshot_id=snapshot_id, name=name)
+    return ArtifactRecord(
+        artifact_id=artifact_id, kind=kind, digest=digest, snapshot_id=snapshot_id, name=name, access=access
+    )
 
 
 def read_artifacts(layout: Layout) -> tuple[ArtifactRecord, ...]:
@@ -70,4 +80,5 @@ def _read(path: Place) -> ArtifactRecord:
         digest=str(document["digest"]),
         snapshot_id=str(document["snapshot_id"]),
         name=str(document["name"]),
+        access=str(document.get("access", "")),
     )

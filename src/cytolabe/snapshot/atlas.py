@@ -14,6 +14,7 @@ import pandas as pd
 from cytolabe.errors import ConflictError, UsageError
 from cytolabe.files import Place, create_new, place_of
 from cytolabe.records import Finding, LabelMapping, MemoryRow
+from cytolabe.snapshot.access import declared_access
 from cytolabe.snapshot.artifacts import ArtifactRecord, write_artifact
 from cytolabe.snapshot.build import FACT_COLUMNS
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
@@ -358,7 +359,8 @@ class Atlas:
 
     def register_artifact(self, kind: str, made: str | Path, snapshot_id: str, *, name: str = "") -> ArtifactRecord:
         """Record what was made of a snapshot (a file, which is hashed, or a digest), so that it can be found again."""
-        return write_artifact(self._layout, kind, made, snapshot_id=snapshot_id, name=name)
+        access = declared_access(Snapshot(self._layout, snapshot_id)) if snapshot_id in self.snapshots() else ""
+        return write_artifact(self._layout, kind, made, snapshot_id=snapshot_id, name=name, access=access)
 
     def publish_change(self, change: Change, *, author: str, message: str) -> Revision:
         """Publish a change that was made for the revision at hand, and look at the revision that it became.

@@ -57,7 +57,7 @@ class Snapshot:
     """
 
     def __init__(self, layout: Layout, snapshot_id: str) -> None:
-        self._layout = layout
+        self.layout = layout
         self._snapshot_id = snapshot_id
         path = layout.document(layout.snapshots, snapshot_id)
         document = read_sealed(path)
@@ -117,7 +117,7 @@ class Snapshot:
         """The label mappings in force for the data sets of this snapshot."""
         if "mappings" not in self._overlays:
             return ()
-        found = read_mappings(self._layout.overlay("mappings"), self._overlays["mappings"])
+        found = read_mappings(self.layout.overlay("mappings"), self._overlays["mappings"])
         return tuple(mapping for mapping in found if mapping.dataset_id in self._entries)
 
     @cached_property
@@ -125,7 +125,7 @@ class Snapshot:
         """The persons in force: one row per (dataset_id, donor_id)."""
         if "persons" not in self._overlays:
             return pd.DataFrame({column: pd.Series([], dtype=object) for column in PERSON_COLUMNS})
-        found = read_table(self._layout.overlay("persons"), self._overlays["persons"])
+        found = read_table(self.layout.overlay("persons"), self._overlays["persons"])
         return found[found["dataset_id"].isin(list(self._entries))].reset_index(drop=True)
 
     @property
@@ -218,7 +218,7 @@ class Snapshot:
         """Return the sketches of the cells of a data set; no counts are read. An entry of an older version has none."""
         from cytolabe.snapshot.sketches import read_sketches  # noqa: PLC0415 - kernels load where they run
 
-        return read_sketches(self._layout, self._entry(dataset_id), kept=self.kept_rows(dataset_id))
+        return read_sketches(self.layout, self._entry(dataset_id), kept=self.kept_rows(dataset_id))
 
     def stream(
         self, cells: np.ndarray | None = None, genes: Sequence[str] | None = None, **options: object
@@ -236,7 +236,7 @@ class Snapshot:
         """Return the same cells from a training cache, which is written where there is none; see `training_cache`."""
         from cytolabe.snapshot.training_cache import cached_stream  # noqa: PLC0415
 
-        folder = self._layout.caches if path is None else path
+        folder = self.layout.caches if path is None else path
         return cached_stream(self, stream, folder=folder, kind=kind)
 
     def features(self, dataset_id: str) -> tuple[str, ...]:
@@ -253,7 +253,7 @@ class Snapshot:
         from cytolabe.snapshot.relations import Relations  # noqa: PLC0415 - the database loads where it is asked
 
         late = partial(partial, getattr, self)
-        return Relations(self._layout, self._entries, late("persons"), late("mappings"), self._excluded)
+        return Relations(self.layout, self._entries, late("persons"), late("mappings"), self._excluded)
 
     def query(self, sql: str, parameters: Mapping[str, object] | Sequence[object] | None = None) -> "pa.Table":
         """Return the answer to one SELECT over `cells`, `datasets`, `genes` and `contributed.<dataset_id>` as an Arrow table.
@@ -309,11 +309,11 @@ class Snapshot:
     @cached_property
     def _excluded(self) -> Mapping[str, np.ndarray]:
         """Rows of each data set that belong to persons who withdrew."""
-        return read_excluded(self._layout, self._overlays)
+        return read_excluded(self.layout, self._overlays)
 
     def _kept(self, dataset_id: str, table: TableEntry) -> pd.DataFrame:
         """Return the rows of a table of one row per cell that this snapshot holds."""
-        found = read_table(self._layout.tables, table)
+        found = read_table(self.layout.tables, table)
         if dataset_id not in self._excluded:
             return found
         return found.iloc[self.kept_rows(dataset_id)].reset_index(drop=True)
@@ -367,7 +367,7 @@ class Snapshot:
         """Return the gene of each feature in the order of the partitions; empty where it has none."""
         if dataset_id not in self._genes:
             entry = self._entry(dataset_id)
-            table = read_table(self._layout.overlay("genes"), entry.tables["alignment"])
+            table = read_table(self.layout.overlay("genes"), entry.tables["alignment"])
             if tuple(table["feature"]) != self.features(dataset_id):
                 msg = f"the gene alignment of {dataset_id} is of other features than its counts."
                 raise IntegrityError(msg)
@@ -385,7 +385,7 @@ class Snapshot:
 
     def _partition(self, digest: str) -> Partition:
         if digest not in self._partitions:
-            self._partitions[digest] = Partition(partition_path(self._layout.partitions, digest))
+            self._partitions[digest] = Partition(partition_path(self.layout.partitions, digest))
         return self._partitions[digest]
 
     def _require_named(self) -> None:

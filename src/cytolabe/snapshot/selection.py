@@ -5,7 +5,7 @@ writes them. Genes that were not named are those that every data set among the c
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,8 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import RefusedError
+from cytolabe.records.access import strictest
+from cytolabe.snapshot.access import access_by_dataset
 from cytolabe.snapshot.query import select_cells, unknown_values
 from cytolabe.snapshot.view import CELL_COLUMNS, SnapshotView
 
@@ -30,13 +32,17 @@ _BLOCK_CELLS = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Cells by ascending position with their table (index: cell id), and genes in the order of the columns."""
+    """Cells by ascending position with their table (index: cell id), and genes in the order of the columns.
+
+    `n_by_access` counts the cells of each access class.
+    """
 
     snapshot: "Snapshot"
     positions: np.ndarray
     obs: pd.DataFrame
     genes: tuple[str, ...]
     provenance: dict[str, str]
+    n_by_access: dict[str, int] = field(default_factory=dict)
 
     def blocks(self, n_cells: int = _BLOCK_CELLS) -> Iterator[csr_matrix]:
         """Yield the counts (int64) of the cells in order, so many at a time."""
@@ -71,8 +77,22 @@ def select(snapshot: "Snapshot", *, where: str = "", genes: Sequence[str] | None
         first = int(np.flatnonzero((obs["dataset_id"] == dataset_id).to_numpy())[0])
         snapshot.counts(positions[first : first + 1], chosen)
     policy = "intersection" if genes is None else "as given"
-    provenance = {**provenance_of(snapshot, gene_policy=policy), "where": where}
-    return Selection(snapshot=snapshot, positions=positions, obs=obs, genes=chosen, provenance=provenance)
+    n_cells = _cells_by_access(snapshot, obs)
+    access = {"access": strictest(n_cells), "access_cells": ", ".join(f"{n} {word}" for word, n in n_cells.items())}
+    provenance = {**provenance_of(snapshot, gene_policy=policy), "where": where, **access}
+    return Selection(
+        snapshot=snapshot, positions=positions, obs=obs, genes=chosen, provenance=provenance, n_by_access=n_cells
+    )
+
+
+def _cells_by_access(snapshot: "Snapshot", obs: pd.DataFrame) -> dict[str, int]:
+    classes = access_by_dataset(snapshot)
+    counts: dict[str, int] = {}
+    for dataset_id, n_cells in obs["dataset_id"].value_counts().items():
+        if n_cells:
+            word = classes[str(dataset_id)]
+            counts[word] = counts.get(word, 0) + int(n_cells)
+    return dict(sorted(counts.items()))
 
 
 def provenance_of(snapshot: SnapshotView, *, gene_policy: str) -> dict[str, str]:

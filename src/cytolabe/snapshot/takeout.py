@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.errors import ConflictError, MissingExtraError, UsageError
 from cytolabe.files import publish_directory, publish_file, staged_directory
+from cytolabe.snapshot.access import require_access
 from cytolabe.snapshot.selection import EXACT_FLOAT32, Selection, select
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def export_cells(
     *,
     where: str = "",
     genes: Sequence[str] | None = None,
+    access: str = "",
     on_progress: Told = lambda _message: None,
 ) -> Selection:
     """Write cells of a snapshot to `x.h5ad`, `x.zarr` or `x.soma`, and return what was written.
@@ -52,6 +54,8 @@ def export_cells(
         A filter; without it all cells.
     genes
         Reference genes; without them those that every data set among the cells measures.
+    access
+        The strictest access class that may leave (`registered`, `managed`); empty for open and undeclared cells only.
     on_progress
         Told how far it is.
 
@@ -60,7 +64,7 @@ def export_cells(
     UsageError
         If the name is taken, its suffix is unknown, or the filter cannot be read.
     RefusedError
-        If no cell matches.
+        If no cell matches, or one is of a stricter access class.
     UnmeasuredGeneError
         If a data set among the cells does not measure a gene that was named.
     MissingExtraError
@@ -73,6 +77,7 @@ def export_cells(
         msg = f"{path} is there already and is not replaced. Name another place, or remove it."
         raise UsageError(msg)
     selection = select(snapshot, where=where, genes=genes)
+    require_access(selection.n_by_access, access)
     on_progress(f"{len(selection.positions):,} cells x {len(selection.genes):,} genes to {path.name}")
     write = {".h5ad": _write_h5ad, ".zarr": _write_zarr, ".soma": _write_soma}[path.suffix]
     with staged_directory(path.parent) as staged:

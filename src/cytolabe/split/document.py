@@ -59,9 +59,13 @@ def split_document(split: Split) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def write_split(split: Split | SplitPlan, path: Path) -> dict[str, Any]:
-    """Write a split under `path`, replacing what was there, and return its document."""
+def write_split(split: Split | SplitPlan, path: Path, *, access: str = "") -> dict[str, Any]:
+    """Write a split under `path`, replacing what was there, and return its document.
+
+    `access` is the access class of the snapshot, where one was declared; no side depends on it.
+    """
     document = plan_document(split) if isinstance(split, SplitPlan) else split_document(split)
+    document = {**document, "access": access} if access else document
     replace_file(path, canonical_json(document))
     return document
 
@@ -92,7 +96,7 @@ def read_split(path: Path, snapshot: SnapshotView) -> Split:
     IntegrityError
         If the rule gives other rows than the file says.
     """
-    document = _parsed(path)
+    document = {key: value for key, value in _parsed(path).items() if key != "access"}
     if document["snapshot_id"] != snapshot.snapshot_id:
         msg = (
             f"{path.name} was made for snapshot {document['snapshot_id']}, and this one is {snapshot.snapshot_id}. "
