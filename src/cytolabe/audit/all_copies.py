@@ -10,13 +10,14 @@ from cytolabe.audit.pair_table import sorted_pairs
 from cytolabe.records import Finding, Severity
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["copied_pairs", "find_copies"]
+__all__ = ["MIN_SHARED_NONZERO", "copied_pairs", "find_copies"]
 
 _EXAMPLES = 5
-_MIN_SHARED_NONZERO = 100
+MIN_SHARED_NONZERO = 100
+"""Genes with a count on the shared genes below which a cell is not testable (rule R9)."""
 
 
-def find_copies(snapshot: SnapshotView, *, min_shared_nonzero: int = _MIN_SHARED_NONZERO) -> DuplicateReport:
+def find_copies(snapshot: SnapshotView, *, min_shared_nonzero: int = MIN_SHARED_NONZERO) -> DuplicateReport:
     """Find identical and near-identical cells: `find_duplicates` and `find_near_copies` together.
 
     Raises
@@ -36,7 +37,7 @@ def find_copies(snapshot: SnapshotView, *, min_shared_nonzero: int = _MIN_SHARED
 
 def copied_pairs(snapshot: SnapshotView) -> pd.DataFrame:
     """Return the pairs of `find_copies(...)` without telling who could be tested."""
-    return sorted_pairs([identical_pairs(snapshot), _near(snapshot, _MIN_SHARED_NONZERO).pairs])
+    return sorted_pairs([identical_pairs(snapshot), _near(snapshot, MIN_SHARED_NONZERO).pairs])
 
 
 def _near(snapshot: SnapshotView, min_shared_nonzero: int) -> NearSearch:

@@ -62,8 +62,8 @@ def dispersion(one: csr_matrix, other: csr_matrix) -> Dispersion:
     other.sort_indices()
     numbers = np.zeros((one.shape[0], 6), dtype=np.float64)
     matrices = (
-        (one.indptr.astype(np.int64), one.indices.astype(np.int64), one.data.astype(np.float64)),
-        (other.indptr.astype(np.int64), other.indices.astype(np.int64), other.data.astype(np.float64)),
+        (one.indptr, one.indices, one.data.astype(np.float64)),
+        (other.indptr, other.indices, other.data.astype(np.float64)),
     )
     _compare(matrices, one.shape[1], numbers)
     return Dispersion(

@@ -1,6 +1,8 @@
 """The cells of some data sets on the genes that all of them measure, ready to be searched for near-identical ones."""
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,7 @@ from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["SharedCells", "shared_cells"]
 
-_BLOCK_CELLS = 8192
+_BLOCK_CELLS = 4096
 _SAMPLED_CELLS = 20_000
 _LEAST_SAMPLED = 500
 _SAMPLED_AT_ONCE = 250
@@ -35,10 +37,17 @@ def shared_cells(
         np.array([_detection(snapshot, place, shared) for place in places.values()]), genes=tuple(shared)
     )
     kept, rows, groups = [np.zeros((0, RARE_GENES), dtype=np.int32)], [np.zeros(0, dtype=np.int64)], []
-    for number, place in enumerate(places.values()):
-        for start in range(place.start, place.stop, _BLOCK_CELLS):
-            here = np.arange(start, min(start + _BLOCK_CELLS, place.stop), dtype=np.int64)
-            rarest, totals = rarest_genes(snapshot.counts(here, shared), order)
+    blocks = [
+        (number, np.arange(start, min(start + _BLOCK_CELLS, place.stop), dtype=np.int64))
+        for number, place in enumerate(places.values())
+        for start in range(place.start, place.stop, _BLOCK_CELLS)
+    ]
+
+    def rarest_of(block: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        return rarest_genes(snapshot.counts(block[1], shared), order)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for (number, here), (rarest, totals) in zip(blocks, pool.map(rarest_of, blocks), strict=True):
             is_enough = (totals[:, 0] >= least[0]) & (totals[:, 1] >= least[1])
             kept.append(rarest[is_enough])
             rows.append(here[is_enough])

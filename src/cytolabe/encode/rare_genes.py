@@ -60,7 +60,7 @@ def rarest_genes(
     """
     kept = np.full((counts.shape[0], RARE_GENES), len(order), dtype=np.int32)
     totals = np.zeros((counts.shape[0], 2), dtype=np.int64)
-    matrix = (counts.indptr.astype(np.int64), counts.indices.astype(np.int64), counts.data.astype(np.int64))
+    matrix = (counts.indptr, counts.indices, counts.data.astype(np.int64, copy=False))
     _keep_rarest(matrix, order, (kept, totals))
     return kept, totals
 

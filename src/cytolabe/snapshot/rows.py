@@ -23,10 +23,15 @@ def kept_of(block: Block, kept: np.ndarray) -> Block:
 
 def summed(counts: csr_matrix, columns: np.ndarray, *, n_genes: int) -> csr_matrix:
     """Move features to gene columns and add up those of one gene; features without a column are left behind."""
-    target = columns[counts.indices]
-    is_kept = target >= 0
-    kept_before = np.concatenate([[0], np.cumsum(is_kept)])
-    indptr = kept_before[counts.indptr]
-    together = csr_matrix((counts.data[is_kept], target[is_kept], indptr), shape=(counts.shape[0], n_genes))
-    together.sum_duplicates()
+    from cytolabe.snapshot.row_kernels import moved_entries  # noqa: PLC0415 - kernels load where they run
+
+    entries = moved_entries((counts.indptr, counts.indices, counts.data), columns)
+    together = csr_matrix((entries[2], entries[1], entries[0]), shape=(counts.shape[0], n_genes))
+    targets = columns[columns >= 0]
+    if (np.diff(targets) > 0).all() and counts.has_sorted_indices:
+        return together
+    if len(np.unique(targets)) == len(targets):
+        together.sort_indices()
+    else:
+        together.sum_duplicates()
     return together
