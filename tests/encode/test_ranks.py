@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from cytolabe.encode import RankRule, rank_tokens
+from cytolabe.encode import RankRule
+from cytolabe.encode import rank_tokens as ranked_by_default
+from cytolabe.errors import RefusedError
+from cytolabe.genes.panels import TRANSCRIPTOME_GENES
+
+
+def rank_tokens(counts, rule, **options):
+    """The rule itself, on fewer genes than a transcriptome has."""
+    return ranked_by_default(counts, rule, on_panel="flagged", **options)
 
 
 def by_the_rule(dense, rule, totals, *, by_token):
@@ -178,3 +186,14 @@ def test_a_rule_for_other_genes_is_refused():
         RankRule(tokens=np.array([1, 2]), medians=np.array([1.0]))
     with pytest.raises(ValueError, match="at least one token"):
         RankRule(tokens=np.array([1]), medians=np.array([1.0]), n_tokens=0)
+
+
+def test_cells_of_a_panel_are_refused_unless_the_caller_carries_the_reason():
+    def of(n_genes):
+        rule = RankRule(tokens=np.arange(n_genes) + 3, medians=np.ones(n_genes), n_tokens=4)
+        return csr_matrix(np.eye(1, n_genes, dtype=np.int64)), rule
+
+    with pytest.raises(RefusedError, match="panel: it measures 4,999 genes"):
+        ranked_by_default(*of(TRANSCRIPTOME_GENES - 1))
+    assert ranked_by_default(*of(TRANSCRIPTOME_GENES))[1].tolist() == [1]
+    assert ranked_by_default(*of(TRANSCRIPTOME_GENES - 1), on_panel="flagged")[1].tolist() == [1]

@@ -109,3 +109,27 @@ def test_an_atlas_of_many_labels_is_ranked_a_part_at_a_time_with_the_same_answer
     whole = learned_orders(asked, ontology=CL)
     monkeypatch.setattr(learned, "_AT_ONCE", 2)
     assert learned_orders(asked, ontology=CL) == whole
+
+
+@pytest.mark.parametrize(
+    ("label", "tissue", "elsewhere", "term"),
+    [
+        ("goblet cell", "lung", "colon", "lung goblet cell"),
+        ("goblet cell", "colon", "lung", "intestine goblet cell"),
+        ("macrophage", "lung", "liver", "lung macrophage"),
+        ("macrophage", "liver", "lung", "Kupffer cell"),
+        ("basal cell", "lung", "prostate gland", "respiratory basal cell"),
+        ("endothelial", "lung", "kidney", "lung endothelial cell"),
+        ("pericyte", "kidney", "brain", "renal interstitial pericyte"),
+        ("fibroblast", "skin of body", "lung", "skin fibroblast"),
+    ],
+)
+def test_the_tissue_lifts_the_term_of_its_organ_and_pushes_it_down_elsewhere(label, tissue, elsewhere, term):
+    ontology = load_ontology("CL")
+    found = learned_orders([(label, tissue), (label, elsewhere), (label, "")], ontology=ontology)
+
+    def share(where):
+        order = found[label, where]
+        return {ontology.name(t): s for t, s in zip(order.terms, order.shares, strict=True)}.get(term, 0)
+
+    assert share(tissue) > 1.5 * max(share(elsewhere), share(""))

@@ -262,7 +262,9 @@ def test_dense_blocks_are_the_counts(snapshot):
 def test_ranks_are_those_of_the_rule_over_all_counts_of_the_cell(snapshot):
     rule = RankRule(tokens=np.array([7, -1, 5]), medians=np.array([2.0, 1.0, 0.5]), n_tokens=4)
     for minibatch in snapshot.stream(minibatch_size=33, layout="ranks", rank_rule=rule, panels="flag", **SMALL):
-        expected = rank_tokens(snapshot.counts(minibatch.rows, GENES), rule, totals=minibatch.n_counts)
+        expected = rank_tokens(
+            snapshot.counts(minibatch.rows, GENES), rule, totals=minibatch.n_counts, on_panel="flagged"
+        )
         assert np.array_equal(minibatch.tokens, expected[0])
         assert np.array_equal(minibatch.lengths, expected[1])
     with pytest.raises(UsageError, match="no rule was given for 3 genes"):

@@ -85,6 +85,10 @@ def reconcile(
     score: Annotated[
         Path | None, typer.Option(help="Measure the mapper on a table of labels and terms; no atlas is read.")
     ] = None,
+    cas: Annotated[
+        Path | None,
+        typer.Option("--cas", help="Folder for one CAS document (JSON) per data set, of what is in force then."),
+    ] = None,
     expression: Annotated[
         bool, typer.Option(help="Read counts, so that labels whose cells look like another type wait for a person.")
     ] = True,
@@ -99,15 +103,11 @@ def reconcile(
         msg = "name an atlas, or a table with --score (and then --train, if it shall learn from other studies)."
         raise UsageError(msg)
     if score is not None:
-        if export is not None or apply is not None or levels:
-            msg = "--score measures the mapper on a table; --export, --apply and --levels are about an atlas."
+        if export is not None or apply is not None or cas is not None or levels:
+            msg = "--score measures the mapper on a table; --export, --apply, --cas and --levels are about an atlas."
             raise UsageError(msg)
         return tell_scores(score, train=train, as_json=as_json)
-    if export is not None:
-        if export.suffix == ".html":
-            msg = f"--export {export}: name the table, for example {export.with_suffix('.tsv')}; the page is written beside it."
-            raise UsageError(msg)
-        writable_file(export, "--export")
+    _check_outputs(export, cas)
     summary = reconcile_place(atlas, export=export, reviewed=apply, imports=imports or (), expression=expression)
     document: dict[str, object] = {
         "n_labels": len(summary.mappings),
@@ -126,6 +126,8 @@ def reconcile(
             "left_out": jsonable(summary.left_out),
             "ties": [{"level": level, "term": term, "rule": rule} for level, term, rule in summary.ties],
         }
+    if cas is not None:
+        document["cas"] = _cas(atlas, cas)
     code = 1 if any(finding.severity == "error" for finding in summary.findings) else 0
     if as_json:
         print_document(document)
@@ -141,6 +143,23 @@ def reconcile(
     if levels:
         print_levels(summary)
     return code
+
+
+def _check_outputs(export: Path | None, cas: Path | None) -> None:
+    """Refuse what could not be written at the end, before anything is read."""
+    if export is not None:
+        if export.suffix == ".html":
+            msg = f"--export {export}: name the table, for example {export.with_suffix('.tsv')}; the page is written beside it."
+            raise UsageError(msg)
+        writable_file(export, "--export")
+    if cas is not None:
+        made_folder(cas, "--cas")
+
+
+def _cas(atlas: AtlasPath, folder: Path) -> list[str]:
+    from cytolabe.flow.cas import export_cas
+
+    return [str(path) for path in export_cas(atlas, folder)]
 
 
 def audit(

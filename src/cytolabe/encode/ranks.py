@@ -22,10 +22,13 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.encode.entries import CellEntries, entries_of
 from cytolabe.encode.rank_kernels import RANK_TARGET, Vocabulary, rank_cells, vocabulary_of
+from cytolabe.errors import RefusedError
+from cytolabe.genes.panels import why_not_ranked
 
-__all__ = ["RANK_TARGET", "RankRule", "Ranked", "TieBreak", "rank_entries", "rank_tokens"]
+__all__ = ["RANK_TARGET", "OnPanel", "RankRule", "Ranked", "TieBreak", "rank_entries", "rank_tokens"]
 
 TieBreak = Literal["token", "original"]
+OnPanel = Literal["refuse", "flagged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,7 @@ def rank_tokens(
     *,
     totals: Integer[np.ndarray, " cells"] | None = None,
     tie_break: TieBreak = "token",
+    on_panel: OnPanel = "refuse",
 ) -> tuple[Integer[np.ndarray, "cells tokens"], Integer[np.ndarray, " cells"]]:
     """Return the tokens of each cell, highest value first, and how many each cell has.
 
@@ -84,6 +88,9 @@ def rank_tokens(
         Counts of each cell over all genes that were measured; the row sums without it.
     tie_break
         Which of two genes with the same value comes first (see the module).
+    on_panel
+        What becomes of columns that are no transcriptome (rule R3): `refuse`, or `flagged` where the caller carries
+        the reason with the tokens, as streams and tokenizers do.
 
     Returns
     -------
@@ -94,7 +101,16 @@ def rank_tokens(
     ------
     ValueError
         If the columns are not the genes of the rule, or a total is smaller than the row sum.
+    RefusedError
+        If there are fewer columns than a transcriptome has genes, and nobody carries that along.
     """
+    why_not = why_not_ranked(counts.shape[1], None) if on_panel == "refuse" else ""
+    if why_not:
+        msg = (
+            f"These cells are of a panel: {why_not}. Tokens of a panel mean other ranks and do not show it (rule R3). "
+            "Hand in the whole transcriptome, or say on_panel='flagged' and carry the reason with the tokens."
+        )
+        raise RefusedError(msg)
     if counts.shape[1] != rule.tokens.size:
         msg = f"counts have {counts.shape[1]} columns, the rule {rule.tokens.size} genes."
         raise ValueError(msg)

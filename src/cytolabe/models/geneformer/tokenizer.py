@@ -170,7 +170,8 @@ class GeneformerTokenizer:
         gathered.sort_indices()
         tie_break: Literal["token", "original"] = "token" if compat is None else compat
         known = sums if totals is None else totals
-        tokens, lengths = rank_tokens(gathered, self.rule, totals=known, tie_break=tie_break)
+        # `flag` goes with the tokens: genes of the file are counted there, columns of the dictionary here.
+        tokens, lengths = rank_tokens(gathered, self.rule, totals=known, tie_break=tie_break, on_panel="flagged")
         return self._bounded(tokens, lengths)
 
     def _bounded(self, tokens: np.ndarray, lengths: np.ndarray) -> TokenizedCells:
