@@ -1,7 +1,7 @@
 """`cytolabe train`: a model from scratch on the training side of a split."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ __all__ = ["train"]
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="geneformer.")],
+    model: Annotated[str, typer.Argument(help="geneformer or scgpt.")],
     atlas: AtlasPath,
     split: Annotated[Path, typer.Option("--split", help="The split whose training side is trained on.")],
     config: Annotated[Path, typer.Option("--config", help="The training file: preset, [network], [training].")],
@@ -27,16 +27,19 @@ def train(
     """Train a model from scratch on the training side of a split, and on nothing else."""
     from cytolabe.errors import UsageError
     from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
+    from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
     from cytolabe.snapshot.atlas import open_atlas
 
-    if model != "geneformer":
-        msg = f"There is no training of {model!r} here. Known: geneformer."
+    if model not in ("geneformer", "scgpt"):
+        msg = f"There is no training of {model!r} here. Known: geneformer, scgpt."
         raise UsageError(msg)
-    asked = read_pretraining(config)
+    is_scgpt = model == "scgpt"
+    asked: Any = read_scgpt_training(config) if is_scgpt else read_pretraining(config)
+    pretrain: Any = pretrain_scgpt if is_scgpt else pretrain_geneformer
     made_folder(out, "--out")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    document = pretrain_geneformer(frozen, asked, split=(split, fold), seed=seed, out=out, on_progress=progress())
+    document = pretrain(frozen, asked, split=(split, fold), seed=seed, out=out, on_progress=progress())
     record_artifact(opened, "model", str(document["weights"]), snapshot_id=frozen.snapshot_id, name=out.name)
     if as_json:
         print_document(document)

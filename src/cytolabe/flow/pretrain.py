@@ -35,7 +35,7 @@ from cytolabe.snapshot.cell_table import cell_table
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.split import read_split
 
-__all__ = ["PretrainingConfig", "pretrain_geneformer", "read_pretraining"]
+__all__ = ["PretrainingConfig", "pretrain_geneformer", "read_pretraining", "told_steps"]
 
 _CHECKPOINTS, _CURVE, _PICTURE = "checkpoints", "training.json", "loss.svg"
 _SHAPE_KEYS = ("n_layers", "width", "n_heads", "feed_forward", "n_positions", "dropout", "initializer_range")
@@ -119,7 +119,11 @@ def pretrain_geneformer(
     on_progress(f"reading {len(fold.train_rows):,} training cells")
     objective, notes = made.objective()
     progress = train(
-        objective, config.plan, seed=seed, folder=out / _CHECKPOINTS, on_step=_told(on_progress, config.plan.n_steps)
+        objective,
+        config.plan,
+        seed=seed,
+        folder=out / _CHECKPOINTS,
+        on_step=told_steps(on_progress, config.plan.n_steps),
     )
     return made.written(objective, progress, out=out, notes=notes)
 
@@ -200,7 +204,9 @@ def _saved(
     return save_pretrained(out, objective.network, shape=shape, dictionaries=objective.dictionaries, about=about)
 
 
-def _told(on_progress: Callable[[str], None], n_steps: int) -> Callable[[Step], None]:
+def told_steps(on_progress: Callable[[str], None], n_steps: int) -> Callable[[Step], None]:
+    """Return a listener that tells of every tenth step, and of every look at held-out persons."""
+
     def tell(step: Step) -> None:
         if step.number % _TOLD_EVERY == 0 or step.held_out_loss is not None:
             held = "" if step.held_out_loss is None else f", {step.held_out_loss:.3f} on held-out persons"

@@ -6,7 +6,7 @@ keeps that one's vocabulary. Cells of whole persons choose when to stop (`models
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from cytolabe.models.scgpt.tokens import ScgptTokenizer, TokenizedCells
 from cytolabe.models.scgpt.vocabulary import CLS, EOC, PAD, ScgptVocabulary
 from cytolabe.models.scopes import refuse_too_few_cells
 from cytolabe.models.training import TrainingPlan, train
-from cytolabe.models.training_state import Progress
+from cytolabe.models.training_state import Progress, Step
 from cytolabe.models.weights import LoadedKeys
 from cytolabe.provenance import canonical_json
 from cytolabe.randomness import derive_seed
@@ -98,7 +98,13 @@ def prepare(
     )
 
 
-def run_training(learning: Learning, task: Any, *, seed: int) -> tuple[Progress, str]:  # noqa: ANN401 - an objective
+def run_training(
+    learning: Learning,
+    task: Any,  # noqa: ANN401 - an objective
+    *,
+    seed: int,
+    on_step: Callable[[Step], None] = lambda _: None,
+) -> tuple[Progress, str]:
     """Train, and return how it went with a sentence for the notes."""
     plan = TrainingPlan(
         n_steps=learning.n_steps,
@@ -106,8 +112,10 @@ def run_training(learning: Learning, task: Any, *, seed: int) -> tuple[Progress,
         warm_up=learning.warm_up,
         check_every=learning.check_every,
         patience=learning.patience,
+        save_every=learning.save_every,
     )
-    progress = train(task, plan, seed=seed, folder=Path(learning.folder) if learning.folder else None)
+    kept = Path(learning.folder) if learning.folder else None
+    progress = train(task, plan, seed=seed, folder=kept, on_step=on_step)
     is_capped = len(progress.steps) >= plan.n_steps and progress.n_looks_without_gain < plan.patience
     best = f", best at step {progress.best_step}" if progress.best_step else ""
     told = f"{len(progress.steps)} steps{best}"

@@ -4,7 +4,9 @@
 them. Then it is frozen and embeds as a checkpoint does. With a checkpoint it goes on from there (`fine_tuned`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +16,18 @@ from cytolabe.models.scgpt.embedder import FittedScgpt
 from cytolabe.models.scgpt.learning import learned, prepare, run_training
 from cytolabe.models.scgpt.source import Learning
 from cytolabe.models.scopes import fit_scope
+from cytolabe.models.training_state import Progress, Step
 from cytolabe.records import ModelCard
 
-__all__ = ["ScgptPretrainer"]
+__all__ = ["Pretrained", "ScgptPretrainer"]
+
+
+class Pretrained(NamedTuple):
+    """A network that was trained, how that went, and how many cells chose when to stop."""
+
+    fitted: FittedScgpt
+    progress: Progress
+    n_held_out: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +45,10 @@ class ScgptPretrainer:
         RefusedError
             If too few cells have counts, or the genes are those of a panel.
         """
+        return self.trained(train, seed=seed).fitted
+
+    def trained(self, train: TrainView, *, seed: int, on_step: Callable[[Step], None] = lambda _: None) -> Pretrained:
+        """Return what `fit` returns, with the loss of every step."""
         import_extra("torch")
         from cytolabe.models.scgpt.tasks import GenerativeTask  # noqa: PLC0415 - needs torch to be imported
 
@@ -49,13 +64,14 @@ class ScgptPretrainer:
             seed=seed,
             tokens_per_minibatch=self.learning.tokens_per_minibatch,
         )
-        _, told = run_training(self.learning, task, seed=seed)
+        progress, told = run_training(self.learning, task, seed=seed, on_step=on_step)
         scope = fit_scope("scgpt/generation", train.cell_ids)
         model = learned(prepared.model, protocol=self.card.protocol, scopes=(scope,))
-        return FittedScgpt(
+        fitted = FittedScgpt(
             model=model,
             tokenizer=prepared.tokenizer,
             seed=seed,
             scopes=model.origin.scopes,
             _met=dict.fromkeys((*prepared.notes, told)),
         )
+        return Pretrained(fitted, progress, len(prepared.held_rows))

@@ -99,6 +99,7 @@ class Learning:
     warm_up: int = 20
     check_every: int = 50
     patience: int = 5
+    save_every: int = 100
     held_out_fraction: float = 0.1
     """Share of the training cells, by whole persons, that choose when to stop."""
     tokens_per_minibatch: int = 8_192
@@ -130,6 +131,7 @@ class Learning:
             protocol=Protocol.FINE_TUNED,
             pretraining=tuple(self.corpus) or model.origin.pretraining,
             weights_digest=model.weights_digest,
+            scopes=model.origin.scopes,
         )
 
 

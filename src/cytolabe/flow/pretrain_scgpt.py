@@ -1,0 +1,158 @@
+"""`cytolabe train scgpt`: a small scGPT from scratch on the training side of a split, and on nothing else.
+
+The training cells over the genes that all of their data sets measure; whole persons held out; pretraining by generation
+(`models.scgpt.pretrainer`), with checkpoints beside the model so that a killed run goes on; then the folder that the
+model `scgpt` opens. It says `self_supervised` and names the cells by the digest of the fit scope.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cytolabe.apply.views import train_view
+from cytolabe.config.manifest import unknown_key_error
+from cytolabe.errors import ConflictError, UsageError
+from cytolabe.files import create_new, remove_directory, replace_file
+from cytolabe.flow.pretrain import told_steps
+from cytolabe.flow.splits import chosen_fold
+from cytolabe.models.scgpt.checkpoint import ARGUMENTS_NAME, save_scgpt
+from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
+from cytolabe.models.scgpt.source import ScgptScratchSource
+from cytolabe.provenance import canonical_json, jsonable
+from cytolabe.records import Fold
+from cytolabe.report.training import loss_picture
+from cytolabe.snapshot.frozen import Snapshot
+from cytolabe.split import read_split
+
+__all__ = ["pretrain_scgpt", "read_scgpt_training"]
+
+_CHECKPOINTS, _CURVE, _PICTURE = "checkpoints", "training.json", "loss.svg"
+_TOP = ("preset", "held_out_fraction", "panels", "tokens_per_minibatch", "max_length", "ties")
+_TRAINING = ("n_steps", "learning_rate", "warm_up", "check_every", "patience", "save_every")
+
+
+def read_scgpt_training(path: Path) -> ScgptScratchSource:
+    """Read a training file: `preset`, `panels`, ... and a table `[training]` with `n_steps`.
+
+    Raises
+    ------
+    UsageError
+        If it is not there, no TOML, or has a key or a value that means nothing.
+    """
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path}: the training file cannot be read ({error})."
+        raise UsageError(msg) from None
+    training = said.pop("training", {})
+    if not isinstance(training, dict) or "n_steps" not in training:
+        msg = f"{path}: [training] with n_steps is needed."
+        raise UsageError(msg)
+    fields = {field.name: field.default for field in dataclasses.fields(ScgptScratchSource)}
+    for table, known, where in ((said, _TOP, f"{path}"), (training, _TRAINING, f"{path}: [training]")):
+        for key, value in table.items():
+            if key not in known:
+                raise unknown_key_error(key, sorted(known), where)
+            table[key] = _typed(value, fields[key], f"{where}: {key}")
+    choices = {"preset": ("tiny", "small", "base"), "panels": ("refuse", "flag"), "ties": ("random", "lower", "mid")}
+    for key, words in choices.items():
+        if said.get(key, words[0]) not in words:
+            msg = f"{path}: {key} = {said[key]!r} is none of {', '.join(words)}."
+            raise UsageError(msg)
+    return ScgptScratchSource(**said, **training)
+
+
+def pretrain_scgpt(
+    frozen: Snapshot,
+    config: ScgptScratchSource,
+    *,
+    split: tuple[Path, str],
+    seed: int,
+    out: Path,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, object]:
+    """Train an scGPT on the training side of a fold and write its folder.
+
+    Parameters
+    ----------
+    split
+        File of the split, and id or number of the fold (may be empty where there is one).
+    out
+        Folder of the model; a run that was killed there goes on.
+
+    Raises
+    ------
+    ConflictError
+        If a model or another training lies there.
+    UsageError
+        If the fold has no training cell, or no gene is measured by all of its data sets.
+    RefusedError
+        If these genes are those of a panel (rule R3).
+    """
+    if (out / ARGUMENTS_NAME).exists():
+        msg = f"{out} holds a model already. Give this training a folder of its own."
+        raise ConflictError(msg)
+    fold = chosen_fold(read_split(split[0], frozen), split[1])
+    rows = np.sort(fold.train_rows)
+    genes = _training_genes(frozen, rows)
+    on_progress(f"reading {len(rows):,} training cells over {len(genes):,} genes")
+    view = train_view(frozen, rows, genes=genes, labels=np.full(rows.shape, "", dtype=object))
+    started = dataclasses.replace(config, folder=out / _CHECKPOINTS)
+    trainer = ScgptPretrainer(learning=started, card=config.card_of("scgpt_scratch"))
+    fitted, progress, n_held_out = trainer.trained(view, seed=seed, on_step=told_steps(on_progress, config.n_steps))
+    told = {
+        **_facts(frozen, fold, n_genes=len(genes), n_cells=len(rows)),
+        "n_cells_held_out": n_held_out,
+        "n_steps": len(progress.steps),
+        "best_step": progress.best_step,
+        "loss": progress.steps[-1].loss,
+        "held_out_loss": progress.best_loss,
+        "seed": seed,
+        "notes": list(fitted.notes),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    curve = {"steps": [dataclasses.asdict(step) for step in progress.steps], "config": jsonable(config), **told}
+    replace_file(out / _CURVE, canonical_json(curve))
+    looks = [(step.number, step.held_out_loss) for step in progress.steps if step.held_out_loss is not None]
+    create_new(
+        out / _PICTURE, loss_picture([s.loss for s in progress.steps], looks, title="Generative training of an scGPT")
+    )
+    weights = save_scgpt(fitted.model, out)
+    remove_directory(out / _CHECKPOINTS)
+    return {
+        **told,
+        "model": str(out),
+        "weights": weights,
+        "dictionaries": {"vocabulary": fitted.model.vocabulary.digest},
+        "scopes": jsonable(fitted.scopes),
+    }
+
+
+def _training_genes(frozen: Snapshot, rows: np.ndarray) -> list[str]:
+    """Return the genes that every training data set measures: unmeasured is not zero (rule R1)."""
+    if not len(rows):
+        msg = "The fold has no training cell, so that nothing can be learned. Choose another fold."
+        raise UsageError(msg)
+    every = list(frozen.entries)
+    names = [every[number] for number in np.unique(frozen.locate(rows)[0])]
+    genes = sorted(set.intersection(*(set(frozen.measured_genes(name)) for name in names)))
+    if not genes:
+        msg = f"No gene is measured by all of {len(names)} training data sets: {', '.join(names)}. Train on fewer of them."
+        raise UsageError(msg)
+    return genes
+
+
+def _facts(frozen: Snapshot, fold: Fold, *, n_genes: int, n_cells: int) -> dict[str, object]:
+    return {"snapshot_id": frozen.snapshot_id, "split_id": fold.split_id, "n_cells": n_cells, "n_genes": n_genes}
+
+
+def _typed(value: object, default: object, where: str) -> object:
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, type(default)):
+        msg = f"{where} is {value!r} where a value of type {type(default).__name__} is needed."
+        raise UsageError(msg)
+    return value

@@ -1,0 +1,175 @@
+"""An scGPT trained on one side of a split: what it saw, that a kill changes nothing, and what a file may say."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+
+from cytolabe.audit.fit_scopes import check_fit_scopes
+from cytolabe.errors import ConflictError, RefusedError, UsageError
+from cytolabe.flow.interpret import reconcile_atlas
+from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
+from cytolabe.flow.sources import ingest_sources
+from cytolabe.flow.splits import embed_fold
+from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
+from cytolabe.genes.reference import load_reference
+from cytolabe.models import training
+from cytolabe.models.registry import make_model
+from cytolabe.provenance import cells_digest
+from cytolabe.records import Protocol
+from cytolabe.snapshot.atlas import open_atlas
+from cytolabe.split import split_of, write_split
+
+pytestmark = pytest.mark.models
+
+CONFIG = """
+preset = "tiny"
+panels = "flag"
+ties = "mid"
+max_length = 40
+tokens_per_minibatch = 1024
+held_out_fraction = 0.2
+
+[training]
+n_steps = 8
+learning_rate = 0.003
+warm_up = 2
+check_every = 4
+"""
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory):
+    """Return a snapshot of two labs of three donors each, whose genes overlap."""
+    if not all(importlib.util.find_spec(module) for module in ("torch", "safetensors")):
+        pytest.skip("the extra [models] is not installed")
+    folder, rng = tmp_path_factory.mktemp("labs"), np.random.default_rng(4)
+    genes = sorted(load_reference().protein_coding)[:300]
+    for name, columns in {"amber": slice(0, 250), "birch": slice(50, 300)}.items():
+        counts = rng.negative_binomial(0.5, rng.uniform(0.03, 0.2, size=(60, 1)), size=(60, 250)).astype(np.float32)
+        table = pd.DataFrame({"cell_type": ["NK"] * 60, "donor_id": [f"d{cell // 20}" for cell in range(60)]})
+        table.index = [f"{name}{cell}" for cell in range(60)]
+        anndata.AnnData(X=csr_matrix(counts), obs=table, var=pd.DataFrame(index=genes[columns])).write_h5ad(
+            folder / f"{name}.h5ad"
+        )
+    ingest_sources(folder / "atlas", [folder])
+    reconcile_atlas(folder / "atlas")
+    return open_atlas(folder / "atlas").freeze()
+
+
+@pytest.fixture(scope="module")
+def split(snapshot, tmp_path_factory):
+    path = tmp_path_factory.mktemp("split") / "split.json"
+    write_split(make_split(snapshot, rule_asked(snapshot, AskedSplit(by=("dataset",)))), path)
+    return path
+
+
+def read(folder, text=CONFIG):
+    (folder / "small.toml").write_text(text)
+    return read_scgpt_training(folder / "small.toml")
+
+
+@pytest.fixture(scope="module")
+def trained(snapshot, split, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    return folder / "model", pretrain_scgpt(snapshot, read(folder), split=(split, "1"), seed=3, out=folder / "model")
+
+
+def test_the_model_says_which_cells_it_saw_and_is_refused_on_another_split(trained, snapshot):
+    out, document = trained
+    card = make_model("scgpt", checkpoint=out, expected=document["weights"], panels="flag").card
+    assert (card.protocol, card.pretraining) == (Protocol.SELF_SUPERVISED, ())
+    folds = split_of(make_split(snapshot, rule_asked(snapshot, AskedSplit(by=("dataset",))))).folds
+    ids = snapshot.cells["cell_id"].to_numpy(dtype=object)
+    for number, fold in enumerate(folds):
+        digest = cells_digest(ids[fold.train_rows].tolist())
+        assert bool(check_fit_scopes(card.scopes, allowed={digest: "training cells"})) == (number == 1)
+    assert (document["n_cells"], document["n_genes"], document["n_cells_held_out"]) == (60, 250, 20)
+    assert any("1 training person(s)" in note for note in document["notes"])
+
+
+def test_the_folder_has_the_curve_and_its_picture_and_no_checkpoints(trained):
+    out, document = trained
+    assert sorted(path.name for path in out.iterdir()) == [
+        "args.json", "loss.svg", "model.safetensors", "training.json", "vocab.json",
+    ]  # fmt: skip
+    curve = json.loads((out / "training.json").read_text())
+    assert [step["number"] for step in curve["steps"]] == list(range(1, 9))
+    assert curve["steps"][-1]["loss"] == pytest.approx(document["loss"], rel=1e-5)
+    assert "<svg" in (out / "loss.svg").read_text()
+
+
+def test_it_embeds_cells_of_both_sides_by_the_command_that_embeds(trained, snapshot, split, tmp_path):
+    document = embed_fold(
+        snapshot, model="scgpt", split_file=split, fold_id="1", seed=0, out=tmp_path / "e.zarr", checkpoint=trained[0],
+        panels="flag",
+    )  # fmt: skip
+    assert (document["n_cells"], document["n_dims"]) == (120, 32)
+    told = json.loads((tmp_path / "e.zarr" / "zarr.json").read_text())["attributes"]
+    assert told["details"]["weights"] == trained[1]["weights"]
+
+
+def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(trained, snapshot, split, tmp_path, monkeypatch):
+    save, n_saved = training.save_progress, []
+
+    def die(*arguments, **named):
+        save(*arguments, **named)
+        n_saved.append(1)
+        raise Killed
+
+    monkeypatch.setattr(training, "save_progress", die)
+    config = read(tmp_path, CONFIG + "save_every = 3\n")
+    with pytest.raises(Killed):
+        pretrain_scgpt(snapshot, config, split=(split, "1"), seed=3, out=tmp_path / "model")
+    monkeypatch.setattr(training, "save_progress", save)
+    told = []
+    again = pretrain_scgpt(
+        snapshot, config, split=(split, "1"), seed=3, out=tmp_path / "model", on_progress=told.append
+    )
+    assert len(n_saved) == 1
+    assert not any("step 3 " in line for line in told)
+    assert any("step 4 " in line for line in told)
+    assert again["weights"] == trained[1]["weights"]
+
+
+def test_a_second_training_into_the_folder_and_a_panel_are_refused(trained, snapshot, split, tmp_path):
+    with pytest.raises(ConflictError, match="holds a model already"):
+        pretrain_scgpt(snapshot, read(tmp_path), split=(split, "1"), seed=3, out=trained[0])
+    strict = read(tmp_path, CONFIG.replace('panels = "flag"', ""))
+    with pytest.raises(RefusedError, match="rule R3"):
+        pretrain_scgpt(snapshot, strict, split=(split, "1"), seed=3, out=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("n_steps = 3", "[training] with n_steps"),
+        ("[training]\nn_steps = 3\nlearning_rat = 0.1", "learning_rat"),
+        ("checkpoint = 'x'\n[training]\nn_steps = 3", "checkpoint"),
+        ("preset = 'huge'\n[training]\nn_steps = 3", "none of tiny, small, base"),
+        ("[training]\nn_steps = 'many'", "a value of type int"),
+        ("[training", "cannot be read"),
+    ],
+)
+def test_a_training_file_that_means_nothing_is_refused_with_its_cause(text, told, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    assert told in str(caught.value)
+
+
+def test_the_shipped_training_file_is_read_and_whole_numbers_are_rates():
+    shipped = read_scgpt_training(Path(__file__).parents[2] / "studies" / "scgpt_small.toml")
+    assert (shipped.preset, shipped.n_steps, shipped.learning_rate) == ("small", 2000, 0.001)
+
+
+def test_a_rate_may_be_written_as_a_whole_number(tmp_path):
+    assert read(tmp_path, "[training]\nn_steps = 3\nlearning_rate = 1").learning_rate == 1.0
