@@ -5,6 +5,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from cytolabe.cli import exchange as exchange_commands
 from cytolabe.cli import lifecycle as lifecycle_commands
 from cytolabe.cli import quality as quality_commands
 from cytolabe.cli import query as query_commands
@@ -109,6 +110,7 @@ def diff(
 snapshot_app.command("query")(query_commands.query)
 snapshot_app.command("quality")(quality_commands.quality)
 snapshot_app.command("export")(query_commands.export)
+snapshot_app.command("release")(exchange_commands.release)
 snapshot_app.command("withdraw")(lifecycle_commands.withdraw)
 snapshot_app.command("purge")(lifecycle_commands.purge)
 snapshot_app.command("expire")(lifecycle_commands.expire)
