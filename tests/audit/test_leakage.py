@@ -49,7 +49,7 @@ def test_a_clean_fold_gives_no_finding(overlapping):
     assert audit.findings == ()
     assert (audit.status, audit.not_testable, audit.n_clean_labelled) == (ScoreStatus.SCORED, {}, 6)
     assert {test["test"] for test in audit.tests} == {
-        "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells", "pretraining",
+        "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells", "shared barcodes", "pretraining",
     }  # fmt: skip
     assert all({"n_tested", "n_found", "power"} <= set(test) for test in audit.tests)
 

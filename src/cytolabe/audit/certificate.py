@@ -41,7 +41,7 @@ AUDIT_THRESHOLDS: Mapping[str, object] = {
 """Thresholds of the audit; they are frozen before scoring, and a change gets a new version (see `verifier.FROZEN`)."""
 
 _RECOMPUTED = (
-    "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells",
+    "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells", "shared barcodes",
     "label evidence", "label origin",
 )  # fmt: skip
 """Tests that follow from the snapshot and the split; the others need the models."""

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Integer
 
+from cytolabe.audit.barcodes import shared_barcodes
 from cytolabe.audit.copies import Outcome, cells_copied_across, identical_cells, nothing_clean
 from cytolabe.audit.duplicates import DuplicateReport
 from cytolabe.audit.exposure import exposure_of, is_trained_here
@@ -78,6 +79,7 @@ def audit_fold(
         _shared_libraries(cells, fold),
         identical_cells(cells, fold, duplicates=duplicates, copied=identical),
         near_identical_cells(cells, fold, duplicates=duplicates, copied=copied & ~identical),
+        shared_barcodes(cells, fold),
         _pretraining(exposures, cards),
     )
     clean = is_labelled(cells)[fold.test_rows] & ~copied[fold.test_rows]

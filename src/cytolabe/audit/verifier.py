@@ -15,6 +15,7 @@ again it names. Exit status: 0 all agrees, 1 something does not, 2 wrong usage.
 
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = [
-    "CIRCULAR", "FROZEN", "NEAR_PAIRS", "NOT_GIVEN", "REQUIRED", "Copies", "Facts", "Fold", "canonical", "cells_digest",
+    "CIRCULAR", "FROZEN", "NEAR_PAIRS", "NOT_GIVEN", "REQUIRED", "Copies", "Facts", "Fold", "barcodes", "canonical", "cells_digest",
     "check_near", "check_pairs", "check_scores", "check_steps", "check_tests", "digest_of", "estimability", "facts_digest",
     "identical", "label_origin", "main", "near", "persons_of", "read_cells", "read_counts", "rows_digest", "shared",
     "verify",
@@ -42,7 +43,7 @@ FROZEN: dict[int, dict[str, int]] = {
 """Thresholds of the audit by version; a change of any gets a new version."""
 REQUIRED = (
     "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells",
-    "pretraining", "label evidence", "label origin", "facts of cells",
+    "shared barcodes", "pretraining", "label evidence", "label origin", "facts of cells",
 )  # fmt: skip
 NEAR_PAIRS = 50_000
 """Pairs of a test and a training cell up to which all are compared anew for near-identical cells."""
@@ -228,7 +229,27 @@ def shared(fold: Fold) -> dict[str, dict[str, Any]]:
         "shared persons": {"n_tested": len(set(persons) - {""}), "n_found": len(both)},
         "shared donor names": {"n_tested": len(suspect), "n_found": len(_both(names, fold) & suspect)},
         "shared libraries": {"n_tested": len(set(libraries) - {""}), "n_found": len(_both(libraries, fold))},
+        "shared barcodes": barcodes(fold),
     }
+
+
+def barcodes(fold: Fold) -> dict[str, Any]:
+    """How many barcodes a training and a test data set share, and how many lists of barcodes would give by chance."""
+    sides: list[dict[str, set[str]]] = [{}, {}]
+    n_tested = 0
+    for number, side in enumerate((fold.train, fold.test)):
+        for n in side:
+            name = fold.cells[n]["cell_id"].partition(":")[2]
+            barcode = max(re.findall("[ACGT]{12,24}", name), key=len, default="")
+            sides[number].setdefault(fold.cells[n]["dataset_id"], set()).update({barcode} - {""})
+            n_tested += number == 1 and barcode != ""
+    pairs = [
+        {"train": a, "test": b, "shared": len(own & other), "by_chance": float(f"{len(own) * len(other) / 737280:.3g}")}
+        for a, own in sorted(sides[0].items())
+        for b, other in sorted(sides[1].items())
+        if a != b and own and other
+    ]
+    return {"n_tested": n_tested, "pairs": pairs}
 
 
 def persons_of(cells: list[Facts]) -> list[str]:
