@@ -1,4 +1,4 @@
-"""Commands that look back: `trace` a number down to raw reads, `compare` two runs."""
+"""Commands that look back: `trace` a number down to raw reads, `compare` two runs, `reproduce` one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cytolabe.cli.options import AsJson
-from cytolabe.cli.output import print_document, print_table
+from cytolabe.cli.options import AsJson, CachePath, Workers
+from cytolabe.cli.output import print_document, print_table, progress
 from cytolabe.files import place_of
 
 if TYPE_CHECKING:
     from cytolabe.flow.trace import Node
 
-__all__ = ["compare", "trace"]
+__all__ = ["compare", "reproduce", "trace"]
 
 _SHOWN = 20
 
@@ -112,6 +112,51 @@ def compare(
     if found.incomparable:
         typer.echo(f"NOT COMPARABLE: {found.incomparable}")
     return 0
+
+
+def reproduce(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    data: DataFolders = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Empty folder to keep the new run in; without it, it is thrown away.")
+    ] = None,
+    cache: CachePath = None,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> int:
+    """Run a study again from its record and compare digests, each component by the class that it declares."""
+    from cytolabe.flow.reproduce import reproduce_run
+    from cytolabe.provenance import jsonable
+
+    found = reproduce_run(run, data=data or (), out=out, cache=cache, n_workers=workers, on_progress=progress())
+    if as_json:
+        print_document(
+            {
+                "reproduced": found.is_reproduced,
+                "runs": list(found.record_ids),
+                "conditions": jsonable(found.conditions),
+                "components": jsonable(found.components),
+                "first": jsonable(found.first),
+            }
+        )
+        return 0 if found.is_reproduced else 1
+    for condition in found.conditions:
+        typer.echo(f"other than in the run: {condition.sentence}")
+    rows = [[one.name, one.determinism, one.status, one.detail] for one in found.components]
+    print_table(["component", "class", "status", "detail"], rows)
+    n_wrong = sum(not one.is_reproduced for one in found.components)
+    if found.is_reproduced:
+        n_same = sum(one.status == "identical" for one in found.components)
+        typer.echo(
+            f"REPRODUCED: {n_same} of {len(found.components)} components to the bit, the others as their class allows"
+        )
+        return 0
+    typer.echo(f"NOT REPRODUCED: {n_wrong} of {len(found.components)} components are not what their class promises")
+    if found.first is not None:
+        typer.echo(
+            f"first difference: {found.first.kind} {found.first.name}: {found.first.first} -> {found.first.second}"
+        )
+    return 1
 
 
 def _tell_more(n: int) -> None:

@@ -76,6 +76,7 @@ app.command("provenance")(provenance_commands.provenance)
 app.command("verify")(explain_commands.verify)
 app.command("trace")(lineage_commands.trace)
 app.command("compare")(lineage_commands.compare)
+app.command("reproduce")(lineage_commands.reproduce)
 app.command("explain")(explain_commands.explain)
 app.command("doctor")(explain_commands.doctor)
 

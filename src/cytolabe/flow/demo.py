@@ -76,7 +76,9 @@ def run_demo(
     sources, _ = find_sources([out / "contributions"])
     evidence = run_study(study, out, sources=arranged(sources), n_workers=n_workers, on_progress=on_progress)
     planted = planted_faults(evidence, truth)
-    finished = finished_run(evidence, publish_run(evidence, out, planted=planted))
+    finished = finished_run(
+        evidence, publish_run(evidence, out, planted=planted, asked={"simulation": {"scale": scale}})
+    )
     return dataclasses.replace(
         finished,
         document={**finished.document, "planted_faults": jsonable(planted)},

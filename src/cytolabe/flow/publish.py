@@ -5,7 +5,7 @@ a path: two runs of the same study are equal byte for byte.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +42,17 @@ _OUTPUTS = (
 
 
 def publish_run(
-    evidence: StudyEvidence, out: Path, *, planted: Sequence[PlantedFault] = (), ladder: Ladder | None = None
+    evidence: StudyEvidence,
+    out: Path,
+    *,
+    planted: Sequence[PlantedFault] = (),
+    ladder: Ladder | None = None,
+    asked: Mapping[str, object] | None = None,
 ) -> ReportContent:
-    """Write every output of a study into `out` and return what the report says."""
+    """Write every output of a study into `out` and return what the report says.
+
+    `asked` is what was asked for beside the study, for the record of the run: how a demonstration was simulated.
+    """
     write_split(evidence.split, out / SPLIT, access=declared_access(evidence.snapshot))
     write_sssom(evidence.snapshot.mappings, out / "mappings.sssom.tsv", ontology=load_ontology("CL"))
     write_scores(evidence.result, out)
@@ -63,7 +71,7 @@ def publish_run(
     before = [artifact_of(out / name, "output") for name in outputs if name != "report.html"]
     content = dataclasses.replace(content, artifacts=[(artifact.name, artifact.sha256) for artifact in before])
     write_report(content, out / "report.html")
-    _write_run_record(evidence, out, outputs=outputs)
+    _write_run_record(evidence, out, outputs=outputs, asked=asked or {})
     # The record names all outputs by digest: with it a withdrawal finds the scores and predictions of the run.
     evidence.atlas.register_artifact("run", out / RUN_RECORD, evidence.snapshot.snapshot_id)
     return content
@@ -181,7 +189,9 @@ def _rows(frame: pd.DataFrame | None) -> list[object]:
     return [jsonable(row) for row in frame.astype(object).where(frame.notna(), None).to_dict("records")]
 
 
-def _write_run_record(evidence: StudyEvidence, out: Path, *, outputs: Sequence[str]) -> None:
+def _write_run_record(
+    evidence: StudyEvidence, out: Path, *, outputs: Sequence[str], asked: Mapping[str, object]
+) -> None:
     """Write the record of a run beside its outputs and into the ledger of its atlas; the folder's own comes last."""
     study, snapshot_id, layout = evidence.study, evidence.snapshot.snapshot_id, evidence.atlas.layout
     sources = [
@@ -194,7 +204,7 @@ def _write_run_record(evidence: StudyEvidence, out: Path, *, outputs: Sequence[s
     certificates = evidence.result.certificates
     step = Step(
         kind="benchmark",
-        parameters={**parameters_of(study), "levels_digest": evidence.resolutions.digest},
+        parameters={**parameters_of(study), "levels_digest": evidence.resolutions.digest, **asked},
         inputs=[*sources, *models],
         outputs=written,
         parents=[
