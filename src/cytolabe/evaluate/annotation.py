@@ -14,6 +14,7 @@ import pandas as pd
 
 from cytolabe.audit.fit_scopes import CellSet, check_fit_scopes, may_fit_on
 from cytolabe.audit.leakage import FoldAudit
+from cytolabe.evaluate.coarse import takes_coarse_labels, with_coarser
 from cytolabe.evaluate.controls import Ceiling, Headline, answer_of, ceiling_of, sensitivity_of
 from cytolabe.evaluate.fitting import Answer, Failure, FitTask, ModelRunner
 from cytolabe.evaluate.folds import FoldData, PolicyData
@@ -22,6 +23,7 @@ from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan, EvaluationPlan
 from cytolabe.evaluate.results import Confusion
 from cytolabe.evaluate.scoring import Answered, RowContext, Scored, scored_rows
 from cytolabe.models.cards import CARDS
+from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.resolutions import Resolutions
 from cytolabe.provenance import cells_digest
 from cytolabe.records import FitOnQuery, FitScope, ModelCard, Score, ScoreStatus
@@ -91,7 +93,7 @@ def score_annotator(
 
 def _answered(run: FoldRun, annotator: AnnotatorPlan, context: RowContext) -> Answered:
     card = run.runner.card(annotator) or CARDS.get(annotator.component)
-    terms = run.data.train_terms[context.resolution]
+    terms = _training_terms(run, card, context.resolution)
     if context.why_none:
         return Answered(annotator=annotator, card=card, by_seed={})
     if context.nested_batches and _integrates(card):
@@ -119,6 +121,13 @@ def _answered(run: FoldRun, annotator: AnnotatorPlan, context: RowContext) -> An
         notes=_batch_notes(run, card),
         headline_notes=(note,) if note else (),
     )
+
+
+def _training_terms(run: FoldRun, card: ModelCard | None, level: str) -> np.ndarray:
+    """Return the terms that a model is fitted on at a level; coarser ones only where its card asks for them (rule R5)."""
+    if not takes_coarse_labels(card):
+        return run.data.train_terms[level]
+    return with_coarser(run.snapshot.cells, run.data, level, ontology=load_ontology("CL"))
 
 
 def _integrates(card: ModelCard | None) -> bool:
@@ -167,6 +176,9 @@ def _scope_verdict(
             return (), (*unknown, "fit scope declared by nobody")
         return ("no fit scope: nobody can say which cells this model was fitted on",), ()
     sets = _cell_sets(run, level)
+    if takes_coarse_labels(card):
+        sets = sets | _named_cells(run, _training_terms(run, card, level), level=f"{level} or above it")
+        run.ledger.cell_sets |= sets
     allowed = {digest: cells.name for digest, cells in sets.items() if may_fit_on(card, cells)}
     findings = check_fit_scopes(scopes, allowed=allowed)
     return tuple(

@@ -29,7 +29,7 @@ class FoldData:
     """The cells of a fold that count.
 
     `train_terms` and `test_terms` hold for each level a term per cell of the snapshot, empty where the label does not
-    count on that side. `dropped` counts test cells by data set and reason; `flagged_rows` are cells flagged for quality.
+    count on that side; `train_counts` says of each cell whether its label counts in training, whatever the level. `dropped` counts test cells by data set and reason; `flagged_rows` are cells flagged for quality.
     """
 
     fold: Fold
@@ -40,6 +40,7 @@ class FoldData:
     test_terms: dict[str, np.ndarray]
     test_datasets: tuple[str, ...]
     dropped: pd.DataFrame
+    train_counts: np.ndarray
     flagged_rows: np.ndarray | None = None
 
     def cells_at(self, snapshot: SnapshotView, level: str) -> tuple[np.ndarray, Cells]:
@@ -120,6 +121,7 @@ def fold_data(snapshot: SnapshotView, fold: Fold, *, levels: Sequence[LevelLabel
         query_rows=np.flatnonzero(test_counts & has_term),
         train_terms={labels.level: np.where(train_counts, labels.terms, "") for labels in levels},
         test_terms={labels.level: np.where(test_counts, labels.terms, "") for labels in levels},
+        train_counts=train_counts,
         test_datasets=tuple(sorted(set(names[fold.test_rows].tolist()))),
         dropped=table.groupby(["split", "dataset_id", "reason"], sort=True).size().rename("n_cells").reset_index(),
     )

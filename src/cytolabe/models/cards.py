@@ -9,6 +9,7 @@ are unknown, and its name can never be that of a model that is known.
 from collections.abc import Mapping
 from dataclasses import replace
 
+from cytolabe.ontology.graph import PINNED_RELEASES
 from cytolabe.records import UNKNOWN, FitOnQuery, ModelCard, Protocol
 
 __all__ = ["CARDS", "METADATA_COLUMNS", "precomputed_card"]
@@ -51,6 +52,15 @@ _PCA = ModelCard(
     determinism="numerically_close",
     licence=_OURS,
     source="cytolabe",
+)
+
+_HIERARCHICAL = replace(
+    _PCA,
+    name="hierarchical",
+    title="Logistic regression on principal components by the hierarchical cross-entropy, from labels of any depth",
+    capabilities=("predict_labels", "fit", "coarse_labels"),
+    protocol=Protocol.SUPERVISED,
+    source=f"cytolabe, with the Cell Ontology {PINNED_RELEASES['CL']}; the loss: doi:10.1038/s43588-025-00945-z",
 )
 
 _HARMONY = replace(
@@ -162,7 +172,7 @@ _PRECOMPUTED = ModelCard(
 CARDS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
-        _MAJORITY, _METADATA_ONLY, _PCA, _HARMONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_INTEGRATOR,
+        _MAJORITY, _METADATA_ONLY, _PCA, _HIERARCHICAL, _HARMONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_INTEGRATOR,
         _GENEFORMER, _PRECOMPUTED,
     )
 }  # fmt: skip

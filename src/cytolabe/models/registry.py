@@ -16,6 +16,7 @@ from cytolabe.models.baselines.pca import PcaEmbedder
 from cytolabe.models.extras import is_installed, missing_extra_message
 from cytolabe.models.geneformer.source import GeneformerSource
 from cytolabe.models.harmony import HarmonyEmbedder
+from cytolabe.models.hierarchical_annotator import HierarchicalAnnotator
 from cytolabe.models.precomputed import PrecomputedSource
 from cytolabe.models.protocols import Annotator, Embedder
 from cytolabe.models.scgpt.source import ScgptAnnotatorSource, ScgptIntegratorSource, ScgptScratchSource, ScgptSource
@@ -47,6 +48,7 @@ _REGISTRY: Mapping[str, _Entry] = {
     "majority": _Entry(options=Majority, make=Majority),
     "metadata_only": _Entry(options=MetadataOnly, make=MetadataOnly),
     "pca": _Entry(options=PcaEmbedder, make=PcaEmbedder),
+    "hierarchical": _Entry(options=HierarchicalAnnotator, make=HierarchicalAnnotator),
     "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
     "scvi": _Entry(options=ScviEmbedder, make=ScviEmbedder, needs=("scvi", "torch", "safetensors")),
     **{
