@@ -60,6 +60,14 @@ def test_written_embedding_is_read_back_as_a_precomputed_model(snapshot, tmp_pat
     assert pq.read_schema(tmp_path / "out" / "pca.parquet").metadata[b"snapshot_id"] == snapshot.snapshot_id.encode()
 
 
+def test_an_embedding_of_data_that_are_not_open_says_so_in_its_file(snapshot, tmp_path):
+    embedding = embed_snapshot(snapshot, "pca", train_rows=np.arange(80), rows=np.arange(9), genes=GENES, seed=0)
+    write_embedding(embedding, tmp_path / "a.parquet", access="managed")
+    write_embedding(embedding, tmp_path / "b.parquet")
+    assert pq.read_schema(tmp_path / "a.parquet").metadata[b"access"] == b"managed"
+    assert b"access" not in pq.read_schema(tmp_path / "b.parquet").metadata
+
+
 def test_two_writes_are_equal_bytes(snapshot, tmp_path):
     embedding = embed_snapshot(snapshot, "pca", train_rows=np.arange(80), rows=np.arange(9), genes=GENES, seed=0)
     for name in ("one", "two"):

@@ -59,6 +59,15 @@ def test_a_hop_that_nobody_described_is_unknown(content):
     assert [cell.text for cell in table.rows[1][-3:]] == ["unknown", "unknown", "unknown"]
 
 
+def test_a_data_set_is_listed_with_its_access_class_and_the_words_behind_a_hop(content):
+    declared = {"access": "managed", "kit": "Single Cell 3' v3"}
+    table = provenance_table(replace(content, datasets=[replace(content.datasets[0], declared=declared)]))
+    (row,) = table.rows
+    shown = {column.heading: cell for column, cell in zip(table.columns, row, strict=True)}
+    assert shown["Access"].text == "managed"
+    assert (shown["Kit"].text, shown["Kit"].detail) == ("declared", "Single Cell 3' v3")
+
+
 def test_the_certificate_lists_tests_power_and_assumptions(content):
     texts = " ".join(f"{cell.text} {cell.detail}" for row in certificates_table(content).rows for cell in row)
     assert "n shared: 0" in texts

@@ -8,7 +8,7 @@ files before accepted ones, errors before warnings.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cytolabe.records import Finding, LabelMapping, Severity
+from cytolabe.records import UNKNOWN, Finding, LabelMapping, Severity
 from cytolabe.report.content import ReportContent, SourceRow
 from cytolabe.report.grouping import shape_of, spanning
 from cytolabe.report.text import anything, count, counted, fraction, inert
@@ -318,7 +318,10 @@ def provenance_table(content: ReportContent) -> Table:
             Cell(_columns(dataset.columns, dataset.inferred)),
             Cell(fraction(dataset.upstream_fraction_of_counts)),
             Cell(access_of(dataset)),
-            *(Cell(dataset.provenance[hop].value if hop in dataset.provenance else "unknown") for hop in hops),
+            *(
+                Cell(str(dataset.provenance.get(hop, UNKNOWN)), detail=inert(dataset.declared.get(hop, ""), 300))
+                for hop in hops
+            ),
         )
         for dataset in content.datasets
     )
