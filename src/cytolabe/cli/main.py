@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from cytolabe.cli import atlas as atlas_commands
+from cytolabe.cli import convert as convert_commands
 from cytolabe.cli import exchange as exchange_commands
 from cytolabe.cli import explain as explain_commands
 from cytolabe.cli import genes as gene_commands
@@ -73,6 +74,7 @@ app.command("train")(training_commands.train)
 app.command("embed")(study_commands.embed)
 app.command("crate")(exchange_commands.crate)
 app.command("provenance")(provenance_commands.provenance)
+app.command("convert")(convert_commands.convert)
 app.command("verify")(explain_commands.verify)
 app.command("trace")(lineage_commands.trace)
 app.command("compare")(lineage_commands.compare)

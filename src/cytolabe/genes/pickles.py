@@ -9,16 +9,18 @@ not known, or a file that does not hold together, is refused.
 import json
 import pickletools
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from cytolabe.errors import UnreadableInputError
+from cytolabe.errors import HostileInputError, UnreadableInputError
 
-__all__ = ["Inert", "plain_scalar", "read_inert", "read_named"]
+__all__ = ["PERSISTENT", "Inert", "plain_scalar", "read_inert", "read_named"]
 
+PERSISTENT = "persistent id"
+"""Name of the record of what lies outside of a pickle, beside it in an archive."""
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable[[], object]] = {
@@ -48,11 +50,18 @@ class Inert:
     items: dict[object, object] = field(default_factory=dict)
 
 
-def read_inert(content: bytes, *, where: str) -> object:
+def read_inert(content: bytes, *, where: str, allowed: Collection[str] | None = None) -> object:
     """Return the value of a pickle without running any of it.
+
+    Parameters
+    ----------
+    allowed
+        Names that it may hold (`module.name`); any without it, because none is looked up.
 
     Raises
     ------
+    HostileInputError
+        If it names something else.
     UnreadableInputError
         If it is too large, no pickle, or has instructions that plain values do not need.
     """
@@ -67,6 +76,13 @@ def read_inert(content: bytes, *, where: str) -> object:
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, struct.error) as error:
         msg = f"{where}: no pickle of plain values ({error})."
         raise UnreadableInputError(msg) from None
+    strange = sorted(machine.names.difference(machine.names if allowed is None else allowed))
+    if strange:
+        msg = (
+            f"{where} would call {', '.join(strange[:3])} when it is loaded, which no such file needs. Nothing of it was run. "
+            "Do not load it with anything else; ask its source for a file of safetensors or JSON."
+        )
+        raise HostileInputError(msg)
     return value
 
 
@@ -120,6 +136,7 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, object] = {}
+        self.names: set[str] = set()
 
     def step(self, name: str, argument: Any) -> None:  # noqa: ANN401 - whatever the instruction carries
         """Carry out one instruction."""
@@ -158,10 +175,12 @@ class _Machine:
     def _would_call(self, name: str, argument: Any) -> None:  # noqa: ANN401
         """Write down what the pickle would have called."""
         if name == "GLOBAL":
-            self.stack.append(Inert(str(argument).replace(" ", ".")))
+            self._name(str(argument).replace(" ", "."))
         elif name == "STACK_GLOBAL":
             attribute, module = self.stack.pop(), self.stack.pop()
-            self.stack.append(Inert(f"{module}.{attribute}"))
+            self._name(f"{module}.{attribute}")
+        elif name == "BINPERSID":
+            self.stack.append(Inert(PERSISTENT, (self.stack.pop(),)))
         elif name in {"REDUCE", "NEWOBJ"}:
             arguments, called = self.stack.pop(), self.stack.pop()
             self.stack.append(Inert(called.name, tuple(arguments)))
@@ -171,6 +190,10 @@ class _Machine:
         else:
             msg = f"the instruction {name}"
             raise ValueError(msg)
+
+    def _name(self, name: str) -> None:
+        self.names.add(name)
+        self.stack.append(Inert(name))
 
     def _take_tuple(self, size: int) -> None:
         if len(self.stack) < size:

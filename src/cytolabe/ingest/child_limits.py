@@ -4,12 +4,12 @@ import dataclasses
 import json
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cytolabe.records import Finding
 
-__all__ = ["run_limited"]
+__all__ = ["limit_process", "open_nothing_more", "run_limited"]
 
 
 def run_limited(look: Callable[..., Sequence[Finding]]) -> None:
@@ -19,14 +19,24 @@ def run_limited(look: Callable[..., Sequence[Finding]]) -> None:
     gets as tuples behind the path.
     """
     task = json.loads(sys.argv[1])
+    limit_process(task)
+    found = look(Path(task["path"]), *(tuple(option) for option in task.get("options", ())))
+    sys.stdout.write(json.dumps([dataclasses.asdict(finding) for finding in found]))
+
+
+def limit_process(task: Mapping[str, object]) -> None:
+    """Bound this process: `memory` bytes of address space, `seconds` of processor, no core dump, no byte in any file."""
     for kind, limit in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_AS, int(task["memory"])),
-        (resource.RLIMIT_CPU, int(task["seconds"])),
+        (resource.RLIMIT_AS, int(str(task["memory"]))),
+        (resource.RLIMIT_CPU, int(str(task["seconds"]))),
     ):
         hard = resource.getrlimit(kind)[1]
         soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (soft, hard if kind == resource.RLIMIT_CPU else soft))
-    found = look(Path(task["path"]), *(tuple(option) for option in task.get("options", ())))
-    sys.stdout.write(json.dumps([dataclasses.asdict(finding) for finding in found]))
+
+
+def open_nothing_more() -> None:
+    """Let this process open no file and no socket from here on; what is open stays so. Imports fail afterwards."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cytolabe.records import Finding, Severity
 
-__all__ = ["HDF5_CHILD", "TAR_CHILD", "ZARR_CHILD", "inspect"]
+__all__ = ["HDF5_CHILD", "TAR_CHILD", "ZARR_CHILD", "child_environment", "inspect"]
 
 HDF5_CHILD = "cytolabe.ingest.inspect_hdf5"
 TAR_CHILD = "cytolabe.ingest.inspect_tar"
@@ -67,7 +67,7 @@ def inspect(path: Path, child: str, *, memory: int = 0, options: Sequence[Sequen
             command,
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            env=_environment(),
+            env=child_environment(),
             timeout=4 * limits["seconds"],
             check=False,
         )
@@ -84,7 +84,7 @@ def inspect(path: Path, child: str, *, memory: int = 0, options: Sequence[Sequen
     return (_crashed(path, how),)
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Let the child find this package, load no plug-in, and start no threads that take memory."""
     found = {key: value for key, value in os.environ.items() if key != "HDF5_PLUGIN_PATH"}
     here = str(Path(__file__).resolve().parents[2])

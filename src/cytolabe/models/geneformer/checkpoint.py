@@ -38,6 +38,7 @@ __all__ = [
     "from_pretrained",
     "read_card",
     "save_pretrained",
+    "write_card",
 ]
 
 FORMAT = "cytolabe-geneformer-1"
@@ -160,8 +161,19 @@ def save_pretrained(
         converted=about.converted,
     )  # fmt: skip
     # The card last: whatever a crash leaves behind has none, or one that its weights do not match.
-    create_new(directory / CARD_NAME, canonical_json({"format": FORMAT, "card": card}))
+    write_card(directory, card)
     return card
+
+
+def write_card(directory: Path, card: CheckpointCard) -> None:
+    """Write the card of a folder.
+
+    Raises
+    ------
+    ConflictError
+        If it has another one.
+    """
+    create_new(directory / CARD_NAME, canonical_json({"format": FORMAT, "card": card}))
 
 
 def read_card(directory: Path) -> CheckpointCard | None:
