@@ -4,8 +4,13 @@ import hashlib
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cytolabe.ingest.pipelines import read_pipeline
+from cytolabe.ingest.pipelines.claims import Document, MalformedError, read_claims
+from cytolabe.ingest.pipelines.folder import READERS
+from cytolabe.provenance import canonical_json
 
 from .conftest import LONG_METRICS, SHA, STAR_LOG, put, write_matrix
 
@@ -168,6 +173,41 @@ def test_a_file_that_is_not_what_it_is_called_is_a_finding_and_no_fact(tmp_path,
     assert codes(facts) == ["W-PIPELINE-02"]
     assert facts.findings[0].where == name
     assert facts.evidence == ()
+
+
+NAMES = (
+    "metrics_summary.csv", "reference.json", "Log.out", "Log.final.out", "Solo.out/Gene/Summary.csv", "genomeParameters.txt",
+    "cmd_info.json", "meta_info.json", "info.json", "map_info.json", "x.sigs.json", "quant.json", "collate.json",
+    "simpleaf_quant_log.json", "params_1.json", "software_versions.yml",
+)  # fmt: skip
+KEYS = ("genomes", "fasta_hash", "gtf_hash", "version", "salmon_version", "index", "mates1", "num_processed", "SeqHash", "num_reads",
+        "signatures", "sha256_seqs", "cmdline", "num_quantified_cells", "version_str", "time_info", "map_info", "cmd_info", "map_cmd",
+        "mapper", "aligner", "protocol", "gtf")  # fmt: skip
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=[])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300)
+@given(
+    name=st.sampled_from(NAMES),
+    content=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8).map(json.dumps) | st.text()
+    | st.builds(str.__add__, st.sampled_from([STAR_LOG, LONG_METRICS, "Number of Reads,1\n", "A:\n  b: 1\n"]), st.text()),
+)  # fmt: skip
+def test_whatever_stands_in_a_file_is_facts_or_a_finding_and_can_be_recorded(name, content):
+    document = Document(file=name, text=content, sha256="sha256:0")
+    try:
+        claims = read_claims(document, READERS)
+    except MalformedError:
+        return
+    canonical_json([*claims])
+    assert all(claim.value == claim.value.strip() and claim.value.isprintable() for claim in claims)
 
 
 def test_bytes_that_are_no_text_and_matrices_that_are_no_hdf5_are_findings(tmp_path):

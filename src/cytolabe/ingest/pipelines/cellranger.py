@@ -31,7 +31,11 @@ _GROUPS = {"Physical library ID": ("library", "library ids"), "Fastq ID": ("read
 
 
 def _metrics(document: Document) -> Iterator[HopEvidence]:
-    rows = [row for row in csv.reader(io.StringIO(document.text)) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(document.text)) if row]
+    except csv.Error as error:
+        msg = f"no CSV ({error})"
+        raise MalformedError(msg) from None
     if not rows:
         msg = "empty"
         raise MalformedError(msg)
@@ -68,7 +72,7 @@ def _long_metrics(document: Document, rows: list[list[str]]) -> Iterator[HopEvid
 def _number(row: dict[str, str], name: str) -> str:
     """Return a whole number without the commas of its thousands."""
     text = row[name].replace(",", "").strip()
-    if not text.isdigit():
+    if not text.isdecimal():
         msg = f"{name} is {row[name]!r}, no number"
         raise MalformedError(msg)
     return text

@@ -21,6 +21,9 @@ _RUN = re.compile(r"(?<![A-Za-z0-9])[SED]RR[0-9]{5,12}(?![0-9])")
 """Accession of a sequencing run at the archives (SRA, ENA, DDBJ)."""
 
 
+_MAX_VALUE = 20_000
+
+
 class MalformedError(ValueError):
     """A file bears a name of a pipeline and holds something else; the message says what."""
 
@@ -34,7 +37,16 @@ class Document:
     sha256: str
 
     def says(self, hop: str, fact: str, value: str, *, place: str) -> HopEvidence:
-        """Return one fact that this file says at `place`."""
+        """Return one fact that this file says at `place`.
+
+        Raises
+        ------
+        MalformedError
+            If the value is no text that a record can hold: too long, or with halves of characters.
+        """
+        if len(value) > _MAX_VALUE or not value.isprintable():
+            msg = f"the {fact} at {place[:80]} is no text of at most {_MAX_VALUE:,} printable characters"
+            raise MalformedError(msg)
         return HopEvidence(hop=hop, fact=fact, value=value.strip(), file=self.file, place=place, sha256=self.sha256)
 
     def mapping(self) -> Mapping[str, object]:

@@ -22,9 +22,10 @@ from cytolabe.ingest.pipelines.claims import Document, FileReader, MalformedErro
 from cytolabe.ingest.tenx_h5 import is_tenx
 from cytolabe.records import Finding, HopEvidence, Severity
 
-__all__ = ["PipelineFacts", "claims_of_matrix", "known_files", "read_pipeline"]
+__all__ = ["READERS", "PipelineFacts", "claims_of_matrix", "known_files", "read_pipeline"]
 
-_READERS: Sequence[FileReader] = (*cellranger.READERS, *starsolo.READERS, *alevin.READERS, *nfcore.READERS)
+READERS: Sequence[FileReader] = (*cellranger.READERS, *starsolo.READERS, *alevin.READERS, *nfcore.READERS)
+"""Readers of text files; the first whose pattern matches a name reads it."""
 _MAX_ENTRIES = 20_000
 _MAX_DEPTH = 8
 _MAX_TEXT_BYTES = 32 << 20
@@ -71,7 +72,7 @@ def known_files(folder: Path) -> tuple[tuple[Path, ...], tuple[Finding, ...]]:
 
 def _is_known(path: Path, folder: Path) -> bool:
     name = path.relative_to(folder).as_posix()
-    return path.suffix == ".h5" or any(reader.pattern.fullmatch(name) for reader in _READERS)
+    return path.suffix == ".h5" or any(reader.pattern.fullmatch(name) for reader in READERS)
 
 
 def read_pipeline(folder: Path) -> PipelineFacts:
@@ -116,7 +117,7 @@ def _claims_of(path: Path, folder: Path) -> tuple[tuple[HopEvidence, ...], tuple
             if any(finding.severity is Severity.ERROR for finding in scan):
                 return (), (_malformed(name, f"{scan[0].code}: {scan[0].message}"),)
             return tuple(claims_of_matrix(path, name)), ()
-        return read_claims(_document(path, name), _READERS), ()
+        return read_claims(_document(path, name), READERS), ()
     except (MalformedError, OSError) as error:
         return (), (_malformed(name, str(error)),)
 

@@ -61,7 +61,7 @@ def _reference(document: Document, options: Mapping[str, list[str]], *, place: s
 
 def _final_log(document: Document) -> Iterator[HopEvidence]:
     found = _INPUT_READS.search(document.text)
-    if found is None or not found[1].isdigit():
+    if found is None or not found[1].isdecimal():
         msg = "no 'Number of input reads | ...' with a number"
         raise MalformedError(msg)
     yield document.says("alignment", "tool", STAR, place="file name")
@@ -76,7 +76,7 @@ def _summary(document: Document) -> Iterator[HopEvidence]:
         "Number of Reads": ("reads", "number of reads"),
         "Estimated Number of Cells": ("library", f"number of cells ({counted})"),
     }.items():
-        if name in rows and not rows[name].strip().isdigit():
+        if name in rows and not rows[name].strip().isdecimal():
             msg = f"{name} is {rows[name]!r}, no number"
             raise MalformedError(msg)
         if name in rows:
