@@ -24,6 +24,7 @@ PARTS = {
     "sizes": "Size of real files",
     "validate": "Validating",
     "startup": "Starting",
+    "embeddings": "Embedding",
 }
 MET = {True: "yes", False: "**NO**", None: ""}
 PICTURED = "shuffled minibatches, canonical store"
