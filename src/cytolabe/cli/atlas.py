@@ -108,7 +108,9 @@ def reconcile(
             raise UsageError(msg)
         return tell_scores(score, train=train, as_json=as_json)
     _check_outputs(export, cas)
-    summary = reconcile_place(atlas, export=export, reviewed=apply, imports=imports or (), expression=expression)
+    summary = reconcile_place(
+        atlas, export=export, reviewed=apply, imports=imports or (), expression=expression, on_progress=progress()
+    )
     document: dict[str, object] = {
         "n_labels": len(summary.mappings),
         "mapped": summary.count("auto", "reviewed"),

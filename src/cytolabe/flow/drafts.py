@@ -4,7 +4,7 @@ Labels can be reviewed before counts are delivered, and of files whose counts ar
 counts are neither proven nor looked at. The decisions apply to an atlas later, where data sets have the same ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ def reconcile_place(
     reviewed: Path | None = None,
     imports: Sequence[Path] = (),
     expression: bool = True,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> ReconcileSummary:
     """Reconcile an atlas, or the labels of a file, folder or manifest that is in none.
 
@@ -43,7 +44,7 @@ def reconcile_place(
     ----------
     place
         An atlas, or what ingest takes.
-    export, reviewed, imports, expression
+    export, reviewed, imports, expression, on_progress
         As of `reconcile_atlas`.
 
     Raises
@@ -52,7 +53,9 @@ def reconcile_place(
         If a reviewed table is given and there is no atlas to put it in force in.
     """
     if not isinstance(place, Path) or Layout(place).marker.exists() or not _holds_sources(place):
-        return reconcile_atlas(place, export=export, reviewed=reviewed, imports=imports, expression=expression)
+        return reconcile_atlas(
+            place, export=export, reviewed=reviewed, imports=imports, expression=expression, on_progress=on_progress
+        )
     if reviewed is not None:
         msg = f"--apply: {place} is no atlas, so there is nothing to put {reviewed.name} in force in. Ingest it first."
         raise UsageError(msg)

@@ -227,6 +227,7 @@ def reconcile_atlas(
     reviewed: Path | None = None,
     imports: Sequence[Path] = (),
     expression: bool = True,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> ReconcileSummary:
     """Map the labels of an atlas, apply a reviewed table if there is one, and write the table for review.
 
@@ -243,6 +244,8 @@ def reconcile_atlas(
         later ones; no reviewed row changes through them.
     expression
         Whether counts are read, so that labels whose cells look like another type are held back.
+    on_progress
+        Told whose counts are read.
     """
     ontology = load_ontology("CL")
     rows = read_sssom(reviewed) if reviewed is not None else ()
@@ -254,7 +257,7 @@ def reconcile_atlas(
 
     def weigh(proposed: Sequence[LabelMapping]) -> tuple[tuple[LabelMapping, ...], tuple[Finding, ...]]:
         nonlocal evidence
-        evidence = expression_of_atlas(opened, proposed, ontology=ontology)
+        evidence = expression_of_atlas(opened, proposed, ontology=ontology, on_progress=on_progress)
         return held_back(proposed, evidence)
 
     mappings, findings = interpret_labels(opened, reviewed=rows, files=files, weigh=weigh if expression else None)
