@@ -1,6 +1,8 @@
 """The commands that look back print trees and tables, and one JSON document where that is asked."""
 
 from cytolabe.provenance import canonical_json, digest_of
+from cytolabe.snapshot.layout import Layout
+from cytolabe.snapshot.run_ledger import read_runs
 
 
 def test_a_data_set_is_traced_to_its_file_and_its_hops(call, frozen):
@@ -43,3 +45,13 @@ def test_two_runs_are_compared_by_their_first_difference_and_their_scores(call, 
     assert "first difference: seed seed: 0 -> 1" in shown.out
     assert "0 score(s) are the same, 1 field(s) of scores differ" in shown.out
     assert "the records name no difference" in call("compare", runs[0], runs[0]).out
+
+
+def test_what_left_an_atlas_is_traced_back_to_it(call, own_atlas, tmp_path):
+    out = tmp_path / "b.h5ad"
+    assert call("snapshot", "export", own_atlas, "--where", "dataset_id = 'birch'", "-o", out).code == 0
+    (run,) = [run for run in read_runs(Layout(own_atlas)) if run.kind == "export"]
+    tree = call("trace", run.results[0].digest, "--in", own_atlas, "--json").document["tree"]
+    assert (tree["role"], tree["name"]) == ("export", "b.h5ad")
+    (maker,) = tree["children"]
+    assert "snapshot" in {child["role"] for child in maker["children"]}

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from cytolabe.config.study import ModelSpec, Study
-from cytolabe.flow.recording import model_parents, parameters_of
+from cytolabe.flow.recording import model_parents, parameters_of, record_step
+from cytolabe.flow.split_records import embed_step, export_step, model_step
 from cytolabe.provenance import digest_of
+from cytolabe.snapshot.atlas import create_atlas
 from cytolabe.snapshot.entries import read_entry
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.run_ledger import descendants, read_runs, without_persons
@@ -76,3 +78,28 @@ def test_a_file_of_weights_is_named_by_its_bytes_and_never_by_its_folder(tmp_pat
     assert after["model"] == before["model"]
     study = dataclasses.replace(Study(name="s"), models=(spec,))
     assert str(tmp_path) not in json.dumps(parameters_of(study))
+
+
+def test_the_weights_that_training_wrote_are_those_that_an_embedding_rests_on(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
+    for name in ("split.json", "training.toml", "e.parquet"):
+        (tmp_path / name).write_bytes(name.encode())
+    split, config = tmp_path / "split.json", tmp_path / "training.toml"
+    told = {"split_id": "person=D1", "weights": "sha256:1", "model": "scgpt", "fold": 1, "card": "c", "content": "e"}
+    trained = model_step(told, split, config, model="scgpt", out=tmp_path / "model", seed=0)
+    embedded = embed_step(told, split, tmp_path / "e.parquet", seed=0, checkpoint=tmp_path / "model")
+    layout = create_atlas(tmp_path / "atlas").layout
+    for step in (trained, embedded):
+        record_step(layout, step)
+    first, second = sorted(read_runs(layout), key=lambda run: run.kind != "train")
+    used = {parent.digest for parent in second.parents}
+    assert {made.digest for made in first.results if made.name == "model.safetensors"} <= used
+    assert "D1" not in "".join(path.read_text() for path in layout.runs.glob("*.json"))
+
+
+def test_an_export_is_named_by_its_cells_and_keeps_what_was_asked_to_itself(tmp_path):
+    chosen = {"where": "donor_id = 'D1'", "gene_policy": "shared", "cells": "sha256:1", "genes": ["G1"]}
+    step = export_step(chosen, tmp_path / "x.h5ad")
+    assert step.made[0].digest == digest_of(chosen)
+    assert "D1" not in str(step)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cytolabe.cli.lifecycle import record_artifact
+from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, SnapshotName
 from cytolabe.cli.output import made_folder, print_document, print_pairs, print_table, progress
 from cytolabe.errors import UsageError
@@ -104,6 +104,7 @@ def export(
     as_json: AsJson = False,
 ) -> int:
     """Write cells of a snapshot to a file of their own, block by block."""
+    from cytolabe.flow.split_records import export_step
     from cytolabe.provenance import cells_digest, digest_of
     from cytolabe.records.access import ACCESS_CLASSES
     from cytolabe.snapshot.atlas import open_atlas
@@ -125,6 +126,7 @@ def export(
     # What says which cells and genes left names the content; the bytes of a large file are not read again for it.
     chosen = {**written.provenance, "cells": cells_digest(written.obs.index), "genes": list(written.genes)}
     record_artifact(opened, "export", digest_of(chosen), snapshot_id=frozen.snapshot_id, name=out.name)
+    record_run(opened, export_step(chosen, out), snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
     else:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cytolabe.cli.lifecycle import record_artifact
+from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, Seed, SnapshotName
 from cytolabe.cli.output import made_folder, print_document, progress
 
@@ -28,6 +28,7 @@ def train(
     from cytolabe.errors import UsageError
     from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
     from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
+    from cytolabe.flow.split_records import model_step
     from cytolabe.snapshot.atlas import open_atlas
 
     if model not in ("geneformer", "scgpt"):
@@ -41,6 +42,8 @@ def train(
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
     document = pretrain(frozen, asked, split=(split, fold), seed=seed, out=out, on_progress=progress())
     record_artifact(opened, "model", str(document["weights"]), snapshot_id=frozen.snapshot_id, name=out.name)
+    step = model_step(document, split, config, model=model, out=out, seed=seed)
+    record_run(opened, step, snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
     else:

@@ -1,6 +1,6 @@
-"""What `split`, `audit` and `embed` did, as steps for the ledger of an atlas.
+"""What `split`, `audit`, `train`, `embed` and `export` did, as steps for the ledger of an atlas.
 
-A fold is named by its number and never by its id: an id may be the name of a person.
+A fold is named by its number, or the digest of its id, and a filter by its digest: either may be the name of a person.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from cytolabe.flow.recording import Step
-from cytolabe.provenance import artifact_of
+from cytolabe.provenance import artifact_of, digest_of
 from cytolabe.records import Artifact, NamedDigest
 
-__all__ = ["audit_step", "embed_step", "split_step"]
+__all__ = ["audit_step", "embed_step", "export_step", "model_step", "split_step"]
 
 
 def split_step(document: Mapping[str, Any], out: Path) -> Step:
@@ -54,6 +54,29 @@ def embed_step(
         outputs=[artifact_of(out, "embedding")] if out.is_file() else [],
         parents=[NamedDigest(role="model", name=model, digest=str(document["card"]))],
         made=[NamedDigest(role="embedding", name=out.name, digest=str(document["content"]))],
+    )
+
+
+def model_step(
+    document: Mapping[str, object], split_file: Path, config: Path, *, model: str, out: Path, seed: int
+) -> Step:
+    """Return the step that trained a model on the training side of a fold; its files of weights join what uses them."""
+    return Step(
+        kind="train",
+        parameters={"model": model, "fold_digest": digest_of(document["split_id"]), "seed": seed},
+        inputs=[*_split_file(split_file), artifact_of(config, "config")],
+        outputs=[artifact_of(path, "weights") for path in sorted(out.glob("*.safetensors"))],
+        made=[NamedDigest(role="weights", name=out.name, digest=str(document["weights"]))],
+    )
+
+
+def export_step(chosen: Mapping[str, object], out: Path) -> Step:
+    """Return the step that took cells out of a snapshot; `chosen` says which cells and genes, and names the content."""
+    where = str(chosen.get("where", ""))
+    return Step(
+        kind="export",
+        parameters={"where_digest": digest_of(where) if where else "", "gene_policy": chosen.get("gene_policy", "")},
+        made=[NamedDigest(role="export", name=out.name, digest=digest_of(chosen))],
     )
 
 
