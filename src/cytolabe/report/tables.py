@@ -357,6 +357,6 @@ def artifacts_table(content: ReportContent) -> Table:
         caption="Files of this run",
         columns=(Column("File"), Column("SHA-256", "code")),
         rows=tuple((Cell(inert(name)), Cell(inert(digest, 80))) for name, digest in content.artifacts),
-        note="“cytolabe verify” recomputes them.",
+        note="“cytolabe verify” recomputes them; “cytolabe trace” follows a number back by its score_id in scores.json.",
         source="run.json",
     )
