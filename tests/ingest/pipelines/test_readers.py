@@ -166,6 +166,9 @@ def test_several_libraries_and_reads_are_united_and_contradict_nothing(cell_rang
         ("software_versions.yml", "\n"),
         ("reference.json", json.dumps({"genomes": ["GRCh38"]})),
         ("quant.json", "[" * 100_000),
+        ("cmd_info.json", '{"salmon_version": "1.10\\ud800"}'),
+        ("cmd_info.json", json.dumps({"salmon_version": "1.10\x1b[31m"})),
+        ("cmd_info.json", json.dumps({"salmon_version": "1" * 30_000})),
     ],
 )
 def test_a_file_that_is_not_what_it_is_called_is_a_finding_and_no_fact(tmp_path, name, content):
