@@ -112,7 +112,9 @@ def test_identical_and_near_identical_cells_are_told_apart():
     pairs = find_copies(snapshot).pairs
     assert pairs["kind"].tolist() == ["identical"] * 5 + ["near"] * 5
     assert pairs["similarity"].between(0.9, 1.0).all()
-    pd.testing.assert_frame_equal(copied_pairs(snapshot), pairs)
+    again, findings = copied_pairs(snapshot)
+    pd.testing.assert_frame_equal(again, pairs)
+    assert findings == ()
 
 
 def test_cells_too_shallow_to_tell_are_planted_and_searched_nowhere():
@@ -142,6 +144,7 @@ def test_more_cells_than_are_searched_at_once_are_counted_and_not_called_clean(m
     snapshot = atlas({"a": whole, "b": thinned(whole, 0.9, rng)}, person_id=[f"p{n}" for n in range(120)])
     report = find_copies(snapshot)
     assert [finding.code for finding in report.findings] == ["N-DUP-04"]
+    assert copied_pairs(snapshot)[1] == report.findings
     fold = fold_of(60, 120)
     assert audit_fold(snapshot, fold, duplicates=report).not_testable == {"near-identical cells, a|b": 60}
 
@@ -199,7 +202,7 @@ def test_every_pair_that_shares_enough_rare_genes_is_joined_and_no_other():
             b: len(set(kept[a]) & set(kept[b])) for b in range(35, 70)
             if len(set(kept[a, :n_joined]) & set(kept[b, :n_joined])) >= index.strength.least_joined
         }  # fmt: skip
-        best = sorted(shared, key=lambda b: (-shared[b], b))[:16]
+        best = sorted(shared, key=lambda b: (-shared[b], b))[: index.strength.n_partners]
         assert {b for one, b in found if one == a} == set(best)
     assert all(a < 35 <= b for a, b in found)
 

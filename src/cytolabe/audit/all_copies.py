@@ -35,9 +35,11 @@ def find_copies(snapshot: SnapshotView, *, min_shared_nonzero: int = MIN_SHARED_
     )
 
 
-def copied_pairs(snapshot: SnapshotView) -> pd.DataFrame:
-    """Return the pairs of `find_copies(...)` without telling who could be tested."""
-    return sorted_pairs([identical_pairs(snapshot), _near(snapshot, MIN_SHARED_NONZERO).pairs])
+def copied_pairs(snapshot: SnapshotView) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
+    """Return the pairs of `find_copies(...)` without telling who could be tested, and a finding of what was not searched."""
+    near = _near(snapshot, MIN_SHARED_NONZERO)
+    findings = tuple(finding for finding in _findings(near, snapshot) if finding.code == "N-DUP-04")
+    return sorted_pairs([identical_pairs(snapshot), near.pairs]), findings
 
 
 def _near(snapshot: SnapshotView, min_shared_nonzero: int) -> NearSearch:

@@ -14,26 +14,32 @@ from jaxtyping import Bool, Int32, Int64
 
 from cytolabe.compiled import kernel
 
-__all__ = ["PARTNERS", "RareIndex", "Strength", "later_partners", "partners_of"]
+__all__ = ["RareIndex", "Strength", "later_partners", "partners_of"]
 
-PARTNERS = 16
-"""Partners nominated of each cell, those with most genes in common first."""
-_MANY_CELLS = 100_000
+_FEW_CELLS, _MANY_CELLS = 20_000, 100_000
 _QUERIES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strength:
-    """Which of the kept genes are joined (`n_joined`, the rarest), and how many have to be shared: of these, and of all."""
+    """Which of the kept genes are joined (`n_joined`, the rarest), and how many have to be shared: of these, and of all.
+
+    `n_partners` are nominated of each cell, those with most genes in common first.
+    """
 
     n_joined: int
     least_joined: int
     least_kept: int = 8
+    n_partners: int = 16
 
     @classmethod
     def for_cells(cls, n_cells: int) -> "Strength":
         """Return what keeps the nominated pairs few among so many cells."""
-        return cls(n_joined=32, least_joined=4) if n_cells <= _MANY_CELLS else cls(n_joined=24, least_joined=5)
+        if n_cells <= _FEW_CELLS:
+            return cls(n_joined=32, least_joined=4, n_partners=64)
+        if n_cells <= _MANY_CELLS:
+            return cls(n_joined=32, least_joined=4)
+        return cls(n_joined=24, least_joined=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,7 @@ def _joined(
     index: RareIndex, queries: np.ndarray, among: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Join queries with indexed cells: `among` has the position after which each looks, and the data sets that it may meet."""
-    partners = np.full((len(queries), PARTNERS), -1, dtype=np.int32)
+    partners = np.full((len(queries), index.strength.n_partners), -1, dtype=np.int32)
     limits = (index.strength.n_joined, index.strength.least_joined, index.strength.least_kept)
     shared = np.zeros(len(index.kept), dtype=np.uint8)
     indexed = (index.kept, index.groups, index.starts, index.cells)

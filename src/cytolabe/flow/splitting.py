@@ -48,8 +48,11 @@ class AskedSplit:
 
 def make_split(frozen: Snapshot, rule: SplitRule, *, seed: int = 0) -> SplitPlan:
     """Plan a split of a snapshot by whole groups; cells that are copies of each other stay together."""
-    duplicates = None if CELLS in rule.by else copied_pairs(frozen)
-    return plan_rule(frozen, rule, seed=seed, duplicates=duplicates)
+    if CELLS in rule.by:
+        return plan_rule(frozen, rule, seed=seed)
+    pairs, findings = copied_pairs(frozen)
+    plan = plan_rule(frozen, rule, seed=seed, duplicates=pairs)
+    return dataclasses.replace(plan, findings=(*plan.findings, *findings))
 
 
 def rule_asked(frozen: Snapshot, asked: AskedSplit) -> SplitRule:
