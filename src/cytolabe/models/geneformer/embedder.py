@@ -26,13 +26,24 @@ from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scopes import fit_scope, refuse_other_genes
 from cytolabe.records import FitScope, ModelCard
 
-__all__ = ["TOLERANCE", "FittedGeneformer", "GeneformerEmbedder", "pooled_states"]
+__all__ = ["TOLERANCE", "FittedGeneformer", "GeneformerEmbedder", "PoolingRule", "pooled_states"]
 
 TOLERANCE = 1e-5
 """How far minibatches of another shape may move a value, as a share of the largest of its cell, in float32."""
 _TOKENS_PER_MINIBATCH = 16_384
 _BLOCK_CELLS = 4096
 """Cells whose tokens are held at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolingRule:
+    """Which hidden state is pooled over which positions: `cls`, or `mean` over genes but for one that is left out."""
+
+    n_layers: int
+    pooling: str
+    precision: str = "float32"
+    has_frame: bool = True
+    left_out: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +105,7 @@ class FittedGeneformer:
         for start in range(0, n_cells, _BLOCK_CELLS):
             block = slice(start, start + _BLOCK_CELLS)
             cells = self.tokenizer.tokenize(view.counts[block])
-            embedding[block], lengths[block] = self._embedded(cells), cells.lengths
+            embedding[block], lengths[block] = self.embed_tokens(cells), cells.lengths
         self._tell(lengths)
         n_bad = int((~np.isfinite(embedding)).any(axis=1).sum())
         if n_bad:
@@ -102,18 +113,28 @@ class FittedGeneformer:
             raise ModelFailedError(msg)
         return embedding
 
-    def _embedded(self, cells: TokenizedCells) -> np.ndarray:
-        frame = 0 if self.checkpoint.dictionaries.bounds is None else 2
+    def embed_tokens(self, cells: TokenizedCells, *, left_out: int | None = None) -> Float[np.ndarray, "cells dims"]:
+        """Return one vector per tokenized cell, float32; zeros where no gene is left.
+
+        Parameters
+        ----------
+        left_out
+            A token that the network reads and a mean over genes passes over.
+        """
+        has_frame = self.checkpoint.dictionaries.bounds is not None
+        rule = PoolingRule(
+            n_layers=self.hidden_state,
+            pooling=self.pooling,
+            precision=self.precision,
+            has_frame=has_frame,
+            left_out=left_out,
+        )
         embedding = np.zeros((len(cells.lengths), self.checkpoint.shape.width), dtype=np.float32)
-        filled = np.flatnonzero(cells.lengths > frame)
+        filled = np.flatnonzero(cells.lengths > (2 if has_frame else 0))
         for rows in by_length(cells.lengths[filled], tokens_per_minibatch=self.tokens_per_minibatch):
             chosen = filled[rows]
             lengths = cells.lengths[chosen]
-            embedding[chosen] = pooled_states(
-                self.network, cells.tokens[chosen, : lengths.max()], lengths,
-                n_layers=self.hidden_state, pooling=self.pooling if frame else f"{self.pooling} unframed",
-                precision=self.precision,
-            )  # fmt: skip
+            embedding[chosen] = pooled_states(self.network, cells.tokens[chosen, : lengths.max()], lengths, rule=rule)
         return embedding
 
     def _tell(self, lengths: np.ndarray) -> None:
@@ -200,32 +221,29 @@ def pooled_states(
     tokens: Integer[np.ndarray, "cells positions"],
     lengths: Integer[np.ndarray, " cells"],
     *,
-    n_layers: int,
-    pooling: str,
-    precision: str = "float32",
+    rule: PoolingRule,
 ) -> Float[np.ndarray, "cells dims"]:
-    """Return the pooled states of one minibatch after `n_layers` layers.
+    """Return the pooled states of one minibatch.
 
     Parameters
     ----------
     tokens
         Filled up on the right; `lengths` positions of each cell count.
-    pooling
-        `cls`, `mean` over the positions between the frame, or `mean unframed` over all of them.
     """
     torch = import_extra("torch")
     weight = network.bert.embeddings.word_embeddings.weight
     places = torch.arange(tokens.shape[1], device=weight.device)[None]
     ends = torch.as_tensor(lengths.astype(np.int64), device=weight.device)[:, None]
     stands = places < ends
-    cast = torch.autocast(weight.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    cast = torch.autocast(weight.device.type, dtype=torch.bfloat16, enabled=rule.precision == "bfloat16")
     with torch.inference_mode(), cast:
         ids = torch.as_tensor(tokens.astype(np.int64), device=weight.device)
-        states = hidden_states(network, ids, stands, n_layers=n_layers).float()
-        if pooling == "cls":
+        states = hidden_states(network, ids, stands, n_layers=rule.n_layers).float()
+        if rule.pooling == "cls":
             pooled = states[:, 0]
         else:
-            genes = stands if pooling == "mean unframed" else (places > 0) & (places < ends - 1)
-            pooled = torch.where(genes[..., None], states, 0).sum(dim=1) / genes.sum(dim=1, keepdim=True)
+            genes = (places > 0) & (places < ends - 1) if rule.has_frame else stands
+            genes = genes if rule.left_out is None else genes & (ids != rule.left_out)
+            pooled = torch.where(genes[..., None], states, 0).sum(dim=1) / genes.sum(dim=1, keepdim=True).clamp(min=1)
     found: np.ndarray = pooled.cpu().numpy()
     return found
