@@ -172,7 +172,7 @@ def _weights_file(folder: Path) -> Path:
     if not found and pickles:
         msg = (
             f"{folder} has its weights as {pickles[0]}, a pickle, which could run code here. Convert it first: "
-            f"cytolabe convert {folder / pickles[0]}."
+            f"cytolabe convert {folder / pickles[0]} -o {folder / WEIGHTS_NAME}"
         )
         raise UsageError(msg)
     msg = f"{folder} has {len(found)} files *.safetensors{''.join(f', {path.name}' for path in found[:3])}; one is needed."
