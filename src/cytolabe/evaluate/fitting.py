@@ -22,6 +22,7 @@ from jaxtyping import Float
 
 from cytolabe.apply.views import query_view, train_view
 from cytolabe.errors import LeakageError, MissingExtraError, RefusedError, UnseenLevelsError
+from cytolabe.evaluate.collapse import collapse_note
 from cytolabe.evaluate.plan import AnnotatorPlan
 from cytolabe.models.baselines.probes import fit_probe
 from cytolabe.models.protocols import (
@@ -200,11 +201,13 @@ class ModelRunner:
             fitted = model.map_query(self._training(annotator, model, train, task=task), shared, seed=task.seed)
         else:
             fitted = model.fit(train, query=shared, seed=task.seed)
+        values = _checked_embedding(fitted.embed(train), len(task.train_rows))
+        collapsed = collapse_note(values)
         return _Embedded(
-            train=_checked_embedding(fitted.embed(train), len(task.train_rows)),
+            train=values,
             query=_checked_embedding(fitted.embed(query), len(task.query_rows)),
             scopes=tuple(fitted.scopes),
-            notes=tuple(fitted.notes),
+            notes=(*fitted.notes, *((collapsed,) if collapsed else ())),
         )
 
     def _training(

@@ -19,6 +19,7 @@ from cytolabe.audit.confounding import BIOLOGICAL
 from cytolabe.config.study import ModelSpec, Study
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, evaluate_study
+from cytolabe.evaluate.collapse import collapse_findings
 from cytolabe.flow.contribute import SourceOutcome, contribute
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, resolutions_of
 from cytolabe.flow.quality import DatasetQuality, flagged_positions, quality_of_snapshot
@@ -152,6 +153,7 @@ def run_study(
         outcomes=outcomes,
         findings=(
             *label_findings, *person_findings, *duplicates.findings, *split.findings, *confounding_findings,
+            *collapse_findings(result.confusions),
         ),
         atlas=atlas,
         snapshot=snapshot,
