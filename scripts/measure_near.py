@@ -21,8 +21,7 @@ from scipy.stats import beta
 
 from cytolabe.audit.all_copies import find_copies
 from cytolabe.audit.dispersion import dispersion
-from cytolabe.audit.planted import KEPT_PERCENT, thinned
-from cytolabe.audit.rare_join import partners_of
+from cytolabe.audit.planted import KEPT_PERCENT, nominated_copies, thinned
 from cytolabe.audit.shared_cells import shared_cells
 from cytolabe.encode.rare_genes import rarest_genes
 from cytolabe.testing.memory import memory_snapshot
@@ -112,9 +111,7 @@ def measure_power(counts: sparse.csr_matrix, panel: str, *, power: dict, rng: np
         copies = thinned(own, percent / 100, rng)
         rarest, totals = rarest_genes(copies, cells.order)
         is_enough = (totals[:, 0] >= LEAST[0]) & (totals[:, 1] >= LEAST[1])
-        copy, partner = partners_of(cells.index, rarest)
-        is_found = np.zeros(len(chosen), dtype=bool)
-        is_found[copy[partner == chosen[copy]]] = True
+        is_found = nominated_copies(cells, chosen, rarest, allowed=np.ones((1, 1), dtype=bool))
         is_found &= dispersion(own, copies).is_near
         for stratum, found in zip(stratum_of(totals[is_enough, 1]), is_found[is_enough], strict=True):
             power[panel, int(stratum), percent].update(planted=1, found=int(found))

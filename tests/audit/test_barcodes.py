@@ -60,6 +60,17 @@ def test_a_library_that_stands_in_two_data_sets_is_suspected_and_nothing_more():
     assert finding.examples[0] in own
 
 
+def test_a_tenth_more_than_chance_in_large_libraries_is_no_finding():
+    # The same list, of which a tenth is never used.
+    rng = np.random.default_rng(3)
+    used = drawn(rng, int(0.9 * SMALLEST_LIST))
+    sides = [[used[n] for n in rng.choice(len(used), 20_000, replace=False)] for _ in range(2)]
+    outcome = shared_barcodes(*table({"a": sides[0], "b": sides[1]}))
+    (pair,) = outcome.test["pairs"]
+    assert pair["shared"] > 1.05 * pair["by_chance"]
+    assert outcome.findings == ()
+
+
 def test_cells_without_a_barcode_in_their_name_are_counted():
     outcome = shared_barcodes(*table({"a": ["AAACATACAACCAC"], "b": ["well1", "well2", "AAACATACAACCAC"]}))
     assert (outcome.test["n_tested"], outcome.test["n_without"]) == (1, 2)

@@ -123,6 +123,33 @@ def test_a_lie_about_near_identical_cells_is_caught_although_it_is_sealed_anew(f
     assert checked(folder) == ["dataset=a: near-identical cells: n_direct is 0 to 0, not 1"]
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value", "found"),
+    [
+        ("near-identical cells", "n_tested", 10**6, "n_tested is 6, not 1000000"),
+        ("identical cells", "min_shared_nonzero", 10**6, "not the frozen minimum of genes"),
+        ("shared barcodes", "n_found", 7, "n_found is 0, not 7"),
+    ],
+)
+def test_a_changed_field_is_caught_although_it_is_sealed_anew(folder, name, *, field, value, found):
+    def lie(one):
+        (test,) = [test for test in one["tests"] if test["test"] == name]
+        test[field] = value
+
+    edit(folder, lie)
+    assert any(found in text for text in checked(folder))
+
+
+def test_a_second_test_of_one_name_is_caught(folder):
+    edit(folder, lambda one: one["tests"].insert(0, {"test": "near-identical cells", "n_found": 0, "n_tested": 0}))
+    assert any("named twice" in text for text in checked(folder))
+
+
+def test_near_identical_cells_that_only_n_direct_tells_are_caught(folder):
+    said = {"near-identical cells": {"n_direct": 20, "n_found": 3, "n_tested": 60}, "identical cells": {"n_found": 5}}
+    assert verifier.check_near(said, (20, 20), n_tested=60) == ["near-identical cells: n_found is less than n_direct"]
+
+
 def test_near_identical_cells_of_large_folds_are_named_as_not_computed_again(folder, monkeypatch):
     assert "near-identical" not in told(folder)[1]
     monkeypatch.setattr(verifier, "NEAR_PAIRS", 3)

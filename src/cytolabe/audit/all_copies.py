@@ -73,8 +73,9 @@ def _findings(near: NearSearch, snapshot: SnapshotView) -> tuple[Finding, ...]:
                 severity=Severity.NOTE,
                 where="snapshot",
                 message=f"{len(left)} of {len(near.comparisons)} comparisons of data sets were not searched for "
-                "near-identical cells: more cells share one set of genes than are searched at once",
-                remedy="freeze smaller snapshots (by tissue, say) and audit each; identical cells were searched everywhere",
+                "near-identical cells: " + "; ".join(sorted(set(left["why_not"]))),
+                remedy="of large snapshots freeze parts (by tissue, say) and audit each; of changed counts contribute the raw ones. "
+                "Identical cells were searched everywhere",
                 rule="R9",
                 n_affected=len(left),
                 n_total=len(near.comparisons),

@@ -14,12 +14,14 @@ from scipy.stats import poisson
 from cytolabe.audit.copies import Outcome
 from cytolabe.records import Finding, Fold, Severity
 
-__all__ = ["BARCODE", "CERTAIN", "SMALLEST_LIST", "barcodes_of", "shared_barcodes"]
+__all__ = ["BARCODE", "CERTAIN", "LEAST_RATIO", "SMALLEST_LIST", "barcodes_of", "shared_barcodes"]
 
 BARCODE = re.compile(r"[ACGT]{12,24}")
 """What a barcode looks like inside the name of a cell."""
 SMALLEST_LIST = 737_280
-"""Barcodes of the shortest published list of 10x (v1 and v2; v3 has 6.8 M). Fewer barcodes make chance larger: the careful side."""
+"""Barcodes of the shortest published list of 10x (v1 and v2; v3 has 6.8 M). A shorter one, as of spatial slides, makes chance larger."""
+LEAST_RATIO = 2
+"""How many times more barcodes than by chance are reported: large libraries use a list unevenly, and share a tenth more."""
 CERTAIN = 1e-6
 """Probability under chance below which a number of shared barcodes is reported."""
 _EXAMPLES = 5
@@ -34,6 +36,7 @@ def barcodes_of(cell_ids: pd.Series) -> np.ndarray:
 def shared_barcodes(cells: pd.DataFrame, fold: Fold) -> Outcome:
     """Compare, for each training and test data set, how many barcodes both have with what chance would give.
 
+    Data sets of one assay on slides or plates, whose lists are short and used again, are suspected wrongly; nothing is refused for it.
     Libraries of one data set are not compared with each other: their barcodes are told apart by suffixes that mean nothing here.
     """
     barcodes, datasets = barcodes_of(cells["cell_id"]), cells["dataset_id"].to_numpy(dtype=object)
@@ -51,7 +54,7 @@ def shared_barcodes(cells: pd.DataFrame, fold: Fold) -> Outcome:
             shared = sorted(own & other)
             expected = len(own) * len(other) / SMALLEST_LIST
             pairs.append({"train": train, "test": test, "shared": len(shared), "by_chance": float(f"{expected:.3g}")})
-            if shared and poisson.sf(len(shared) - 1, expected) < CERTAIN:
+            if len(shared) >= LEAST_RATIO * expected and shared and poisson.sf(len(shared) - 1, expected) < CERTAIN:
                 found.append(_finding((train, test), shared, expected=expected, n_cells=len(other)))
     told = {
         "test": "shared barcodes", "n_tested": int(known[fold.test_rows].sum()), "n_found": len(found), "pairs": pairs,

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from cytolabe.audit.all_copies import find_copies
+from cytolabe.audit.all_copies import MIN_SHARED_NONZERO, find_copies
 from cytolabe.audit.cell_facts import facts_digest
 from cytolabe.audit.claims import MAX_STRAY_FRACTION, MIN_OFF_DIAGONAL_DONORS
 from cytolabe.audit.dispersion import MAX_DISPERSION, MIN_DEPTH_RATIO, MIN_SIGMAS
@@ -34,6 +34,7 @@ AUDIT_THRESHOLDS: Mapping[str, object] = {
     "min_shared_counts": MIN_SHARED_COUNTS,
     "min_off_diagonal_donors": MIN_OFF_DIAGONAL_DONORS,
     "max_stray_permille": round(1000 * MAX_STRAY_FRACTION),
+    "min_shared_nonzero": MIN_SHARED_NONZERO,
     "max_near_dispersion_permille": round(1000 * MAX_DISPERSION),
     "min_near_sigmas": MIN_SIGMAS,
     "min_near_depth_permille": round(1000 * MIN_DEPTH_RATIO),
@@ -140,6 +141,10 @@ def verify_certificate(
     said = _tests_of(document)
     # The threshold of the search stands in its test; without one nobody searched.
     minimum = said.get("identical cells", {}).get("min_shared_nonzero")
+    if minimum not in {None, MIN_SHARED_NONZERO}:
+        return (
+            _disagreement("E-CERT-05", "identical cells", "its least number of shared genes is not the frozen one"),
+        )
     duplicates = find_copies(snapshot, min_shared_nonzero=minimum) if isinstance(minimum, int) else None
     audit = audit_fold(snapshot, folds[0], duplicates=duplicates)
     grounds = Grounds(labels=labels or {})

@@ -17,18 +17,21 @@ from scipy.sparse import csr_matrix
 from cytolabe.audit.dispersion import dispersion
 from cytolabe.audit.pair_table import pair_table, sorted_pairs
 from cytolabe.audit.planted import KEPT_PERCENT, plant
-from cytolabe.audit.rare_join import later_partners
+from cytolabe.audit.rare_join import nominated_pairs
+from cytolabe.audit.sampling_noise import disperses
 from cytolabe.audit.shared_cells import SharedCells, shared_cells
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["COMPARED", "MOST_CELLS", "NearSearch", "find_near_copies"]
+__all__ = ["COMPARED", "MOST_CELLS", "NOT_SAMPLED", "NearSearch", "find_near_copies"]
 
 MOST_CELLS = 2_000_000
 """Cells on one set of shared genes up to which they are searched: the work grows with their square."""
 COMPARED = (
-    "dataset_a", "dataset_b", "n_shared_genes", "is_searched", "n_near",
+    "dataset_a", "dataset_b", "n_shared_genes", "is_searched", "why_not", "n_near",
     *(f"{kind}_{percent}" for percent in KEPT_PERCENT for kind in ("planted", "found")),
 )  # fmt: skip
+NOT_SAMPLED = "counts of unrelated cells differ less than samples of molecules do"
+"""Why scaled, rounded, imputed or otherwise changed counts are not searched."""
 _PAIRS_AT_ONCE = 4096
 
 
@@ -37,7 +40,7 @@ class NearSearch:
     """What was found, and how well it could be seen.
 
     `pairs` has one row per pair of near-identical cells (`audit.pair_table`). `comparisons` has one row per pair of data sets
-    with `COMPARED`: whether it was searched, and of copies with 90, 50 and 20 % of the counts how many were planted among
+    with `COMPARED`: whether it was searched and why not, and of copies with 90, 50 and 20 % of the counts how many were planted among
     the cells on these genes and how many of them were found. Planted copies that are too shallow to test are not counted.
     """
 
@@ -65,25 +68,35 @@ def find_near_copies(
     rows: list[dict[str, object]] = []
     for shared, compared in _sets_of_genes(genes).items():
         names = sorted({name for pair in compared for name in pair})
-        is_searched = sum(len(places[name]) for name in names) <= MOST_CELLS
-        told: dict[str, int] = dict.fromkeys(COMPARED[5:], 0)
-        pairs = sorted_pairs([])
-        if is_searched and len(shared) >= least[0]:
+        told: dict[str, int] = dict.fromkeys(COMPARED[6:], 0)
+        pairs, noisy = sorted_pairs([]), set(names)
+        why = _why_not(sum(len(places[name]) for name in names), len(shared), least=least)
+        if not why:
             cells = shared_cells(snapshot, shared, {name: places[name] for name in names}, least=least)
-            pairs = _near_pairs(snapshot, cells, _allowed(names, compared))
-            told |= plant(snapshot, cells, least=least)
+            is_noisy = disperses(snapshot, cells)
+            noisy = {name for name, one in zip(names, is_noisy, strict=True) if one}
+            allowed = _allowed(names, compared) & is_noisy & is_noisy[:, None]
+            pairs = _near_pairs(snapshot, cells, allowed)
+            told |= plant(snapshot, cells, allowed, least=least)
             pieces.append(pairs)
         n_near = pairs.groupby(["dataset_a", "dataset_b"]).size().to_dict() if len(pairs) else {}
-        rows += [
-            {"dataset_a": a, "dataset_b": b, "n_shared_genes": len(shared), "is_searched": is_searched}
-            | {"n_near": n_near.get((a, b), 0), **told}
-            for a, b in compared
-        ]
+        for a, b in compared:
+            own = why or ("" if {a, b} <= noisy else NOT_SAMPLED)
+            rows.append(
+                {"dataset_a": a, "dataset_b": b, "n_shared_genes": len(shared), "is_searched": not own, "why_not": own}
+                | {"n_near": n_near.get((a, b), 0), **(told if not own else dict.fromkeys(told, 0))}
+            )
     comparisons = pd.DataFrame(rows, columns=list(COMPARED))
     return NearSearch(
         pairs=sorted_pairs(pieces),
         comparisons=comparisons.sort_values(["dataset_a", "dataset_b"], kind="stable").reset_index(drop=True),
     )
+
+
+def _why_not(n_cells: int, n_genes: int, *, least: tuple[int, int]) -> str:
+    if n_cells > MOST_CELLS:
+        return f"more than {MOST_CELLS:,} cells on one set of genes"
+    return f"fewer than {least[0]} genes shared" if n_genes < least[0] else ""
 
 
 def _sets_of_genes(genes: Mapping[str, Sequence[str]]) -> dict[tuple[str, ...], list[tuple[str, str]]]:
@@ -107,7 +120,7 @@ def _allowed(names: Sequence[str], compared: Sequence[tuple[str, str]]) -> np.nd
 
 def _near_pairs(snapshot: SnapshotView, cells: SharedCells, allowed: np.ndarray) -> pd.DataFrame:
     pieces = [pair_table(snapshot, np.zeros((0, 2), dtype=np.int64), kind="near", n_shared_genes=len(cells.genes))]
-    for a, b in _at_once(later_partners(cells.index, allowed)):
+    for a, b in _at_once(nominated_pairs(cells.index, allowed)):
         rows = np.stack([cells.rows[a], cells.rows[b]], axis=1)
         found = dispersion(*_both(snapshot, rows, cells.genes))
         near = found.is_near

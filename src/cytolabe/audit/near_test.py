@@ -47,7 +47,7 @@ def near_identical_cells(
         "test": NEAR, "n_tested": n_testable(cells, fold, duplicates, among=searched), "n_found": n_near,
         "n_direct": _n_direct(duplicates.pairs, fold, len(cells)), "planted": planted, "power": _power(planted),
     }  # fmt: skip
-    blind = {f"{NEAR}, {row.dataset_a}|{row.dataset_b}": n_test for row in across[~is_searched].itertuples()}
+    blind = _blind(cells, fold, across[~is_searched])
     return Outcome(test=test, findings=_found(duplicates.pairs, fold, copied), not_testable=blind)
 
 
@@ -57,6 +57,13 @@ def _across(cells: pd.DataFrame, fold: Fold, comparisons: pd.DataFrame) -> pd.Da
     train, test = (set(datasets[rows].tolist()) for rows in (fold.train_rows, fold.test_rows))
     a, b = comparisons["dataset_a"], comparisons["dataset_b"]
     return comparisons[(a.isin(train) & b.isin(test)) | (b.isin(train) & a.isin(test))]
+
+
+def _blind(cells: pd.DataFrame, fold: Fold, left: pd.DataFrame) -> dict[str, int]:
+    """Count the test cells of the comparisons that were not searched."""
+    of_test = cells["dataset_id"].iloc[fold.test_rows].value_counts().to_dict()
+    pairs = zip(left["dataset_a"].astype(str), left["dataset_b"].astype(str), strict=True)
+    return {f"{NEAR}, {a}|{b}": sum(int(of_test.get(name, 0)) for name in {a, b}) for a, b in pairs}
 
 
 def _n_direct(pairs: pd.DataFrame, fold: Fold, n_cells: int) -> int:
@@ -88,8 +95,8 @@ def _power(planted: Mapping[str, list[int]]) -> str:
         for percent, (n, found) in planted.items()
     )
     return (
-        f"measured with planted copies, in the comparison across the fold that sees least: {told}; on cells that hold "
-        "enough on shared genes; corrected, imputed or otherwise changed counts are not looked for"
+        f"measured with planted copies that were thinned, in the comparison across the fold that sees least: {told}; on cells that hold "
+        "enough on shared genes; less is seen of deep cells that another pipeline counted, and changed counts are not searched"
     )
 
 

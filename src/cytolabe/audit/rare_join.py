@@ -1,7 +1,9 @@
 """Which cells share many of their rarest genes: a join through the lists of cells that keep each gene.
 
-Nothing is drawn and no pair is missed that reaches the limits. The work grows with the square of the number of cells,
-divided by how rare the genes are; above `_MANY_CELLS` fewer genes are joined and more have to be shared.
+Nothing is drawn at random. Every cell asks for those with most in common, in its own data set and in others apart; a
+shallow copy of a deep cell is among the first that the copy asks for, and may be hidden behind deep neighbors when the deep
+cell asks, so that a pair counts if either asks for the other. The work grows with the square of the number of cells, divided
+by how rare the genes are; above `_MANY_CELLS` fewer genes are joined, more have to be shared, and only the earlier cell asks.
 """
 
 import os
@@ -14,7 +16,7 @@ from jaxtyping import Bool, Int32, Int64
 
 from cytolabe.compiled import kernel
 
-__all__ = ["RareIndex", "Strength", "later_partners", "partners_of"]
+__all__ = ["RareIndex", "Strength", "nominated_pairs", "pairs_asked"]
 
 _FEW_CELLS, _MANY_CELLS = 20_000, 100_000
 _QUERIES = 1024
@@ -24,13 +26,15 @@ _QUERIES = 1024
 class Strength:
     """Which of the kept genes are joined (`n_joined`, the rarest), and how many have to be shared: of these, and of all.
 
-    `n_partners` are nominated of each cell, those with most genes in common first.
+    `n_partners` are nominated of each cell in its own data set, and as many in others, those with most genes in common first.
+    `both_ask` says that each cell asks among all, not only among those after it.
     """
 
     n_joined: int
     least_joined: int
     least_kept: int = 8
     n_partners: int = 16
+    both_ask: bool = True
 
     @classmethod
     def for_cells(cls, n_cells: int) -> "Strength":
@@ -39,7 +43,7 @@ class Strength:
             return cls(n_joined=32, least_joined=4, n_partners=64)
         if n_cells <= _MANY_CELLS:
             return cls(n_joined=32, least_joined=4)
-        return cls(n_joined=24, least_joined=5)
+        return cls(n_joined=24, least_joined=5, both_ask=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,42 +72,52 @@ class RareIndex:
         return cls(kept=kept, groups=groups, starts=starts, cells=cells, strength=strength)
 
 
-def later_partners(
+def nominated_pairs(
     index: RareIndex, allowed: Bool[np.ndarray, "datasets datasets"]
 ) -> Iterator[tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]]:
-    """Yield pairs of indexed cells (smaller position first) that share enough, of data sets that are to be compared."""
-    n_cells = len(index.kept)
-    spans = [(start, min(start + _QUERIES, n_cells)) for start in range(0, n_cells, _QUERIES)]
+    """Yield pairs of indexed cells (smaller position first, each once) that share enough, of data sets to be compared."""
+    everyone = np.arange(len(index.kept), dtype=np.int64)
+    if index.strength.both_ask:
+        yield pairs_asked(index, everyone, allowed)
+        return
+    for start, (rows, partners) in _asked_in_threads(index, everyone, allowed):
+        yield everyone[start:][rows], partners
 
-    def found(span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        after = np.arange(*span, dtype=np.int64)
-        return _joined(index, index.kept[span[0] : span[1]], (after, allowed[index.groups[span[0] : span[1]]]))
+
+def pairs_asked(
+    index: RareIndex, positions: Int64[np.ndarray, " asking"], allowed: Bool[np.ndarray, "datasets datasets"]
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
+    """Return the pairs (smaller position first, each once) that some of the indexed cells ask for."""
+    pieces = [np.zeros((0, 2), dtype=np.int64)]
+    for start, (rows, partners) in _asked_in_threads(index, positions, allowed):
+        pieces.append(np.stack([positions[start:][rows], partners], axis=1))
+    pairs = np.unique(np.sort(np.concatenate(pieces), axis=1), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _asked_in_threads(
+    index: RareIndex, positions: np.ndarray, allowed: np.ndarray
+) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
+    """Yield for each run of the positions its start, and (number in the run, partner) of what its cells ask for."""
+    starts = range(0, len(positions), _QUERIES)
+
+    def found(start: int) -> tuple[np.ndarray, np.ndarray]:
+        return _joined(index, positions[start : start + _QUERIES], allowed)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for span, (rows, partners) in zip(spans, pool.map(found, spans), strict=True):
-            yield rows + span[0], partners
+        yield from zip(starts, pool.map(found, starts), strict=True)
 
 
-def partners_of(
-    index: RareIndex, queries: Int32[np.ndarray, "queries kept"]
-) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """Return for cells that are not indexed (number of the query, indexed cell), whatever the data sets."""
-    after = np.full(len(queries), -1, dtype=np.int64)
-    n_datasets = int(index.groups.max(initial=0)) + 1
-    return _joined(index, queries, (after, np.ones((len(queries), n_datasets), dtype=bool)))
-
-
-def _joined(
-    index: RareIndex, queries: np.ndarray, among: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Join queries with indexed cells: `among` has the position after which each looks, and the data sets that it may meet."""
-    partners = np.full((len(queries), index.strength.n_partners), -1, dtype=np.int32)
-    limits = (index.strength.n_joined, index.strength.least_joined, index.strength.least_kept)
+def _joined(index: RareIndex, positions: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    strength = index.strength
+    after = np.full(len(positions), -1, dtype=np.int64) if strength.both_ask else positions
+    partners = np.full((len(positions), 2, strength.n_partners), -1, dtype=np.int32)
+    limits = (strength.n_joined, strength.least_joined, strength.least_kept)
     shared = np.zeros(len(index.kept), dtype=np.uint8)
     indexed = (index.kept, index.groups, index.starts, index.cells)
-    _join((np.ascontiguousarray(queries), *among, limits), indexed, (partners, shared))
-    rows, places = np.nonzero(partners >= 0)
-    return rows.astype(np.int64), partners[rows, places].astype(np.int64)
+    _join((positions, after, allowed, limits), indexed, (partners, shared))
+    rows, lists, places = np.nonzero(partners >= 0)
+    return rows.astype(np.int64), partners[rows, lists, places].astype(np.int64)
 
 
 @kernel
@@ -130,16 +144,18 @@ def _join(
     indexed: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     out: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Count shared genes of each query with the cells after it, and keep those with most; `shared` is left all zero."""
-    queries, after, allowed, limits = asked
+    """Count shared genes of each asking cell with others, and keep those with most; `shared` is left all zero."""
+    positions, after, allowed, limits = asked
     kept, groups, starts, cells = indexed
     n_joined, least_joined, least_kept = limits
     partners, shared = out
     n_genes = len(starts) - 1
-    best = np.empty(partners.shape[1], dtype=np.int64)
+    best = np.empty((2, partners.shape[2]), dtype=np.int64)
+    n_best = np.zeros(2, dtype=np.int64)
     first = np.empty(n_joined, dtype=np.int64)
-    for query in range(len(queries)):
-        own = queries[query]
+    for query in range(len(positions)):
+        itself = positions[query]
+        own, group = kept[itself], groups[itself]
         n_own = 0
         while n_own < n_joined and own[n_own] < n_genes:
             gene = own[n_own]
@@ -148,16 +164,17 @@ def _join(
             for entry in range(first[n_own], starts[gene + 1]):
                 shared[cells[entry]] += 1
             n_own += 1
-        n_best = 0
+        n_best[:] = 0
         for place in range(n_own):
             for entry in range(first[place], starts[own[place] + 1]):
                 cell = cells[entry]
                 n_shared = shared[cell]
                 shared[cell] = 0
-                if n_shared >= least_joined and allowed[query, groups[cell]]:
+                if n_shared >= least_joined and cell != itself and allowed[group, groups[cell]]:
                     n_common = _n_common(own, kept[cell], n_genes)
                     if n_common >= least_kept:
-                        n_best = _ranked((partners[query], best), (cell, n_common), n_best)
+                        side = 0 if groups[cell] == group else 1
+                        n_best[side] = _ranked((partners[query, side], best[side]), (cell, n_common), n_best[side])
 
 
 @kernel

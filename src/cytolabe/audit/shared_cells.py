@@ -17,14 +17,20 @@ _BLOCK_CELLS = 4096
 _SAMPLED_CELLS = 20_000
 _LEAST_SAMPLED = 500
 _SAMPLED_AT_ONCE = 250
+_PRIOR_CELLS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedCells:
-    """The cells that hold enough on some genes: their positions, their index, and the order of rarity of the genes."""
+    """The cells that hold enough on some genes: their positions, their index, and the order of rarity of the genes.
+
+    `names` are the data sets in the order of `index.groups`, `totals` the counts of each cell on these genes.
+    """
 
     genes: tuple[str, ...]
+    names: tuple[str, ...]
     rows: np.ndarray
+    totals: np.ndarray
     index: RareIndex
     order: np.ndarray
 
@@ -37,6 +43,7 @@ def shared_cells(
         np.array([_detection(snapshot, place, shared) for place in places.values()]), genes=tuple(shared)
     )
     kept, rows, groups = [np.zeros((0, RARE_GENES), dtype=np.int32)], [np.zeros(0, dtype=np.int64)], []
+    sizes = [np.zeros(0, dtype=np.int64)]
     blocks = [
         (number, np.arange(start, min(start + _BLOCK_CELLS, place.stop), dtype=np.int64))
         for number, place in enumerate(places.values())
@@ -51,11 +58,15 @@ def shared_cells(
             is_enough = (totals[:, 0] >= least[0]) & (totals[:, 1] >= least[1])
             kept.append(rarest[is_enough])
             rows.append(here[is_enough])
+            sizes.append(totals[is_enough, 1])
             groups.append(np.full(len(rows[-1]), number, dtype=np.int64))
     index = RareIndex.of(
         np.concatenate(kept), np.concatenate([np.zeros(0, dtype=np.int64), *groups]), n_genes=len(shared)
     )
-    return SharedCells(genes=tuple(shared), rows=np.concatenate(rows), index=index, order=order)
+    return SharedCells(
+        genes=tuple(shared), names=tuple(places), rows=np.concatenate(rows), totals=np.concatenate(sizes), index=index,
+        order=order,
+    )  # fmt: skip
 
 
 def _detection(snapshot: SnapshotView, place: range, genes: Sequence[str]) -> np.ndarray:
@@ -69,4 +80,5 @@ def _detection(snapshot: SnapshotView, place: range, genes: Sequence[str]) -> np
         counts = snapshot.counts(np.arange(start, min(start + _SAMPLED_AT_ONCE, place.stop)), genes)
         detected += np.bincount(counts.indices[counts.data > 0], minlength=len(genes))
         n_cells += counts.shape[0]
-    return np.asarray(detected / max(n_cells, 1))
+    # A few cells would make each of their genes common: what one cell expresses says little of how rare a gene is.
+    return np.asarray(detected / (n_cells + _PRIOR_CELLS))
