@@ -12,6 +12,7 @@ it only where torch is there.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +39,7 @@ _SHUFFLED_TOGETHER = 50  # minibatches among which cells of like length are put 
 
 
 @dataclass(kw_only=True)
-class _CellTask:
+class _CellTask(ABC):
     """Cells to train on, cells that choose when to stop, and minibatches of like length."""
 
     network: Any
@@ -88,9 +89,9 @@ class _CellTask:
             total, n_terms = total + float(loss.detach()), n_terms + n
         return total / n_terms if n_terms else None
 
+    @abstractmethod
     def loss(self, rows: np.ndarray, *, epoch: int) -> tuple[Any, int]:
         """Return the sum of the losses of a minibatch, and the number of its terms."""
-        raise NotImplementedError
 
     def _divided(self, rows: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Cut rows into minibatches of one group and like length, in shuffled order."""
