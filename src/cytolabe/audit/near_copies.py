@@ -69,19 +69,19 @@ def find_near_copies(
     for shared, compared in _sets_of_genes(genes).items():
         names = sorted({name for pair in compared for name in pair})
         told: dict[str, int] = dict.fromkeys(COMPARED[6:], 0)
-        pairs, noisy = sorted_pairs([]), set(names)
+        pairs, sampled = sorted_pairs([]), set(names)
         why = _why_not(sum(len(places[name]) for name in names), len(shared), least=least)
         if not why:
             cells = shared_cells(snapshot, shared, {name: places[name] for name in names}, least=least)
-            is_noisy = disperses(snapshot, cells)
-            noisy = {name for name, one in zip(names, is_noisy, strict=True) if one}
-            allowed = _allowed(names, compared) & is_noisy & is_noisy[:, None]
+            is_sampled = disperses(snapshot, cells)
+            sampled = {name for name, one in zip(names, is_sampled, strict=True) if one}
+            allowed = _allowed(names, compared) & is_sampled & is_sampled[:, None]
             pairs = _near_pairs(snapshot, cells, allowed)
             told |= plant(snapshot, cells, allowed, least=least)
             pieces.append(pairs)
         n_near = pairs.groupby(["dataset_a", "dataset_b"]).size().to_dict() if len(pairs) else {}
         for a, b in compared:
-            own = why or ("" if {a, b} <= noisy else NOT_SAMPLED)
+            own = why or ("" if {a, b} <= sampled else NOT_SAMPLED)
             rows.append(
                 {"dataset_a": a, "dataset_b": b, "n_shared_genes": len(shared), "is_searched": not own, "why_not": own}
                 | {"n_near": n_near.get((a, b), 0), **(told if not own else dict.fromkeys(told, 0))}
