@@ -145,6 +145,15 @@ def test_a_second_test_of_one_name_is_caught(folder):
     assert any("named twice" in text for text in checked(folder))
 
 
+@pytest.mark.parametrize(("n_direct", "is_wrong"), [(100, False), (96, False), (60, True), (0, True), (101, True)])
+def test_a_search_may_miss_as_many_as_its_planted_copies_say_and_no_more(n_direct, *, is_wrong):
+    told = {"n_direct": n_direct, "n_found": n_direct, "n_tested": 200, "planted": {"50": [200, 198]}}
+    said = {"near-identical cells": told, "identical cells": {"n_found": 0}}
+    assert bool(verifier.check_near(said, (100, 100), n_tested=200)) == is_wrong
+    told["planted"]["50"] = [200, 120]
+    assert verifier.check_near({**said}, (100, 100), n_tested=200) == [] or n_direct in {0, 101}
+
+
 def test_near_identical_cells_that_only_n_direct_tells_are_caught(folder):
     said = {"near-identical cells": {"n_direct": 20, "n_found": 3, "n_tested": 60}, "identical cells": {"n_found": 5}}
     assert verifier.check_near(said, (20, 20), n_tested=60) == ["near-identical cells: n_found is less than n_direct"]

@@ -365,10 +365,15 @@ def identical(fold: Fold, copies: Copies, *, least: tuple[int, int]) -> dict[str
 
 
 def check_near(said: dict[str, Any], found: tuple[int, int] | None, *, n_tested: int | None) -> list[str]:
-    """Compare what was found: of those that kept less than half of their counts a search may miss some."""
+    """Compare what was found: a search may miss as many as the certificate says of the copies that it planted."""
     told, wrong = said.get("near-identical cells", {}), []
-    if found is not None and not found[0] <= told.get("n_direct", -1) <= found[1]:
-        wrong.append(f"n_direct is {found[0]} to {found[1]}, not {told.get('n_direct')}")
+    if found is not None:
+        planted, seen = (told.get("planted") or {}).get("50", [0, 0])
+        share = (seen + 1) / (planted + 2)
+        # Three standard deviations below what such a search finds of so many.
+        least = math.ceil(max(0.0, found[0] * share - 3 * math.sqrt(found[0] * share * (1 - share))))
+        if not least <= told.get("n_direct", -1) <= found[1]:
+            wrong.append(f"n_direct is {least} to {found[1]}, not {told.get('n_direct')}")
     if n_tested is not None and told.get("n_tested") != n_tested:
         wrong.append(f"n_tested is {n_tested}, not {told.get('n_tested')}")
     # Who has an identical copy across, too, counts there.
