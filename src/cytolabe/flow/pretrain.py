@@ -7,7 +7,6 @@ where a study scores it on another split, the audit finds that digest among no s
 """
 
 import dataclasses
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,10 @@ import numpy as np
 
 from cytolabe.apply.tokens import dictionaries_of_cells, tokens_of_cells
 from cytolabe.config.manifest import unknown_key_error
-from cytolabe.errors import ConflictError, UsageError
+from cytolabe.errors import UsageError
 from cytolabe.files import create_new, remove_directory, replace_file
 from cytolabe.flow.splits import chosen_fold
+from cytolabe.flow.training_files import read_training_file, refuse_model_in
 from cytolabe.models.geneformer.checkpoint import CARD_NAME, CheckpointCard, save_pretrained
 from cytolabe.models.geneformer.masked import MaskedTraining
 from cytolabe.models.geneformer.network import blank_network, placed
@@ -65,11 +65,7 @@ def read_pretraining(path: Path) -> PretrainingConfig:
     UsageError
         If it is not there, no TOML, or has a key or a value that means nothing.
     """
-    try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path}: the training file cannot be read ({error})."
-        raise UsageError(msg) from None
+    said = read_training_file(path)
     known = {f.name for f in dataclasses.fields(PretrainingConfig)} - {"plan"} | {"training"}
     _refuse_unknown(said, known, f"{path}")
     _refuse_unknown(said.get("network", {}), _SHAPE_KEYS, f"{path}: [network]")
@@ -111,9 +107,7 @@ def pretrain_geneformer(
     RefusedError
         If a training data set is a panel (rule R3).
     """
-    if (out / CARD_NAME).exists():
-        msg = f"{out} holds a model already. Give this training a folder of its own."
-        raise ConflictError(msg)
+    refuse_model_in(out, CARD_NAME)
     fold = chosen_fold(read_split(split[0], frozen), split[1])
     made = _Training(frozen=frozen, config=config, fold=fold, seed=seed)
     on_progress(f"reading {len(fold.train_rows):,} training cells")

@@ -6,7 +6,6 @@ model `scgpt` opens. It says `self_supervised` and names the cells by the digest
 """
 
 import dataclasses
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +13,11 @@ import numpy as np
 
 from cytolabe.apply.views import train_view
 from cytolabe.config.manifest import unknown_key_error
-from cytolabe.errors import ConflictError, UsageError
+from cytolabe.errors import UsageError
 from cytolabe.files import create_new, remove_directory, replace_file
 from cytolabe.flow.pretrain import told_steps
 from cytolabe.flow.splits import chosen_fold
+from cytolabe.flow.training_files import read_training_file, refuse_model_in
 from cytolabe.models.scgpt.checkpoint import ARGUMENTS_NAME, save_scgpt
 from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
 from cytolabe.models.scgpt.source import ScgptScratchSource
@@ -42,11 +42,7 @@ def read_scgpt_training(path: Path) -> ScgptScratchSource:
     UsageError
         If it is not there, no TOML, or has a key or a value that means nothing.
     """
-    try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path}: the training file cannot be read ({error})."
-        raise UsageError(msg) from None
+    said = read_training_file(path)
     training = said.pop("training", {})
     if not isinstance(training, dict) or "n_steps" not in training:
         msg = f"{path}: [training] with n_steps is needed."
@@ -92,9 +88,7 @@ def pretrain_scgpt(
     RefusedError
         If these genes are those of a panel (rule R3).
     """
-    if (out / ARGUMENTS_NAME).exists():
-        msg = f"{out} holds a model already. Give this training a folder of its own."
-        raise ConflictError(msg)
+    refuse_model_in(out, ARGUMENTS_NAME)
     fold = chosen_fold(read_split(split[0], frozen), split[1])
     rows = np.sort(fold.train_rows)
     genes = _training_genes(frozen, rows)
