@@ -49,8 +49,10 @@ def test_two_runs_are_compared_by_their_first_difference_and_their_scores(call, 
 
 def test_what_left_an_atlas_is_traced_back_to_it(call, own_atlas, tmp_path):
     out = tmp_path / "b.h5ad"
+    before = {run.record_id for run in read_runs(Layout(own_atlas))}
     assert call("snapshot", "export", own_atlas, "--where", "dataset_id = 'birch'", "-o", out).code == 0
-    (run,) = [run for run in read_runs(Layout(own_atlas)) if run.kind == "export"]
+    (run,) = [run for run in read_runs(Layout(own_atlas)) if run.record_id not in before]
+    assert run.kind == "export"
     tree = call("trace", run.results[0].digest, "--in", own_atlas, "--json").document["tree"]
     assert (tree["role"], tree["name"]) == ("export", "b.h5ad")
     (maker,) = tree["children"]

@@ -66,7 +66,9 @@ def expected(labs, tmp_path_factory):
 
 def started(atlas, labs):
     words = [sys.executable, "-W", "ignore", "-m", "cytolabe", "ingest", str(atlas), *map(str, labs), "--workers", "2"]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    # Tests that a shell runs in the background ignore interrupts, and what they start would inherit that.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)  # noqa: S603, PLW1509
 
 
 def workers_of(process):
