@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cytolabe.errors import LeakageError, UnmeasuredGeneError
-from cytolabe.models.scopes import batch_levels, fit_scope, refuse_other_genes, refuse_shared_cells
+from cytolabe.errors import LeakageError, ModelFailedError, UnmeasuredGeneError
+from cytolabe.models.scopes import batch_levels, fit_scope, refuse_not_finite, refuse_other_genes, refuse_shared_cells
 from cytolabe.provenance import cells_digest
 
 
@@ -24,6 +24,14 @@ def test_cell_in_both_views_is_leakage(make_train, make_query):
     query = make_query(3, cell_ids=np.array(["lab1:c2", "x:1", "x:2"], dtype=object))
     with pytest.raises(LeakageError, match=r"1 cell\(s\).*lab1:c2"):
         refuse_shared_cells(train, query)
+
+
+def test_cells_whose_vector_is_not_finite_are_counted_and_refused():
+    embedding = np.zeros((4, 2), dtype=np.float32)
+    refuse_not_finite(embedding, model="A")
+    embedding[[1, 3], [0, 1]] = np.nan, np.inf
+    with pytest.raises(ModelFailedError, match=r"^A gave values that are not finite for 2 of 4 cells\.$"):
+        refuse_not_finite(embedding, model="A")
 
 
 def test_missing_gene_is_refused_and_not_read_as_zero(make_query):

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from scipy.sparse import csr_matrix
 
-from cytolabe.errors import LeakageError, RefusedError, UnmeasuredGeneError
+from cytolabe.errors import LeakageError, ModelFailedError, RefusedError, UnmeasuredGeneError
 from cytolabe.models.protocols import QueryView
 from cytolabe.provenance import cells_digest
 from cytolabe.records import FitScope
@@ -22,6 +22,7 @@ __all__ = [
     "batch_levels",
     "fit_scope",
     "has_counts",
+    "refuse_not_finite",
     "refuse_other_genes",
     "refuse_shared_cells",
     "refuse_too_few_cells",
@@ -46,6 +47,20 @@ def batch_levels(technical: pd.DataFrame) -> np.ndarray:
 def has_counts(counts: csr_matrix) -> Bool[np.ndarray, " cells"]:
     """Return which cells have at least one count. The others have no composition, whatever a model makes of them."""
     return np.asarray(counts.sum(axis=1)).ravel() > 0
+
+
+def refuse_not_finite(embedding: Float[np.ndarray, "cells dims"], *, model: str) -> None:
+    """Raise if an embedding has a value that is not finite.
+
+    Raises
+    ------
+    ModelFailedError
+        If a cell has one.
+    """
+    n_bad = int((~np.isfinite(embedding)).any(axis=1).sum())
+    if n_bad:
+        msg = f"{model} gave values that are not finite for {n_bad} of {len(embedding)} cells."
+        raise ModelFailedError(msg)
 
 
 def refuse_other_genes(view: QueryView, genes: tuple[str, ...]) -> None:

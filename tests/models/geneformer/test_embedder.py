@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from cytolabe.errors import RefusedError, UnmeasuredGeneError, UsageError
+from cytolabe.errors import ModelFailedError, RefusedError, UnmeasuredGeneError, UsageError
 from cytolabe.models.geneformer.embedder import TOLERANCE
 from cytolabe.models.geneformer.minibatches import by_length, length_grouped
 from cytolabe.models.protocols import DescribedEmbedder, Embedder, FittedEmbedder
@@ -107,6 +107,15 @@ def test_order_minibatches_and_neighbors_move_a_value_by_rounding_alone(folder, 
     )
     apart = dataclasses.replace(model, tokens_per_minibatch=tokens_per_minibatch).embed(some)
     assert (np.abs(apart - together[order]) <= TOLERANCE * np.abs(together[order]).max(axis=1, keepdims=True)).all()
+
+
+def test_weights_that_overflow_give_an_error_and_no_embedding(folder, views):
+    train, query = views
+    model = fitted(folder, train)
+    for bias in model.network.bert.embeddings.LayerNorm.parameters():
+        bias.data[:] = float("inf")
+    with pytest.raises(ModelFailedError, match=r"Geneformer gave values that are not finite for 60 of 60 cells"):
+        model.embed(query)
 
 
 def test_a_cell_without_a_gene_of_the_dictionary_is_zero_and_counted(folder, views):

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the [models] extra is not installed")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
-from cytolabe.errors import IntegrityError, RefusedError, UnmeasuredGeneError, UsageError  # noqa: E402
+from cytolabe.errors import IntegrityError, ModelFailedError, RefusedError, UnmeasuredGeneError, UsageError  # noqa: E402
 from cytolabe.models.protocols import DescribedEmbedder, Embedder, GeneEmbedder  # noqa: E402
 from cytolabe.models.registry import make_model  # noqa: E402
 from cytolabe.models.scgpt.checkpoint import fresh_network, load_scgpt  # noqa: E402
@@ -70,6 +70,16 @@ def test_an_embedding_is_the_state_of_cls_of_each_cell_alone(checkpoint, make_tr
             state = network.encode(tokens).states[0, 0].numpy()
         np.testing.assert_allclose(found[cell], state / np.linalg.norm(state), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+
+
+def test_weights_that_overflow_give_an_error_and_no_embedding(checkpoint, make_train, make_query):
+    query = make_query(20)
+    fitted, _ = embedded(checkpoint, make_train(), query)
+    with torch.no_grad():
+        fitted.model.network.encoder.embedding.weight[0] = 1e38
+        fitted.model.network.encoder.enc_norm.weight[:] = float("inf")
+    with pytest.raises(ModelFailedError, match=r"scGPT gave values that are not finite for 20 of 20 cells"):
+        fitted.embed(query)
 
 
 def test_an_embedding_depends_on_neither_order_nor_chunk_nor_neighbors(checkpoint, make_train, make_query):

@@ -16,14 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Integer
 
-from cytolabe.errors import ModelFailedError, UsageError
+from cytolabe.errors import UsageError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.minibatches import by_length
 from cytolabe.models.geneformer.network import blank_network, hidden_states, placed
 from cytolabe.models.geneformer.tokenizer import GeneformerTokenizer, TokenizedCells
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
-from cytolabe.models.scopes import fit_scope, refuse_other_genes
+from cytolabe.models.scopes import fit_scope, refuse_not_finite, refuse_other_genes
 from cytolabe.records import FitScope, ModelCard
 
 __all__ = ["TOLERANCE", "FittedGeneformer", "GeneformerEmbedder", "PoolingRule", "pooled_states"]
@@ -107,10 +107,7 @@ class FittedGeneformer:
             cells = self.tokenizer.tokenize(view.counts[block])
             embedding[block], lengths[block] = self.embed_tokens(cells), cells.lengths
         self._tell(lengths)
-        n_bad = int((~np.isfinite(embedding)).any(axis=1).sum())
-        if n_bad:
-            msg = f"Geneformer gave values that are not finite for {n_bad} of {len(embedding)} cells."
-            raise ModelFailedError(msg)
+        refuse_not_finite(embedding, model="Geneformer")
         return embedding
 
     def embed_tokens(self, cells: TokenizedCells, *, left_out: int | None = None) -> Float[np.ndarray, "cells dims"]:

@@ -12,20 +12,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cytolabe.encode.binning import Ties
-from cytolabe.errors import ModelFailedError, RefusedError, UnmeasuredGeneError, UsageError
+from cytolabe.errors import RefusedError, UnmeasuredGeneError, UsageError
 from cytolabe.genes import load_reference
 from cytolabe.genes.panels import why_not_ranked
 from cytolabe.models.extras import import_extra
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
-from cytolabe.models.scgpt.tokens import PaddedCells, ScgptTokenizer
-from cytolabe.models.scopes import fit_scope, refuse_other_genes
+from cytolabe.models.scgpt.tokens import PaddedCells, ScgptTokenizer, TokenizedCells
+from cytolabe.models.scopes import fit_scope, refuse_not_finite, refuse_other_genes
 from cytolabe.records import FitScope, ModelCard
 
-__all__ = ["FittedScgpt", "ScgptEmbedder", "cell_states", "on_device"]
+__all__ = ["FittedScgpt", "ScgptEmbedder", "cell_states", "on_device", "unit_states"]
 
 _TOKENS_PER_MINIBATCH = 16_384
 
@@ -74,14 +74,7 @@ class FittedScgpt:
         refuse_other_genes(view, tuple(self.tokenizer.genes))
         cells = self.tokenizer.tokenize(view.counts, cell_ids=view.cell_ids, seed=self.seed)
         self._tell(view, cells.lengths)
-        states = np.empty((len(view.cell_ids), self.model.config.d_model), dtype=np.float32)
-        for minibatch in cells.by_length(tokens_per_minibatch=_TOKENS_PER_MINIBATCH):
-            states[minibatch.rows] = cell_states(self.model.network, minibatch)
-        n_bad = int((~np.isfinite(states).all(axis=1)).sum())
-        if n_bad:
-            msg = f"scGPT gave values that are not finite for {n_bad} of {len(states)} cells."
-            raise ModelFailedError(msg)
-        return np.asarray(states / np.linalg.norm(states, axis=1, keepdims=True))
+        return unit_states(self.model.network, cells)
 
     @property
     def known_genes(self) -> tuple[str, ...]:
@@ -191,21 +184,55 @@ def on_device(network: Any, minibatch: PaddedCells, **more: Any) -> Any:  # noqa
     )
 
 
-def cell_states(network: Any, minibatch: PaddedCells) -> Float[np.ndarray, "cells dims"]:  # noqa: ANN401 - torch
-    """Return the cell embeddings of a network that does not normalize by batch, without gradients.
+def unit_states(
+    network: Any,  # noqa: ANN401 - torch
+    cells: TokenizedCells,
+    *,
+    batches: Int[np.ndarray, " cells"] | None = None,
+) -> Float[np.ndarray, "cells dims"]:
+    """Return the state of `<cls>` of each cell, scaled to length 1, float32, without gradients.
+
+    Parameters
+    ----------
+    batches
+        The batch of each cell as the network numbers them, for one that normalizes by batch.
 
     Raises
     ------
     UsageError
-        If it does: cells of unknown batch need a network without.
+        If the network normalizes by batch and none are given.
+    ModelFailedError
+        If a value is not finite.
+    """
+    states = np.empty((len(cells.lengths), network.config.d_model), dtype=np.float32)
+    for minibatch in cells.by_length(tokens_per_minibatch=_TOKENS_PER_MINIBATCH):
+        own = None if batches is None else batches[minibatch.rows]
+        states[minibatch.rows] = cell_states(network, minibatch, batches=own)
+    refuse_not_finite(states, model="scGPT")
+    return np.asarray(states / np.linalg.norm(states, axis=1, keepdims=True))
+
+
+def cell_states(
+    network: Any,  # noqa: ANN401 - torch
+    minibatch: PaddedCells,
+    *,
+    batches: Int[np.ndarray, " cells"] | None = None,
+) -> Float[np.ndarray, "cells dims"]:
+    """Return the cell embeddings of one minibatch, without gradients; see `unit_states`.
+
+    Raises
+    ------
+    UsageError
+        If the network normalizes by batch and none are given.
     """
     torch = import_extra("torch")
-    if network.config.batch_norm.startswith("by_batch"):
+    if batches is None and network.config.batch_norm.startswith("by_batch"):
         msg = (
             "The network normalizes by batch, which a cell to embed does not have. Load the checkpoint without it "
             "(batch_norm = 'none'), or map the cells as a query of scgpt_integrator."
         )
         raise UsageError(msg)
     with torch.no_grad():
-        states: np.ndarray = network.encode(on_device(network, minibatch)).cells.float().cpu().numpy()
+        tokens = on_device(network, minibatch) if batches is None else on_device(network, minibatch, batches=batches)
+        states: np.ndarray = network.encode(tokens).cells.float().cpu().numpy()
     return states

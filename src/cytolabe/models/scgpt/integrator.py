@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cytolabe.errors import ModelFailedError, RefusedError
+from cytolabe.errors import RefusedError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt
-from cytolabe.models.scgpt.embedder import on_device
+from cytolabe.models.scgpt.embedder import on_device, unit_states
 from cytolabe.models.scgpt.learning import learned, prepare, run_training
 from cytolabe.models.scgpt.source import ScgptIntegratorSource
 from cytolabe.models.scgpt.tokens import ScgptTokenizer
@@ -70,16 +70,7 @@ class FittedScgptIntegrator:
         refuse_other_genes(view, tuple(self.tokenizer.genes))
         codes = self._codes(view)
         cells = self.tokenizer.tokenize(view.counts, cell_ids=view.cell_ids, seed=self.seed)
-        states = np.empty((len(view.cell_ids), self.model.config.d_model), dtype=np.float32)
-        torch, network = import_extra("torch"), self.model.network
-        for minibatch in cells.by_length(tokens_per_minibatch=16_384):
-            with torch.no_grad():
-                tokens = on_device(network, minibatch, batches=codes[minibatch.rows])
-                states[minibatch.rows] = network.encode(tokens).cells.float().cpu().numpy()
-        if not np.isfinite(states).all():
-            msg = f"scGPT gave values that are not finite for cells of {len(states)}."
-            raise ModelFailedError(msg)
-        return np.asarray(states / np.linalg.norm(states, axis=1, keepdims=True))
+        return unit_states(self.model.network, cells, batches=codes)
 
     def _codes(self, view: QueryView) -> np.ndarray:
         place = {name: number for number, name in enumerate(self.batches)}

@@ -22,7 +22,7 @@ from cytolabe.models.extras import import_extra
 from cytolabe.models.held_out import hold_out_persons
 from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
 from cytolabe.models.scgpt.configuration import ScgptConfig
-from cytolabe.models.scgpt.embedder import cell_states
+from cytolabe.models.scgpt.embedder import unit_states
 from cytolabe.models.scgpt.learning import learned, run_training, started
 from cytolabe.models.scgpt.source import Learning
 from cytolabe.models.scgpt.tokens import ScgptTokenizer, TokenizedCells
@@ -95,6 +95,8 @@ class FittedOmics:
         ------
         UnmeasuredGeneError
             If a modality or a feature of the fit is missing, added or moved.
+        ModelFailedError
+            If a value is not finite.
         """
         for name, tokenizer in self.tokenizers.items():
             found = cells.modalities.get(name)
@@ -102,10 +104,7 @@ class FittedOmics:
                 msg = f"{name}: the features are not those of the fit. An unmeasured feature is not a zero."
                 raise UnmeasuredGeneError(msg)
         tokens, _ = joined(_tokenized(self.tokenizers, cells, seed=self.seed))
-        states = np.empty((len(cells.cell_ids), self.model.config.d_model), dtype=np.float32)
-        for minibatch in tokens.by_length(tokens_per_minibatch=16_384):
-            states[minibatch.rows] = cell_states(self.model.network, minibatch)
-        return np.asarray(states / np.linalg.norm(states, axis=1, keepdims=True))
+        return unit_states(self.model.network, tokens)
 
 
 def joined(parts: Sequence[TokenizedCells]) -> tuple[TokenizedCells, np.ndarray]:
