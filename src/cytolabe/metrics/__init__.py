@@ -1,5 +1,15 @@
 """Metrics as pure functions on arrays, each with a card that says what it hides."""
 
+from cytolabe.metrics.calibration import (
+    ReliabilityBin,
+    SelectiveScore,
+    area_under_risk_coverage,
+    class_wise_calibration_error,
+    expected_calibration_error,
+    reliability_bins,
+    risk_coverage,
+    selective_macro_f1,
+)
 from cytolabe.metrics.cards import METRICS, MetricCard
 from cytolabe.metrics.classification import (
     accuracy,
@@ -20,9 +30,13 @@ __all__ = [
     "DonorInterval",
     "Interval",
     "MetricCard",
+    "ReliabilityBin",
+    "SelectiveScore",
     "accuracy",
+    "area_under_risk_coverage",
     "auroc",
     "balanced_accuracy",
+    "class_wise_calibration_error",
     "confusion_accuracy",
     "confusion_balanced_accuracy",
     "confusion_counts",
@@ -30,6 +44,10 @@ __all__ = [
     "confusion_macro_f1",
     "donor_interval",
     "donor_intervals",
+    "expected_calibration_error",
     "f1_per_class",
     "macro_f1",
+    "reliability_bins",
+    "risk_coverage",
+    "selective_macro_f1",
 ]

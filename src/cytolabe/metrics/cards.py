@@ -40,6 +40,15 @@ _CARDS = (
         source=_SOKOLOVA,
     ),
     MetricCard(
+        name="aurc",
+        title="Area under the risk-coverage curve",
+        range=(0.0, 1.0),
+        direction="lower",
+        floor="the error rate, for a confidence that knows nothing",
+        hides="whether the confidence is calibrated, and which classes are left unanswered",
+        source="Geifman & El-Yaniv 2017, arXiv:1705.08500",
+    ),
+    MetricCard(
         name="balanced_accuracy",
         title="Balanced accuracy",
         range=(0.0, 1.0),
@@ -47,6 +56,24 @@ _CARDS = (
         floor="1 / number of classes, for a constant predictor",
         hides="false positives: a rare class may be predicted far too often at little cost",
         source="Brodersen et al. 2010, doi:10.1109/ICPR.2010.764",
+    ),
+    MetricCard(
+        name="class_wise_ece",
+        title="Class-wise calibration error",
+        range=(0.0, 1.0),
+        direction="lower",
+        floor="the share of the class, for a column of zeros",
+        hides="which class took what is missing; of a rare class it is small whatever was said",
+        source="Kull et al. 2019, arXiv:1910.12656 (15 bins of equal width)",
+    ),
+    MetricCard(
+        name="ece",
+        title="Expected calibration error",
+        range=(0.0, 1.0),
+        direction="lower",
+        floor="0 for whoever always claims the overall accuracy",
+        hides="whether right cells are told from wrong ones, rare classes, and its upward bias where cells are few",
+        source="Guo et al. 2017, arXiv:1706.04599 (15 bins of equal width)",
     ),
     MetricCard(
         name="f1",
@@ -83,6 +110,15 @@ _CARDS = (
         floor="0.5 for a confidence that knows nothing",
         hides="where to put the threshold, and which unseen type it is",
         source="Hendrycks & Gimpel 2017, arXiv:1610.02136 (one minus the highest class probability)",
+    ),
+    MetricCard(
+        name="selective_macro_f1",
+        title="Macro-F1 of the most confident cells",
+        range=(0.0, 1.0),
+        direction="higher",
+        floor="macro-F1 at full coverage, for a confidence that knows nothing",
+        hides="rare classes, all of whose cells may be among those left out",
+        source="El-Yaniv & Wiener 2010 (JMLR 11), with macro-F1",
     ),
 )
 
