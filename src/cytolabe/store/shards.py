@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +26,7 @@ from cytolabe.errors import IntegrityError
 from cytolabe.files import Place, read_range, size_of
 from cytolabe.store.array_spec import ArraySpec
 from cytolabe.store.gaps import place_gaps, place_values, read_chunks
+from cytolabe.store.handles import OpenFile, OpenFiles
 from cytolabe.store.native import decoder, is_native
 from cytolabe.store.ranges import fetched
 
@@ -119,7 +119,10 @@ class ShardedArray:
         self._directory = directory
         self.spec = spec
         self._where = where
-        self._indexes: dict[int, np.ndarray] = {}
+        # Where each chunk starts and stops in its shard; filled for the shards whose index was read.
+        self._bounds = np.empty((spec.n_chunks, 2), dtype=np.int64)
+        self._indexed: set[int] = set()
+        self._files = OpenFiles()
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the values from `start` up to `stop` in the stored type, gaps undone."""
@@ -167,31 +170,28 @@ class ShardedArray:
         spec = self.spec
         mask = np.uint64(np.iinfo(spec.dtype).max if spec.is_delta else 0)
         wanted = mask, spec.n_values, pieces.starts, pieces.stops, pieces.targets, out
-        with ExitStack() as cleanup:
-            starts, stops, handles = self._located(chunks, cleanup)
-            buffers = decoder(), *_buffers(spec.chunk_values)
-            done = 0
-            while done < len(chunks):
-                left = chunks[done:], handles[done:], starts[done:], stops[done:]
-                failed = read_chunks(left, buffers, wanted)
-                if failed < 0:
-                    return
-                self._place_each(chunks[done + failed : done + failed + 1], pieces, out)
-                done += failed + 1
+        starts, stops, files, file_of_chunk = self._located(chunks)
+        handles = np.array([file.number for file in files], dtype=np.int64)[file_of_chunk]
+        buffers = decoder(), *_buffers(spec.chunk_values)
+        done = 0
+        while done < len(chunks):
+            left = chunks[done:], handles[done:], starts[done:], stops[done:]
+            failed = read_chunks(left, buffers, wanted)
+            if failed < 0:
+                break
+            self._place_each(chunks[done + failed : done + failed + 1], pieces, out)
+            done += failed + 1
 
-    def _located(self, chunks: np.ndarray, cleanup: ExitStack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return where chunks start and stop, and the open file of each."""
-        starts, stops, handles = (np.empty(len(chunks), dtype=np.int64) for _ in range(3))
+    def _located(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[OpenFile], np.ndarray]:
+        """Return where chunks start and stop, the files that hold them, open, and the file of each chunk."""
         shards = chunks // self.spec.chunks_per_shard
-        borders = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(chunks)] if len(chunks) else [0]
-        for low, high in itertools.pairwise(borders):
-            shard = int(shards[low])
-            index = self._index(shard)[chunks[low:high] - shard * self.spec.chunks_per_shard]
-            starts[low:high], stops[low:high] = index[:, 0], index[:, 1]
-            handle = self._opened(shard)
-            cleanup.callback(os.close, handle)
-            handles[low:high] = handle
-        return starts, stops, handles
+        is_next = np.diff(shards, prepend=-1) > 0
+        # Indexes first: what is wrong with a shard is told before it is opened.
+        found = shards[is_next].tolist()
+        for shard in found:
+            self._read_index(shard)
+        bounds = self._bounds[chunks]
+        return bounds[:, 0], bounds[:, 1], [self._opened(shard) for shard in found], np.cumsum(is_next) - 1
 
     def _place_each(self, chunks: np.ndarray, pieces: Pieces, out: np.ndarray) -> None:
         """Decode chunk by chunk through Blosc: every type, every place, and damage with its name."""
@@ -220,8 +220,9 @@ class ShardedArray:
         """Yield the stored bytes of chunks; those of an object store are fetched together."""
         located = []
         for number in chunks.tolist():
-            shard, place = divmod(number, self.spec.chunks_per_shard)
-            start, stop = self._index(shard)[place].tolist()
+            shard = number // self.spec.chunks_per_shard
+            self._read_index(shard)
+            start, stop = self._bounds[number].tolist()
             located.append((shard, start, stop))
         if isinstance(self._directory, Path):
             yield from (self._range(shard, start, stop - start) for shard, start, stop in located)
@@ -241,9 +242,9 @@ class ShardedArray:
             msg = f"chunk {number} cannot be decoded ({error})."
             raise self._damaged(msg) from error
 
-    def _index(self, shard: int) -> np.ndarray:
-        """Return where each chunk of a shard starts and stops (chunks x 2)."""
-        if shard not in self._indexes:
+    def _read_index(self, shard: int) -> None:
+        """Read where each chunk of a shard starts and stops, unless that is known."""
+        if shard not in self._indexed:
             n_bytes = 16 * self.spec.chunks_per_shard + _CRC_BYTES
             size = self._size(shard)
             try:
@@ -253,16 +254,17 @@ class ShardedArray:
                 raise self._damaged(msg) from None
             index = np.frombuffer(content, dtype="<u8").reshape(-1, 2)
             # Chunks behind the last value of the array are the only ones that may be absent.
-            index = index[: self.spec.n_chunks - shard * self.spec.chunks_per_shard]
+            first = shard * self.spec.chunks_per_shard
+            index = index[: self.spec.n_chunks - first]
             if (index[:, 0] == _ABSENT).any():
-                number = shard * self.spec.chunks_per_shard + int(np.argmax(index[:, 0] == _ABSENT))
+                number = first + int(np.argmax(index[:, 0] == _ABSENT))
                 msg = f"chunk {number} is missing; a missing chunk is never read as zeros."
                 raise self._damaged(msg)
             if (index > size).any() or (index.sum(axis=1) > size - n_bytes).any():
                 msg = f"the index of shard {shard} points outside of it."
                 raise self._damaged(msg)
-            self._indexes[shard] = np.cumsum(index.astype(np.int64), axis=1)
-        return self._indexes[shard]
+            self._bounds[first : first + len(index)] = np.cumsum(index.astype(np.int64), axis=1)
+            self._indexed.add(shard)
 
     def _size(self, shard: int) -> int:
         try:
@@ -271,9 +273,9 @@ class ShardedArray:
             msg = f"shard {shard} is missing; a missing chunk is never read as zeros."
             raise self._damaged(msg) from None
 
-    def _opened(self, shard: int) -> int:
+    def _opened(self, shard: int) -> OpenFile:
         try:
-            return os.open(f"{self._directory}/{shard_name(shard)}", os.O_RDONLY | os.O_CLOEXEC)
+            return self._files.opened(f"{self._directory}/{shard_name(shard)}")
         except FileNotFoundError:
             msg = f"shard {shard} is missing; a missing chunk is never read as zeros."
             raise self._damaged(msg) from None
