@@ -97,22 +97,39 @@ def test_a_cell_far_from_all_training_cells_has_a_higher_rank_than_any_held_out_
     assert reference.distance(np.zeros((0, 5))).shape == (0,)
 
 
-def test_distances_are_those_of_a_plain_search():
+def test_distances_are_those_of_a_plain_search_in_the_whitened_space():
     rng = np.random.default_rng(4)
-    train, asked = rng.normal(size=(50, 3)), rng.normal(size=(7, 3))
-    brute = [np.sort(np.linalg.norm(train - one, axis=1))[:N_NEAREST].mean() for one in asked]
-    found = novelty_reference(train, np.repeat("a", 50), rng=rng).distance(asked)
-    assert np.allclose(found, brute)
-    assert np.isfinite(novelty_reference(train[:2], np.repeat("a", 2), rng=rng).distance(asked)).all()
+    labels = np.repeat(["a", "b"], 25)
+    train, asked = rng.normal(size=(50, 3)) * [1.0, 5.0, 0.2], rng.normal(size=(7, 3))
+    found = novelty_reference(train, labels, rng=rng)
+    residual = train - np.array([train[labels == one].mean(axis=0) for one in labels])
+    covariance = residual.T @ residual / len(train)
+    inverse = np.linalg.inv(0.95 * covariance + 0.05 * np.trace(covariance) / 3 * np.eye(3))
+    brute = [
+        np.sort([np.sqrt((one - other) @ inverse @ (one - other)) for other in train])[:N_NEAREST].mean()
+        for one in asked
+    ]
+    assert np.allclose(found.distance(asked), brute)
+    assert np.isfinite(novelty_reference(train[:2], np.array(["a", "b"]), rng=rng).distance(asked)).all()
+
+
+def test_what_varies_inside_types_is_no_novelty():
+    rng = np.random.default_rng(6)
+    train = rng.normal(size=(400, 2)) * [20.0, 0.5]
+    reference = novelty_reference(train, np.repeat("a", 400), rng=rng)
+    along, across = reference.distance(np.array([[30.0, 0.0], [0.0, 5.0]]))
+    assert across > 3 * along
 
 
 def test_a_large_reference_is_thinned_and_rare_labels_are_kept_whole():
     n_cells = MAX_REFERENCE_CELLS + 5000
     labels = np.array(["rare"] * 40 + ["often"] * (n_cells - 40))
-    embedding = np.column_stack([np.arange(n_cells, dtype=np.float64), labels == "rare"])
+    is_rare = labels == "rare"
+    embedding = np.column_stack([np.arange(n_cells) / n_cells, is_rare])
     one, other = (novelty_reference(embedding, labels, rng=np.random.default_rng(5)) for _ in range(2))
     assert np.array_equal(one.cells, other.cells)
     assert len(one.cells) == MAX_REFERENCE_CELLS
-    assert one.cells[:, 1].sum() == 40
+    back = one.cells @ np.linalg.inv(one.whitening)
+    assert (back[:, 1] > 0.5).sum() == 40
     with pytest.raises(RefusedError, match="No training cell"):
         novelty_reference(embedding[:0], labels[:0], rng=np.random.default_rng(5))

@@ -45,6 +45,19 @@ def test_of_terms_over_the_same_classes_the_label_of_the_data_answers():
     assert both == {T}
 
 
+def test_what_a_model_cannot_tell_apart_is_answered_by_the_more_general_label():
+    memory, effector_memory = "CL:0000909", "CL:0000913"
+    tree = hierarchy_of((memory, effector_memory, B, NK), ontology=CL)
+    assert effector_memory in tree.classes
+    answers = answer_terms(tree, ontology=CL)
+    assert memory in answers.terms
+    assert effector_memory not in answers.terms
+    assert [answers.terms[place] for place in answers.of_class] == [
+        memory if one == effector_memory else one for one in tree.classes
+    ]
+    assert answers.levels[answers.terms.index(memory)] == "fine"
+
+
 def test_it_climbs_from_the_class_to_what_is_above_it_to_nothing():
     assert answered(row(CD4=0.95, CD8=0.05)) == CD4
     assert answered(row(CD4=0.5, CD8=0.45, B=0.05)) == T

@@ -1,6 +1,6 @@
 """Probabilities that mean what they say: one temperature and one offset per class, fitted on cells that trained nothing.
 
-p = softmax(scores / T + b). T answers overconfidence (Guo et al. 2017, arXiv:1706.04599); b answers that a regression with balanced
+p = softmax(scores / T + b), with b = 0 where only the temperature is asked for. T answers overconfidence (Guo et al. 2017, arXiv:1706.04599); b answers that a regression with balanced
 classes knows nothing of how frequent a type is (bias-corrected temperature scaling, Alexandari et al. 2020,
 arXiv:1901.06852). Both are fitted together by the hierarchical cross-entropy, so that a held-out cell labelled `T cell`
 says what it can. Priors of variance 1 on log T and on each b keep a few cells from saying much.
@@ -50,6 +50,7 @@ def fit_calibration(
     hierarchy: Hierarchy,
     *,
     is_free: Bool[np.ndarray, " classes"] | None = None,
+    with_offsets: bool = True,
 ) -> Calibration:
     """Fit temperature and offsets on cells that the scores' model was not trained on.
 
@@ -63,6 +64,8 @@ def fit_calibration(
         Which classes each label stands for.
     is_free
         Classes that take part; the others have no held-out cell, and keep the mean offset. All by default.
+    with_offsets
+        Without them only the temperature is fitted.
 
     Raises
     ------
@@ -82,23 +85,24 @@ def fit_calibration(
             "them out of calibration, and count them."
         )
         raise RefusedError(msg)
+    moves = free & with_offsets
     # A finite stand-in keeps 0 times infinity out of the gradient; its probability is zero either way.
     low = np.where(known, scores, 0.0).min() - 1e3
     finite = np.where(known, scores, low)
 
     def cost(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        log_temperature, offset = flat[0], np.where(free, flat[1:], 0.0)
+        log_temperature, offset = flat[0], np.where(moves, flat[1:], 0.0)
         scaled = np.where(known, finite * np.exp(-log_temperature) + offset, -np.inf)
         loss, gradient = hierarchical_cross_entropy(scaled, codes, hierarchy)
         gradient = np.where(known, gradient, 0.0)
         slope = np.empty_like(flat)
         slope[0] = -float(np.sum(gradient * finite)) * np.exp(-log_temperature) + log_temperature
-        slope[1:] = np.where(free, gradient.sum(axis=0) + offset, 0.0)
+        slope[1:] = np.where(moves, gradient.sum(axis=0) + offset, 0.0)
         return loss + 0.5 * log_temperature**2 + 0.5 * float(offset @ offset), slope
 
     with single_thread():
         found = minimize(cost, np.zeros(1 + scores.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500})
-    offset = np.where(free, found.x[1:], 0.0)
+    offset = np.where(moves, found.x[1:], 0.0)
     return Calibration(
         classes=tuple(hierarchy.classes),
         temperature=float(np.exp(found.x[0])),

@@ -2,9 +2,10 @@
 
 A model has probabilities of its classes. A term above some of them has their sum. Which terms may answer:
 
-1. Every class, and every ancestor of a class that does not cover all classes: that a cell is one of all the classes is
+1. Every class, or a label that stands for it alone, and every ancestor of a class that does not cover all classes: that a cell is one of all the classes is
    assumed from the start, so a term above all of them would be an answer without evidence. So are grouping terms.
-2. Of terms over the same classes one: a label of the data before others, then the most specific, then the smaller id.
+2. Of terms over the same classes one. Where labels of the data are among them, the most general of these: a model whose cells of `memory T cell`
+   and of `effector memory T cell` are one class cannot tell the two apart. Else the most specific term, then the smaller id.
 
 The finest term with enough probability answers: fewest classes first, then the more specific. At thresholds from 0.5 on two terms
 that both have enough share a class, so the choice is between views of one thing and never between two types.
@@ -27,7 +28,7 @@ LINEAGE = "lineage"
 """Level of an answer that is more general than `broad`: lymphocyte, leukocyte."""
 
 ANSWER_LEVELS = (FINE, *sorted(LEVEL_CUTS, key=lambda name: -LEVEL_CUTS[name]), LINEAGE)
-"""Levels of answers, the finest first. `fine` is a class of the model; the others go by information content."""
+"""Levels of answers, the finest first. `fine` stands for one class of the model; the others go by information content."""
 
 _RIGHT, _WRONG, _UNDECIDED = 1, -1, 0
 
@@ -41,6 +42,11 @@ class AnswerTerms:
     levels: tuple[str, ...]
     covers: Bool[np.ndarray, "terms classes"]
 
+    @property
+    def of_class(self) -> Integer[np.ndarray, " classes"]:
+        """Place of the term that stands for each class alone."""
+        return np.asarray((self.covers & (self.covers.sum(axis=1) == 1)[:, None]).argmax(axis=0))
+
     def probability(self, of_classes: Float[np.ndarray, "cells classes"]) -> Float[np.ndarray, "cells terms"]:
         """Return the probability of each term: the sum over its classes, in [0, 1]."""
         return np.asarray(np.clip(of_classes @ self.covers.T.astype(np.float64), 0.0, 1.0))
@@ -53,21 +59,19 @@ def answer_terms(hierarchy: Hierarchy, *, ontology: Ontology) -> AnswerTerms:
     by_cover: dict[tuple[bool, ...], str] = {}
 
     def preference(term: str) -> tuple[bool, float, str]:
-        return term not in hierarchy.labels, -ontology.information_content(term), term
+        is_label, content = term in hierarchy.labels, ontology.information_content(term)
+        return not is_label, content if is_label else -content, term
 
     for term in sorted(above, key=preference):
         cover = tuple(ontology.is_a(one, term) for one in classes)
         if not all(cover):
             by_cover.setdefault(cover, term)
-    # A single class answers for itself, whatever else stands above it alone.
-    for k, one in enumerate(classes):
-        by_cover[tuple(number == k for number in range(len(classes)))] = one
     ordered = sorted(by_cover.items(), key=lambda item: (sum(item[0]), -ontology.information_content(item[1]), item[1]))
     terms = tuple(term for _, term in ordered)
     return AnswerTerms(
         terms=terms,
         names=tuple(ontology.name(term) for term in terms),
-        levels=tuple(FINE if term in classes else _level(term, ontology) for term in terms),
+        levels=tuple(FINE if sum(cover) == 1 else _level(term, ontology) for cover, term in ordered),
         covers=np.array([cover for cover, _ in ordered], dtype=bool),
     )
 

@@ -1,0 +1,299 @@
+"""What is answered for a cell, and whether such answers hold on cells that were held out.
+
+A decision rests on four things fitted on held-out cells: the calibration; per level the least probability from which its terms
+answer; the distance from which a cell is unlike every type of the atlas; and the terms that have held-out cells at all.
+The thresholds are the lowest from which on every higher one gives the asked precision, on cells that finer levels left and whose labels
+stand for one class. Where too few cells are left to
+choose one, the asked precision itself is the threshold: calibrated probabilities mean that.
+
+How well it holds is measured crosswise: what decides over a fold was fitted on the other folds. A fold's scores come from
+a model that never saw its units; the models behind the other folds' scores did, which only temperature, offsets and thresholds could carry over.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+from cytolabe.models.calibration import Calibration, fit_calibration
+from cytolabe.models.novelty import novelty_rank
+from cytolabe.ontology.answers import ANSWER_LEVELS, AnswerTerms, finest_supported, verdicts
+from cytolabe.ontology.graph import Ontology
+from cytolabe.ontology.hierarchy import Hierarchy
+
+__all__ = [
+    "MIN_SUPPORT",
+    "AnswerSpace",
+    "Decided",
+    "Decisions",
+    "HeldOutCells",
+    "Wish",
+    "decide",
+    "decide_crosswise",
+    "fit_decisions",
+]
+
+MIN_SUPPORT = 10
+"""Held-out cells under which a term does not answer: nothing was seen of how often it is right."""
+
+_LEAST_UNITS = 3
+"""Units from which offsets of classes can be tried on others."""
+
+_LEAST_CELLS = 20
+"""Cells on which a precision is a measurement."""
+
+_GRID = (*(k / 100 for k in range(50, 100)), 0.995, 0.999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is asked of answers: their precision, and the share of cells of known types that may be called unlike all types."""
+
+    precision: float = 0.9
+    novel_fraction: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnswerSpace:
+    """The labels and classes of an atlas, the terms that may answer, and which answer is right for which label."""
+
+    hierarchy: Hierarchy
+    answers: AnswerTerms
+    verdict: Integer[np.ndarray, "terms labels"]
+
+    @classmethod
+    def of(cls, hierarchy: Hierarchy, answers: AnswerTerms, *, ontology: Ontology) -> "AnswerSpace":
+        """Return the space of a hierarchy."""
+        return cls(hierarchy=hierarchy, answers=answers, verdict=verdicts(answers, hierarchy.labels, ontology=ontology))
+
+    def can_judge(self, codes: Integer[np.ndarray, " cells"]) -> Bool[np.ndarray, " cells"]:
+        """Tell which labels stand for one class: only these find every answer right or wrong.
+
+        A coarser one could only ever contradict a fine answer, so that a precision with it would be too low.
+        """
+        return np.asarray(self.hierarchy.covers[codes].sum(axis=1) == 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutCells:
+    """Cells scored by a model that saw none of their unit.
+
+    `codes` are rows of the hierarchy; a score is minus infinity where the model did not know the class.
+    """
+
+    scores: Float[np.ndarray, "cells classes"]
+    distance: Float[np.ndarray, " cells"]
+    codes: Integer[np.ndarray, " cells"]
+    units: np.ndarray
+    folds: Integer[np.ndarray, " cells"]
+
+    def take(self, chosen: Bool[np.ndarray, " cells"]) -> "HeldOutCells":
+        """Return some of the cells."""
+        return HeldOutCells(
+            scores=self.scores[chosen],
+            distance=self.distance[chosen],
+            codes=self.codes[chosen],
+            units=self.units[chosen],
+            folds=self.folds[chosen],
+        )
+
+    def is_known(self, hierarchy: Hierarchy) -> Bool[np.ndarray, " cells"]:
+        """Tell which cells are of a class that their model knew; the others are an open set."""
+        return np.asarray((np.isfinite(self.scores) & hierarchy.covers[self.codes]).any(axis=1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decisions:
+    """What decides about cells.
+
+    `least` is the least probability by level (None: the level is closed), and `is_tuned` says whether held-out cells chose
+    it; `may_answer` marks terms with held-out cells; `held_out_distance` ascends.
+    """
+
+    calibration: Calibration
+    least: Mapping[str, float | None]
+    is_tuned: Mapping[str, bool]
+    may_answer: Bool[np.ndarray, " terms"]
+    held_out_distance: Float[np.ndarray, " held_out"]
+    novel_fraction: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decided:
+    """What was decided, per cell.
+
+    `answer` is the place of a term (-1: unknown) and `confidence` its calibrated probability; without an answer it is that of
+    `top`, the most probable class. `novelty` is the rank of the distance, and `is_novel` says that it is too high.
+    """
+
+    answer: Integer[np.ndarray, " cells"]
+    confidence: Float[np.ndarray, " cells"]
+    top: Integer[np.ndarray, " cells"]
+    top_confidence: Float[np.ndarray, " cells"]
+    novelty: Float[np.ndarray, " cells"]
+    is_novel: Bool[np.ndarray, " cells"]
+    probability: Float[np.ndarray, "cells classes"]
+
+
+def fit_decisions(held: HeldOutCells, space: AnswerSpace, *, wish: Wish) -> Decisions:
+    """Fit all that decides on held-out cells of known classes.
+
+    Raises
+    ------
+    RefusedError
+        If there is none.
+    """
+    known = held.take(held.is_known(space.hierarchy))
+    calibration = _calibration(known, space.hierarchy)
+    decided = Decisions(
+        calibration=calibration,
+        least={},
+        is_tuned={},
+        may_answer=_supported(known, space),
+        held_out_distance=np.sort(known.distance),
+        novel_fraction=wish.novel_fraction,
+    )
+    least, is_tuned = _thresholds(known, space, decided, precision=wish.precision)
+    return Decisions(
+        calibration=calibration,
+        least=least,
+        is_tuned=is_tuned,
+        may_answer=decided.may_answer,
+        held_out_distance=decided.held_out_distance,
+        novel_fraction=wish.novel_fraction,
+    )
+
+
+def decide(
+    scores: Float[np.ndarray, "cells classes"],
+    distance: Float[np.ndarray, " cells"],
+    *,
+    decisions: Decisions,
+    space: AnswerSpace,
+) -> Decided:
+    """Answer for cells, each by itself."""
+    probability = decisions.calibration.probability(scores)
+    of_terms = space.answers.probability(probability)
+    novelty = novelty_rank(distance, decisions.held_out_distance)
+    is_novel = novelty >= 1.0 - decisions.novel_fraction
+    answer = finest_supported(of_terms, space.answers, decisions.least, may_answer=decisions.may_answer)
+    answer = np.where(is_novel, -1, answer)
+    top = probability.argmax(axis=1)
+    top_confidence = np.clip(probability[np.arange(len(top)), top], 0.0, 1.0)
+    confidence = np.where(answer >= 0, of_terms[np.arange(len(answer)), answer], top_confidence)
+    return Decided(
+        answer=answer,
+        confidence=confidence,
+        top=top,
+        top_confidence=top_confidence,
+        novelty=novelty,
+        is_novel=is_novel,
+        probability=probability,
+    )
+
+
+def decide_crosswise(held: HeldOutCells, space: AnswerSpace, *, wish: Wish) -> Decided:
+    """Answer for held-out cells by what was fitted on the other folds.
+
+    Raises
+    ------
+    RefusedError
+        If the other folds of a fold have no cell of a known class.
+    """
+    pieces, places = [], []
+    for fold in range(int(held.folds.max()) + 1):
+        inside = held.folds == fold
+        if not inside.any():
+            continue
+        decisions = fit_decisions(held.take(~inside), space, wish=wish)
+        pieces.append(decide(held.scores[inside], held.distance[inside], decisions=decisions, space=space))
+        places.append(np.flatnonzero(inside))
+    back = np.argsort(np.concatenate(places), kind="stable")
+    fields = {name: np.concatenate([getattr(piece, name) for piece in pieces])[back] for name in _FIELDS}
+    return Decided(**fields)
+
+
+_FIELDS = ("answer", "confidence", "top", "top_confidence", "novelty", "is_novel", "probability")
+
+
+def _calibration(known: HeldOutCells, hierarchy: Hierarchy) -> Calibration:
+    """Fit a temperature, with offsets where these help units that they were not fitted on.
+
+    How frequent a type is differs between persons. Offsets of one are no help for another: on two persons of a PBMC file they
+    doubled the calibration error. So they have to show it, each unit judged by the others.
+    """
+    plain, units = _fitted(known, hierarchy, with_offsets=False), sorted(set(known.units.tolist()))
+    if len(units) < _LEAST_UNITS:
+        return plain
+    gained = 0.0
+    for unit in _in_parts(units):
+        inside = np.isin(known.units, unit)
+        rest, asked = known.take(~inside), known.take(inside)
+        losses = [_loss(_fitted(rest, hierarchy, with_offsets=offsets), asked, hierarchy) for offsets in (False, True)]
+        gained += losses[0] - losses[1]
+    return _fitted(known, hierarchy, with_offsets=True) if gained > 0 else plain
+
+
+def _in_parts(units: list[str]) -> list[list[str]]:
+    """Divide units into at most ten parts."""
+    return [units[start :: min(10, len(units))] for start in range(min(10, len(units)))]
+
+
+def _fitted(known: HeldOutCells, hierarchy: Hierarchy, *, with_offsets: bool) -> Calibration:
+    covered = hierarchy.covers[known.codes]
+    is_free = covered[covered.sum(axis=1) == 1].any(axis=0)
+    judges = (np.isfinite(known.scores) & covered & is_free).any(axis=1)
+    return fit_calibration(
+        known.scores[judges], known.codes[judges], hierarchy, is_free=is_free, with_offsets=with_offsets
+    )
+
+
+def _loss(calibration: Calibration, asked: HeldOutCells, hierarchy: Hierarchy) -> float:
+    """Return the summed log loss of cells; the probability of a label is the sum over its classes."""
+    right = (calibration.probability(asked.scores) * hierarchy.covers[asked.codes]).sum(axis=1)
+    return float(-np.log(np.maximum(right, 1e-12)).sum())
+
+
+def _supported(known: HeldOutCells, space: AnswerSpace) -> np.ndarray:
+    """Tell for which terms there are held-out cells that are of them."""
+    n_right = (space.verdict[:, known.codes] > 0).sum(axis=1)
+    return np.asarray(n_right >= MIN_SUPPORT)
+
+
+def _thresholds(
+    known: HeldOutCells, space: AnswerSpace, decisions: Decisions, *, precision: float
+) -> tuple[dict[str, float | None], dict[str, bool]]:
+    of_terms = space.answers.probability(decisions.calibration.probability(known.scores))
+    least: dict[str, float | None] = {}
+    is_tuned: dict[str, bool] = {}
+    waiting = space.can_judge(known.codes)
+    waiting &= novelty_rank(known.distance, decisions.held_out_distance) < 1.0 - decisions.novel_fraction
+    for level in ANSWER_LEVELS:
+        if level not in space.answers.levels:
+            continue
+        found, is_tuned[level] = _threshold(known.take(waiting), space, decisions, level=level, precision=precision)
+        least[level] = found
+        if found is not None:
+            answer = finest_supported(of_terms, space.answers, {level: found}, may_answer=decisions.may_answer)
+            waiting &= answer < 0
+    return least, is_tuned
+
+
+def _threshold(
+    left: HeldOutCells, space: AnswerSpace, decisions: Decisions, *, level: str, precision: float
+) -> tuple[float | None, bool]:
+    """Return the lowest threshold of a level from which on every higher one has the asked precision, and whether cells chose it."""
+    of_terms = space.answers.probability(decisions.calibration.probability(left.scores))
+    best, is_measured = None, False
+    for limit in reversed(_GRID):
+        answer = finest_supported(of_terms, space.answers, {level: limit}, may_answer=decisions.may_answer)
+        verdict = space.verdict[answer[answer >= 0], left.codes[answer >= 0]]
+        n_right, n_wrong = int((verdict > 0).sum()), int((verdict < 0).sum())
+        if n_right + n_wrong < _LEAST_CELLS:
+            continue
+        is_measured = True
+        if n_right < precision * (n_right + n_wrong):
+            break
+        best = limit
+    return (best, True) if is_measured else (precision, False)

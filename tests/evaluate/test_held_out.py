@@ -1,0 +1,211 @@
+"""Answers are calibrated and judged on whole persons that nothing was fitted on; a type that was left out is unknown."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytolabe.apply.reference_model import ReferencePlan, inductive_embedder
+from cytolabe.errors import RefusedError, UsageError
+from cytolabe.evaluate.decisions import AnswerSpace, HeldOutCells, Wish, decide, decide_crosswise, fit_decisions
+from cytolabe.evaluate.held_out import Laboratory, held_out_cells, open_set
+from cytolabe.evaluate.held_out_record import held_out_record
+from cytolabe.evaluate.reference_cells import reference_cells
+from cytolabe.ontology.answers import answer_terms
+from cytolabe.ontology.graph import load_ontology
+from cytolabe.ontology.hierarchy import hierarchy_of
+from cytolabe.records import LabelMapping, Predicate
+
+from .conftest import DC, MONO, NK, B, Lab, T
+
+CL = load_ontology()
+NO_PAIRS = pd.DataFrame({"a_row": pd.Series(dtype=int), "b_row": pd.Series(dtype=int)})
+
+
+def cells_of(snapshot, *, pairs=NO_PAIRS, held_out="person", rows=None):
+    rows = np.arange(len(snapshot.cells)) if rows is None else rows
+    return reference_cells(snapshot, rows=rows, pairs=pairs, ontology=CL, held_out=held_out)
+
+
+def laboratory_of(snapshot, reference=None):
+    reference = cells_of(snapshot) if reference is None else reference
+    tree = hierarchy_of(reference.terms.tolist(), ontology=CL)
+    names = sorted(set(snapshot.cells["dataset_id"].to_numpy()[reference.rows]))
+    genes = tuple(sorted(set.intersection(*(set(snapshot.measured_genes(name)) for name in names))))
+    plan = ReferencePlan(genes=genes, classes=tree.classes, options={"n_dims": 10})
+    laboratory = Laboratory(snapshot=snapshot, reference=reference, plan=plan, ontology=CL)
+    return laboratory, AnswerSpace.of(tree, answer_terms(tree, ontology=CL), ontology=CL)
+
+
+@pytest.fixture(scope="module")
+def snapshot(simulated_study):
+    lab = {T: 60, B: 40, NK: 40, MONO: 50, DC: 40}
+    return simulated_study(
+        lab_a=Lab(types=lab, n_persons=5), lab_b=Lab(types=lab, n_persons=4, n_unlabelled=7), lab_c=Lab(types=lab)
+    ).snapshot
+
+
+@pytest.fixture(scope="module")
+def asked(snapshot):
+    laboratory, space = laboratory_of(snapshot)
+    held = held_out_cells(laboratory, space)
+    return laboratory, space, held, fit_decisions(held, space, wish=Wish())
+
+
+def test_folds_hold_out_whole_persons_and_every_labelled_cell_once(snapshot):
+    reference = cells_of(snapshot)
+    assert reference.kinds == {"person": 13}
+    assert reference.n_folds == 5
+    assert reference.left_out == {"unlabelled": 7}
+    assert len(reference.rows) == len(set(reference.rows.tolist())) == len(snapshot.cells) - 7
+    folds = pd.DataFrame({"unit": reference.units, "fold": reference.folds}).drop_duplicates()
+    assert folds["unit"].is_unique
+    assert set(reference.folds) == set(range(5))
+
+
+def test_persons_that_share_a_cell_are_held_out_together(snapshot):
+    plain = cells_of(snapshot)
+    a, b = 0, int(np.flatnonzero(plain.units != plain.units[0])[-1])
+    pairs = pd.DataFrame({"a_row": [plain.rows[a]], "b_row": [plain.rows[b]]})
+    joined = cells_of(snapshot, pairs=pairs)
+    both = {plain.units[a], plain.units[b]}
+    kept = np.isin(plain.rows, joined.rows)
+    assert len(set(joined.units[[unit in both for unit in plain.units[kept]]])) == 1
+    assert joined.left_out["label counted in its copy"] == 1
+    assert joined.n_units == plain.n_units - 1
+
+
+def test_libraries_and_data_sets_stand_in_for_unknown_persons_and_that_is_said(simulated_study):
+    lab = {T: 20, B: 20, MONO: 20}
+    snapshot = simulated_study(
+        lab_a=Lab(types=lab), lab_b=Lab(types=lab, n_persons=0), lab_c=Lab(types=lab, n_persons=0, batch_is_label=True)
+    ).snapshot
+    cells = snapshot.cells.copy()
+    inside = cells["dataset_id"] == "lab_b"
+    cells.loc[inside, "batch"] = np.where(np.arange(inside.sum()) % 2, "run1", "run2")
+    reference = cells_of(dataclasses.replace(snapshot, cells=cells))
+    # A library of one type each would hold out a type, so that data set stays whole.
+    assert reference.kinds == {"person": 4, "library": 2, "dataset": 1}
+    assert "2 libraries and 1 data sets" in reference.notes[0]
+    assert cells_of(snapshot, held_out="dataset").kinds == {"dataset": 3}
+
+
+def test_one_unit_cannot_calibrate_anything(snapshot):
+    one = np.flatnonzero(snapshot.cells["person_id"] == "lab_a/p0")
+    with pytest.raises(RefusedError, match=r"are of one person \(lab_a/p0\).*another person or data set"):
+        cells_of(snapshot, rows=one)
+    with pytest.raises(UsageError, match="whole persons or data sets"):
+        cells_of(snapshot, held_out="cell")
+    bare = snapshot.cells.assign(cell_type_ontology_term_id="unknown")
+    with pytest.raises(RefusedError, match="Reconcile the atlas"):
+        cells_of(dataclasses.replace(snapshot, cells=bare))
+
+
+def test_labels_of_expression_teach_and_judge_nothing_and_those_of_programs_are_named(snapshot):
+    mapping = LabelMapping(
+        dataset_id="lab_a", contributor_label="B cell", n_cells=40, predicate=Predicate.EXACT, term=B,
+        term_name="B cell", justification="semapv:InstanceBasedMatching", confidence=900, decision="auto", ontology_release="test",
+    )  # fmt: skip
+    cells = snapshot.cells.copy()
+    cells.loc[cells["dataset_id"] == "lab_b", "label_origin"] = "automated"
+    reference = cells_of(dataclasses.replace(snapshot, mappings=(mapping,), cells=cells))
+    assert int((~reference.is_truth).sum()) == 40
+    assert any(note.startswith("230 of 690 labels were given by a program") for note in reference.notes)
+    laboratory, space = laboratory_of(snapshot, reference)
+    assert len(held_out_cells(laboratory, space).codes) == 690 - 40
+
+
+def test_answers_hold_on_persons_that_nothing_was_fitted_on(asked):
+    _, space, held, _ = asked
+    decided = decide_crosswise(held, space, wish=Wish())
+    record = held_out_record(held, decided, space, names={})
+    assert record.n_judged == 690
+    assert record.precision >= 0.9
+    assert record.coverage > 0.9
+    assert record.ece < 0.05
+    assert record.units["n_cells"].sum() == 690
+    assert record.classes["n_cells"].sum() == 690
+    assert record.levels["n_cells"].sum() == 690
+    assert record.curve[-1][0] == 1.0
+    assert record.curve[-1][1] == pytest.approx(1 - record.accuracy)
+    assert "lab_a" not in record.units.to_csv()
+
+
+def test_labels_without_meaning_are_not_answered_with(snapshot):
+    rng = np.random.default_rng(5)
+    terms = snapshot.cells["cell_type_ontology_term_id"].to_numpy(dtype=object).copy()
+    labelled = terms != "unknown"
+    terms[labelled] = rng.permutation(terms[labelled])
+    shuffled = dataclasses.replace(snapshot, cells=snapshot.cells.assign(cell_type_ontology_term_id=terms))
+    laboratory, space = laboratory_of(shuffled)
+    held = held_out_cells(laboratory, space)
+    decided = decide_crosswise(held, space, wish=Wish())
+    assert (decided.answer >= 0).mean() < 0.1
+    assert held_out_record(held, decided, space, names={}).ece < 0.1
+
+
+def test_a_type_left_out_of_training_is_unlike_every_type(asked):
+    laboratory, space, _, decisions = asked
+    table, skipped = open_set(laboratory, space, decisions, max_types=2)
+    assert len(table) == 2
+    assert (table["auroc_distance"] > 0.9).all()
+    assert (table["unknown_fraction"] > 0.8).all()
+    assert (table["known_unknown_fraction"] < 0.25).all()
+    assert any("not asked, 2 types were" in line or "held-out cells in one fold" in line for line in skipped)
+
+
+def test_a_class_of_one_person_is_an_open_set_and_never_an_answer(snapshot):
+    cells = snapshot.cells
+    only = (cells["cell_type_ontology_term_id"] != DC) | (cells["person_id"] == "lab_a/p0")
+    laboratory, space = laboratory_of(snapshot, cells_of(snapshot, rows=np.flatnonzero(only)))
+    held = held_out_cells(laboratory, space)
+    decisions = fit_decisions(held, space, wish=Wish())
+    place = space.answers.terms.index(DC)
+    assert not decisions.may_answer[place]
+    record = held_out_record(held, decide_crosswise(held, space, wish=Wish()), space, names={})
+    assert record.n_open == 8
+    assert DC not in set(record.classes["term"])
+
+
+def test_each_cell_is_decided_by_itself(asked):
+    _, space, held, decisions = asked
+    order = np.random.default_rng(1).permutation(len(held.codes))
+    one = decide(held.scores, held.distance, decisions=decisions, space=space)
+    other = decide(held.scores[order], held.distance[order], decisions=decisions, space=space)
+    for field in dataclasses.fields(one):
+        assert np.array_equal(getattr(one, field.name)[order], getattr(other, field.name)), field.name
+    assert ((one.confidence >= 0) & (one.confidence <= 1)).all()
+    assert ((one.novelty >= 0) & (one.novelty <= 1)).all()
+
+
+def test_more_precision_is_paid_with_coverage():
+    # Classes that overlap: precision costs something.
+    rng = np.random.default_rng(2)
+    tree = hierarchy_of((T, B, NK, MONO), ontology=CL)
+    space = AnswerSpace.of(tree, answer_terms(tree, ontology=CL), ontology=CL)
+    classes = rng.integers(0, 4, 2000)
+    scores = rng.normal(size=(2000, 4)) + 2.0 * np.eye(4)[classes]
+    codes = np.array([tree.labels.index(tree.classes[k]) for k in classes])
+    held = HeldOutCells(
+        scores=scores, distance=rng.uniform(size=2000), codes=codes,
+        units=np.array([f"p{k % 4}" for k in range(2000)], dtype=object), folds=np.arange(2000) % 4,
+    )  # fmt: skip
+    found = [
+        held_out_record(held, decide_crosswise(held, space, wish=Wish(precision=p)), space, names={})
+        for p in (0.7, 0.95)
+    ]
+    assert found[0].coverage > found[1].coverage + 0.05
+    assert found[1].precision > found[0].precision
+    assert found[1].precision > 0.93
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [("harmony", "fits on its query"), ("hierarchical", "say --model pca"), ("majority", "embeds no cells")],
+)
+def test_a_model_that_cannot_annotate_says_why(model, why):
+    if model == "harmony":
+        pytest.importorskip("harmonypy")
+    with pytest.raises(UsageError, match=why):
+        inductive_embedder(model, {})
