@@ -11,7 +11,10 @@ HEAVY = (
 EXTRAS = ("torch", "scvi", "harmonypy", "transformers", "lightning", "safetensors", "jax")
 
 # Networks of torch: whoever loads one asks for the extra first. Nothing else may need it to be imported.
-NETWORKS = {f"cytolabe.models.scgpt.{module}" for module in ("heads", "layers", "network", "objectives", "tasks")}
+NETWORKS = {
+    "cytolabe.models.geneformer.heads",
+    *(f"cytolabe.models.scgpt.{module}" for module in ("heads", "layers", "network", "objectives", "tasks")),
+}
 
 LOADED = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
 

@@ -125,6 +125,16 @@ _GENEFORMER = ModelCard(
     pretraining=(UNKNOWN,),
 )
 
+_GENEFORMER_ANNOTATOR = replace(
+    _GENEFORMER,
+    name="geneformer_annotator",
+    title="Geneformer trained on labelled training cells, from a checkpoint (fine_tuned) or random weights (supervised)",
+    capabilities=("predict_labels", "fit"),
+    protocol=Protocol.FINE_TUNED,
+    determinism="statistical",
+    n_seeds=3,
+)
+
 _SCGPT_ANNOTATOR = replace(
     _SCGPT,
     name="scgpt_annotator",
@@ -173,7 +183,7 @@ CARDS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
         _MAJORITY, _METADATA_ONLY, _PCA, _HIERARCHICAL, _HARMONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_INTEGRATOR,
-        _GENEFORMER, _PRECOMPUTED,
+        _GENEFORMER, _GENEFORMER_ANNOTATOR, _PRECOMPUTED,
     )
 }  # fmt: skip
 """The card of each model of the registry, by name."""

@@ -26,7 +26,7 @@ from cytolabe.models.protocols import NOT_CONVERGED
 from cytolabe.models.threads import single_thread
 from cytolabe.ontology.hierarchy import Hierarchy, marginal_probability
 
-__all__ = ["MARGINAL", "HierarchicalLogisticRegression", "hierarchical_cross_entropy"]
+__all__ = ["MARGINAL", "HierarchicalLogisticRegression", "hierarchical_cross_entropy", "label_weights"]
 
 MARGINAL = "marginal loss"
 """How a note begins that says that labels coarser than the classes were used (rule R5)."""
@@ -60,6 +60,27 @@ def hierarchical_cross_entropy(
     loss = float(np.sum(factor * (everything - within)))
     gradient = factor * (np.exp(scores - everything) - np.exp(inside - within))
     return loss, np.asarray(gradient)
+
+
+def label_weights(hierarchy: Hierarchy, codes: Integer[np.ndarray, " cells"]) -> Float[np.ndarray, " labels"]:
+    """Return a weight per label: classes to equal shares of the cells that are labelled as such, others by their mean.
+
+    Raises
+    ------
+    RefusedError
+        If a class has no cell that is labelled as such.
+    """
+    own = [hierarchy.labels.index(name) for name in hierarchy.classes]
+    n_own = np.bincount(codes, minlength=len(hierarchy.labels))[own]
+    if not n_own.all():
+        missing = [name for name, n_cells in zip(hierarchy.classes, n_own, strict=True) if not n_cells]
+        msg = (
+            f"{len(missing)} class(es) have no cell that is labelled as such: {', '.join(missing[:5])}. Coarser labels "
+            "cannot tell them apart; leave the classes out."
+        )
+        raise RefusedError(msg)
+    per_class = n_own.sum() / (len(n_own) * n_own)
+    return np.asarray(hierarchy.covers @ per_class / hierarchy.covers.sum(axis=1))
 
 
 class HierarchicalLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -155,20 +176,8 @@ class HierarchicalLogisticRegression(ClassifierMixin, BaseEstimator):  # type: i
 
     def _weights(self, codes: np.ndarray) -> np.ndarray:
         """Return a weight per cell, after each class proved to have cells of its own."""
-        own = [self.hierarchy.labels.index(name) for name in self.hierarchy.classes]
-        n_own = np.bincount(codes, minlength=len(self.hierarchy.labels))[own]
-        if not n_own.all():
-            missing = [name for name, n_cells in zip(self.hierarchy.classes, n_own, strict=True) if not n_cells]
-            msg = (
-                f"{len(missing)} class(es) have no cell that is labelled as such: {', '.join(missing[:5])}. Coarser labels "
-                "cannot tell them apart; leave the classes out."
-            )
-            raise RefusedError(msg)
-        if self.class_weight is None:
-            return np.ones(len(codes))
-        per_class = n_own.sum() / (len(n_own) * n_own)
-        covers = self.hierarchy.covers
-        return np.asarray((covers @ per_class / covers.sum(axis=1))[codes])
+        weights = label_weights(self.hierarchy, codes)
+        return np.ones(len(codes)) if self.class_weight is None else weights[codes]
 
     def _notes(self, n_cells: int, *, is_converged: bool) -> tuple[str, ...]:
         notes = []

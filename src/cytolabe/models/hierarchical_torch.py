@@ -13,7 +13,7 @@ from cytolabe.ontology.hierarchy import Hierarchy
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["hierarchical_cross_entropy_torch"]
+__all__ = ["hierarchical_costs_torch", "hierarchical_cross_entropy_torch"]
 
 
 def hierarchical_cross_entropy_torch(scores: "Tensor", codes: "Tensor", hierarchy: Hierarchy) -> "Tensor":
@@ -28,7 +28,12 @@ def hierarchical_cross_entropy_torch(scores: "Tensor", codes: "Tensor", hierarch
     hierarchy
         Which classes each label stands for.
     """
+    return hierarchical_costs_torch(scores, codes, hierarchy).mean()
+
+
+def hierarchical_costs_torch(scores: "Tensor", codes: "Tensor", hierarchy: Hierarchy) -> "Tensor":
+    """Return the hierarchical cross-entropy of each cell, with a gradient; parameters as of the mean."""
     torch = import_extra("torch")
     covers = torch.as_tensor(np.ascontiguousarray(hierarchy.covers), device=scores.device)
     inside = scores.masked_fill(~covers[codes], float("-inf"))
-    return (torch.logsumexp(scores, dim=1) - torch.logsumexp(inside, dim=1)).mean()
+    return torch.logsumexp(scores, dim=1) - torch.logsumexp(inside, dim=1)

@@ -14,7 +14,7 @@ from cytolabe.models.baselines.majority import Majority
 from cytolabe.models.baselines.metadata import MetadataOnly
 from cytolabe.models.baselines.pca import PcaEmbedder
 from cytolabe.models.extras import is_installed, missing_extra_message
-from cytolabe.models.geneformer.source import GeneformerSource
+from cytolabe.models.geneformer.source import GeneformerAnnotatorSource, GeneformerSource
 from cytolabe.models.harmony import HarmonyEmbedder
 from cytolabe.models.hierarchical_annotator import HierarchicalAnnotator
 from cytolabe.models.precomputed import PrecomputedSource
@@ -60,9 +60,10 @@ _REGISTRY: Mapping[str, _Entry] = {
             ("scgpt_integrator", ScgptIntegratorSource),
         )
     },
-    "geneformer": _Entry(
-        options=GeneformerSource, make=_made_of(GeneformerSource), needs=("transformers", "torch", "safetensors")
-    ),
+    **{
+        name: _Entry(options=source, make=_made_of(source), needs=("transformers", "torch", "safetensors"))
+        for name, source in (("geneformer", GeneformerSource), ("geneformer_annotator", GeneformerAnnotatorSource))
+    },
     "precomputed": _Entry(options=PrecomputedSource, make=_made_of(PrecomputedSource)),
 }
 

@@ -20,7 +20,7 @@ from cytolabe.errors import UsageError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.minibatches import by_length
-from cytolabe.models.geneformer.network import blank_network, hidden_states, placed
+from cytolabe.models.geneformer.network import blank_network, gene_positions, hidden_states, placed
 from cytolabe.models.geneformer.tokenizer import GeneformerTokenizer, TokenizedCells
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scopes import fit_scope, refuse_not_finite, refuse_other_genes
@@ -239,7 +239,7 @@ def pooled_states(
         if rule.pooling == "cls":
             pooled = states[:, 0]
         else:
-            genes = (places > 0) & (places < ends - 1) if rule.has_frame else stands
+            genes = gene_positions(stands, has_frame=rule.has_frame)
             genes = genes if rule.left_out is None else genes & (ids != rule.left_out)
             pooled = torch.where(genes[..., None], states, 0).sum(dim=1) / genes.sum(dim=1, keepdim=True).clamp(min=1)
     found: np.ndarray = pooled.cpu().numpy()

@@ -5,7 +5,6 @@ layer of a small network, and 85 % of what it would give is not asked for. Minib
 held-out persons are hidden alike at every look, so that two looks differ by the weights alone.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from cytolabe.models.geneformer.dictionaries import Dictionaries
 from cytolabe.models.geneformer.minibatches import by_length, length_grouped
 from cytolabe.models.geneformer.network import hidden_states
 from cytolabe.models.geneformer.tokenizer import TokenizedCells
+from cytolabe.models.learning import array_digest
 from cytolabe.provenance import digest_of
 from cytolabe.randomness import derive_seed
 
@@ -52,7 +52,9 @@ class MaskedTraining:
         """Digest of cells, tokens, division and options."""
         rows = [self.cells.tokens, self.fit_rows, self.held_out_rows]
         ids = self.cell_ids.tolist()
-        return digest_of([ids, [_sha256(row) for row in rows], self.size, self.seed, dict(self.dictionaries.tokens)])
+        return digest_of(
+            [ids, [array_digest(row) for row in rows], self.size, self.seed, dict(self.dictionaries.tokens)]
+        )
 
     @cached_property
     def _keys(self) -> np.ndarray:
@@ -108,11 +110,3 @@ def masked_loss(
     is_asked = targets != NOT_CHOSEN
     logits = network.cls(states[is_asked]).float()
     return torch.nn.functional.cross_entropy(logits, targets[is_asked], reduction="sum"), int(is_asked.sum())
-
-
-def _sha256(values: np.ndarray) -> str:
-    return digest_of([str(values.dtype), list(values.shape), _hex(values)])
-
-
-def _hex(values: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

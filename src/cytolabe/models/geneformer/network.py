@@ -13,7 +13,7 @@ from cytolabe.models.geneformer.shapes import GeneformerShape
 from cytolabe.models.weights import KeyRules, LoadedKeys, fill_network
 from cytolabe.randomness import derive_seed
 
-__all__ = ["KEY_RULES", "blank_network", "filled_network", "hidden_states", "placed"]
+__all__ = ["KEY_RULES", "blank_network", "filled_network", "gene_positions", "hidden_states", "placed"]
 
 KEY_RULES = KeyRules(
     tied={
@@ -72,6 +72,22 @@ def hidden_states(network: Any, tokens: Any, mask: Any, *, n_layers: int) -> Any
         states = layer(states, attention)
         states = states[0] if isinstance(states, tuple) else states
     return states
+
+
+def gene_positions(stands: Any, *, has_frame: bool) -> Any:  # noqa: ANN401 - tensors
+    """Return which positions hold a gene: cells x positions, true or false.
+
+    Parameters
+    ----------
+    stands
+        Which positions hold a token; the others fill up on the right.
+    has_frame
+        Whether the first and the last token of a cell are special (second generation).
+    """
+    if not has_frame:
+        return stands
+    places = import_extra("torch").arange(stands.shape[1], device=stands.device)[None]
+    return (places > 0) & (places < stands.sum(dim=1, keepdim=True) - 1)
 
 
 def placed(network: Any) -> Any:  # noqa: ANN401 - a module of torch

@@ -1,17 +1,19 @@
-"""What a study says of a Geneformer: where the checkpoint lies and how it shall read cells. Light: nothing is loaded."""
+"""What a study says of a Geneformer: where the checkpoint lies, how it shall read cells, how it is trained. Light: nothing is loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cytolabe.errors import UsageError
 from cytolabe.models.cards import CARDS
 from cytolabe.records import Protocol
 
 if TYPE_CHECKING:
+    from cytolabe.models.geneformer.annotator import GeneformerAnnotator
     from cytolabe.models.geneformer.embedder import GeneformerEmbedder
 
-__all__ = ["GeneformerSource"]
+__all__ = ["GeneformerAnnotatorSource", "GeneformerLearning", "GeneformerSource"]
 
 _RANDOM_TITLE = "A network of the shape of Geneformer with random weights: what the shape alone gives"
 
@@ -65,3 +67,99 @@ class GeneformerSource:
             checkpoint=model, card=card, layer=self.layer, pooling=self.pooling, precision=self.precision,
             max_length=self.max_length, weights=self.weights, panels=self.panels,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneformerLearning:
+    """Options that all fine-tunings share.
+
+    The published ones train 10 epochs with 12 cells a minibatch and a rate of 5e-5 that falls linearly after 500 steps of
+    warm-up (the 6-layer model); here steps are counted, and the loss on held-out persons ends them.
+    """
+
+    checkpoint: Path | str
+    """Folder of the checkpoint to start from."""
+    expected: str = ""
+    """Digest (`sha256:...`) that the weights must have."""
+    corpus: Sequence[str] = ()
+    """Corpora of the ledger of pretraining that the weights were trained on; the card's word without it."""
+    weights: Literal["checkpoint", "random"] = "checkpoint"
+    """`random`: start from a network of the same shape that has learned nothing, and read the same dictionaries."""
+    pooling: str = ""
+    """`pooler` (position 0 through a layer with tanh, as published), `cls`, `mean` over genes or `attention`."""
+    frozen_layers: int = 0
+    """First layers of the trunk that stay as they are; as published, embeddings move all the same."""
+    frozen_embeddings: bool = False
+    balanced: bool = True
+    """Whether classes weigh the same in the loss, because macro-F1 comes first; the published code weighs cells."""
+    task_weighting: Literal["fixed", "learned"] = "fixed"
+    """Whether the weights of several tasks are given, or learned from their uncertainty."""
+    n_steps: int = 400
+    learning_rate: float = 5e-5
+    warm_up: int = 20
+    check_every: int = 50
+    patience: int = 5
+    save_every: int = 100
+    held_out_fraction: float = 0.1
+    """Share of the training cells, by whole persons, that choose when to stop."""
+    minibatch: int = 12
+    """Cells of a minibatch."""
+    max_length: int = 0
+    """Positions of a cell, special tokens among them; those of the network without it."""
+    panels: Literal["refuse", "flag"] = "refuse"
+    folder: Path | str = ""
+    """Where checkpoints of the training are kept, to go on after a kill; none are without it."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no training can follow.
+
+        Raises
+        ------
+        UsageError
+            If a number is out of its range.
+        """
+        wrong = [f"minibatch = {self.minibatch}"] if self.minibatch < 1 else []
+        wrong += [f"held_out_fraction = {self.held_out_fraction}"] if not 0 <= self.held_out_fraction < 1 else []
+        wrong += [f"max_length = {self.max_length}"] if self.max_length < 0 else []
+        if wrong:
+            msg = f"No training can follow these options: {'; '.join(wrong)}."
+            raise UsageError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneformerAnnotatorSource(GeneformerLearning):
+    """Options of the model `geneformer_annotator`. From random weights, take a larger learning rate, about 1e-3."""
+
+    hierarchical: bool = False
+    """Whether it learns from labels above its classes, too (marginal loss, rule R5)."""
+
+    def read(self) -> "GeneformerAnnotator":
+        """Read the checkpoint.
+
+        Raises
+        ------
+        UsageError
+            If an option or the folder is wrong.
+        IntegrityError
+            If the checkpoint is not what was expected, or does not fit together.
+        """
+        from cytolabe.models.geneformer.annotator import GeneformerAnnotator  # noqa: PLC0415
+        from cytolabe.models.geneformer.checkpoint import from_pretrained  # noqa: PLC0415
+
+        model = from_pretrained(Path(self.checkpoint), expected=self.expected)
+        if self.max_length > model.shape.n_positions:
+            msg = f"max_length = {self.max_length:,}: the network has {model.shape.n_positions:,} positions."
+            raise UsageError(msg)
+        card = CARDS["geneformer_annotator"]
+        if self.hierarchical:
+            card = replace(card, capabilities=(*card.capabilities, "coarse_labels"))
+        if self.weights == "random":
+            card = replace(card, protocol=Protocol.SUPERVISED, pretraining=())
+        else:
+            card = replace(
+                card,
+                pretraining=tuple(self.corpus) or model.card.pretraining,
+                weights_digest=model.card.weights,
+                scopes=model.card.scopes,
+            )
+        return GeneformerAnnotator(learning=self, checkpoint=model, card=card)

@@ -5,16 +5,16 @@ Unlabelled cells move nothing (rule R4). Training ends by the loss on cells of t
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cytolabe.errors import RefusedError
 from cytolabe.models.extras import import_extra
+from cytolabe.models.learning import balanced_weights, run_training
 from cytolabe.models.protocols import AnnotatorOutput, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt
 from cytolabe.models.scgpt.embedder import on_device
-from cytolabe.models.scgpt.learning import learned, prepare, run_training
+from cytolabe.models.scgpt.learning import learned, prepare
 from cytolabe.models.scgpt.source import Learning
 from cytolabe.models.scgpt.tokens import ScgptTokenizer
 from cytolabe.models.scopes import fit_scope, refuse_other_genes
@@ -88,7 +88,7 @@ class ScgptAnnotator:
             seed=seed,
             tokens_per_minibatch=self.learning.tokens_per_minibatch,
             classes=codes,
-            class_weights=_balance(codes[prepared.fit_rows], len(classes)) if self.balanced else None,
+            class_weights=balanced_weights(codes[prepared.fit_rows], len(classes)) if self.balanced else None,
         )
         _, told = run_training(self.learning, task, seed=seed)
         scope = fit_scope("scgpt/classes", train.cell_ids[rows])
@@ -102,10 +102,3 @@ class ScgptAnnotator:
             scopes=model.origin.scopes,
             notes=(*prepared.notes, told),
         )
-
-
-def _balance(codes: np.ndarray, n_classes: int) -> Any:  # noqa: ANN401 - an array of float32
-    """Return weights by which every class that moves weights counts the same, with mean 1 over cells."""
-    counts = np.bincount(codes, minlength=n_classes)
-    n_present = max(1, int((counts > 0).sum()))
-    return np.where(counts > 0, len(codes) / (n_present * np.maximum(counts, 1)), 0.0).astype(np.float32)

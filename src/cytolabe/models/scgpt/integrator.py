@@ -17,10 +17,11 @@ from jaxtyping import Float
 
 from cytolabe.errors import RefusedError
 from cytolabe.models.extras import import_extra
+from cytolabe.models.learning import run_training
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt
 from cytolabe.models.scgpt.embedder import on_device, unit_states
-from cytolabe.models.scgpt.learning import learned, prepare, run_training
+from cytolabe.models.scgpt.learning import learned, prepare
 from cytolabe.models.scgpt.source import ScgptIntegratorSource
 from cytolabe.models.scgpt.tokens import ScgptTokenizer
 from cytolabe.models.scopes import batch_levels, fit_scope, refuse_other_genes, refuse_shared_cells

@@ -6,7 +6,7 @@ keeps that one's vocabulary. Cells of whole persons choose when to stop (`models
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,12 @@ from cytolabe.models.scgpt.source import PRESETS, Learning
 from cytolabe.models.scgpt.tokens import ScgptTokenizer, TokenizedCells
 from cytolabe.models.scgpt.vocabulary import CLS, EOC, PAD, ScgptVocabulary
 from cytolabe.models.scopes import refuse_too_few_cells
-from cytolabe.models.training import TrainingPlan, train
-from cytolabe.models.training_state import Progress, Step
 from cytolabe.models.weights import LoadedKeys
 from cytolabe.provenance import canonical_json
 from cytolabe.randomness import derive_seed
 from cytolabe.records import Protocol
 
-__all__ = ["Prepared", "learned", "prepare", "run_training", "started"]
+__all__ = ["Prepared", "learned", "prepare", "started"]
 
 _LEAST_CELLS = 10
 
@@ -96,31 +94,6 @@ def prepare(
     return Prepared(
         model=model, tokenizer=tokenizer, cells=cells, fit_rows=filled[fit], held_rows=filled[held], notes=tuple(notes)
     )
-
-
-def run_training(
-    learning: Learning,
-    task: Any,  # noqa: ANN401 - an objective
-    *,
-    seed: int,
-    on_step: Callable[[Step], None] = lambda _: None,
-) -> tuple[Progress, str]:
-    """Train, and return how it went with a sentence for the notes."""
-    plan = TrainingPlan(
-        n_steps=learning.n_steps,
-        learning_rate=learning.learning_rate,
-        warm_up=learning.warm_up,
-        check_every=learning.check_every,
-        patience=learning.patience,
-        save_every=learning.save_every,
-    )
-    kept = Path(learning.folder) if learning.folder else None
-    progress = train(task, plan, seed=seed, folder=kept, on_step=on_step)
-    is_capped = len(progress.steps) >= plan.n_steps and progress.n_looks_without_gain < plan.patience
-    best = f", best at step {progress.best_step}" if progress.best_step else ""
-    told = f"{len(progress.steps)} steps{best}"
-    # Rule R13b: what still improved when the steps ran out did not converge.
-    return progress, f"not converged: the loss still fell after {told}" if is_capped else f"trained for {told}"
 
 
 def started(learning: Learning, genes: Sequence[str], *, seed: int, fields: Mapping[str, object]) -> Scgpt:

@@ -20,10 +20,11 @@ from scipy.sparse import csr_matrix
 from cytolabe.errors import UnmeasuredGeneError, UsageError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.held_out import hold_out_persons
+from cytolabe.models.learning import run_training
 from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
 from cytolabe.models.scgpt.configuration import ScgptConfig
 from cytolabe.models.scgpt.embedder import unit_states
-from cytolabe.models.scgpt.learning import learned, run_training, started
+from cytolabe.models.scgpt.learning import learned, started
 from cytolabe.models.scgpt.source import Learning
 from cytolabe.models.scgpt.tokens import ScgptTokenizer, TokenizedCells
 from cytolabe.models.scgpt.vocabulary import ScgptVocabulary

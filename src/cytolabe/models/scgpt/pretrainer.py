@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cytolabe.models.extras import import_extra
+from cytolabe.models.learning import run_training
 from cytolabe.models.protocols import QueryView, TrainView
 from cytolabe.models.scgpt.embedder import FittedScgpt
-from cytolabe.models.scgpt.learning import learned, prepare, run_training
+from cytolabe.models.scgpt.learning import learned, prepare
 from cytolabe.models.scgpt.source import Learning
 from cytolabe.models.scopes import fit_scope
 from cytolabe.models.training_state import Progress, Step
