@@ -1,4 +1,4 @@
-"""An object store for every room: a real server of S3's protocol on this machine, in a thread."""
+"""What every room uses: an object store (a real server of S3's protocol, in a thread), and what happens on a crash."""
 
 import itertools
 import logging
@@ -8,6 +8,20 @@ import pytest
 
 _KEYS = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request"
 _NUMBERS = itertools.count()
+_CRASHED: set[str] = set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem, report, sched):
+    """Run a test once more whose worker crashed; the summary counts it as `rerun`, and a second crash fails it.
+
+    What crashes a worker is native code of a library, in a process that has loaded three hundred others. What fails
+    without a crash is never run again.
+    """
+    if crashitem not in _CRASHED:
+        _CRASHED.add(crashitem)
+        sched.mark_test_pending(crashitem)
+        report.outcome = "rerun"
 
 
 @pytest.fixture(scope="session")
