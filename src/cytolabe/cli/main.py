@@ -19,6 +19,7 @@ from cytolabe.cli import explain as explain_commands
 from cytolabe.cli import genes as gene_commands
 from cytolabe.cli import lineage as lineage_commands
 from cytolabe.cli import persons as person_commands
+from cytolabe.cli import perturbation as perturbation_commands
 from cytolabe.cli import provenance as provenance_commands
 from cytolabe.cli import snapshot as snapshot_commands
 from cytolabe.cli import splits as split_commands
@@ -72,6 +73,7 @@ app.command("split")(split_commands.split)
 app.command("audit")(atlas_commands.audit)
 app.command("train")(training_commands.train)
 app.command("embed")(study_commands.embed)
+app.command("perturb")(perturbation_commands.perturb)
 app.command("crate")(exchange_commands.crate)
 app.command("provenance")(provenance_commands.provenance)
 app.command("convert")(convert_commands.convert)

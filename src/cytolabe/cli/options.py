@@ -14,11 +14,13 @@ __all__ = [
     "AtlasOrRun",
     "AtlasPath",
     "CachePath",
+    "ModelOptions",
     "OptionalAtlas",
     "OutPath",
     "Seed",
     "SnapshotName",
     "Workers",
+    "model_options",
     "source_or_place",
 ]
 
@@ -55,6 +57,10 @@ CachePath = Annotated[
     Path | None,
     typer.Option("--cache", help="Folder for what is fetched; CYTOLABE_CACHE or the user's cache by default."),
 ]
+ModelOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="An option of the model, as in a study: layer=-1."),
+]
 OutPath = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 Seed = Annotated[int, typer.Option(min=0, help="The one seed of the run.")]
 SnapshotName = Annotated[str, typer.Option("--snapshot", help="Tag or id of a snapshot, @revision, or a day.")]
@@ -68,3 +74,28 @@ def source_or_place(text: str) -> "str | Place":
 
         return text if is_remote(text) else place_of(text)
     return place_of(text)
+
+
+def model_options(words: list[str]) -> dict[str, object]:
+    """Return options of a model from `NAME=VALUE`: a value is read as in TOML, and as text where it is none.
+
+    Raises
+    ------
+    UsageError
+        If a word is no such pair.
+    """
+    import tomllib
+
+    from cytolabe.errors import UsageError
+
+    options: dict[str, object] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            msg = f"--option {word}: write NAME=VALUE, for example --option layer=-1."
+            raise UsageError(msg)
+        try:
+            options[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[name] = value
+    return options

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from cytolabe.cli.lifecycle import record_artifact, record_run
-from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OutPath, Seed, SnapshotName, Workers
+from cytolabe.cli.options import (
+    AsJson,
+    AsRecorded,
+    AtlasPath,
+    CachePath,
+    ModelOptions,
+    OutPath,
+    Seed,
+    SnapshotName,
+    Workers,
+    model_options,
+)
 from cytolabe.cli.output import made_folder, print_document, print_table, progress, writable_file
 
 if TYPE_CHECKING:
@@ -108,9 +119,7 @@ def embed(
     expected: Annotated[
         str, typer.Option("--expect", help="Digest (sha256:...) that the weights of the checkpoint must have.")
     ] = "",
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the model, as in a study: layer=-1.")
-    ] = None,
+    option: ModelOptions = None,
     seed: Seed = 0,
     snapshot: SnapshotName = "latest",
     as_recorded: AsRecorded = False,
@@ -126,7 +135,7 @@ def embed(
     else:
         writable_file(out, "--out")
     given = {"checkpoint": checkpoint, "expected": expected}
-    options = {**_model_options(option or []), **{name: value for name, value in given.items() if value}}
+    options = {**model_options(option or []), **{name: value for name, value in given.items() if value}}
     progress()(f"fitting {model} on the training side")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
@@ -141,25 +150,6 @@ def embed(
     else:
         typer.echo(f"{document['n_cells']} cells x {document['n_dims']} dims: {out}")
     return 0
-
-
-def _model_options(words: list[str]) -> dict[str, object]:
-    """Return options of a model from `NAME=VALUE`: a value is read as in TOML, and as text where it is none."""
-    import tomllib
-
-    from cytolabe.errors import UsageError
-
-    options: dict[str, object] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not (name and equals):
-            msg = f"--option {word}: write NAME=VALUE, for example --option layer=-1."
-            raise UsageError(msg)
-        try:
-            options[name] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[name] = value
-    return options
 
 
 def _print_run(finished: "FinishedRun", out: Path, *, as_json: bool) -> None:

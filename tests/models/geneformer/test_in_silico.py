@@ -54,6 +54,22 @@ def test_a_deleted_gene_is_gone_and_an_overexpressed_one_is_first(make_dictionar
     assert all((row[length:] == known.pad).all() for row, length in zip(made.tokens, made.lengths, strict=True))
 
 
+@pytest.mark.parametrize("second", [True, False])
+def test_genes_of_a_combination_are_gone_together_or_first_in_their_order(make_dictionaries, second):
+    known = make_dictionaries(second=second)
+    cells, lists = cells_of(known)
+    pair, tokens = (GENES[7], GENES[3]), [known.tokens[GENES[7]], known.tokens[GENES[3]]]
+    assert rows_of(deleted(cells, pair, dictionaries=known)) == [[t for t in one if t not in tokens] for one in lists]
+    expected = []
+    for one in lists:
+        genes = [t for t in (one[1:-1] if second else one) if t not in tokens]
+        framed = [*[known.bounds[0], *tokens, *genes][:11], known.bounds[1]] if second else [*tokens, *genes][:12]
+        expected.append(framed)
+    assert rows_of(overexpressed(cells, pair, dictionaries=known)) == expected
+    with pytest.raises(UsageError, match="one twice"):
+        deleted(cells, (GENES[3], GENES[3]), dictionaries=known)
+
+
 def test_a_gene_without_a_token_and_a_special_token_are_refused(make_dictionaries):
     known = make_dictionaries()
     for gene in ("ENSG09999999999", "<cls>"):
@@ -108,3 +124,21 @@ def test_cells_are_perturbed_where_it_changes_something_and_the_gene_itself_is_l
     plain = model.embed(train)[found.rows]
     differs = np.abs(plain - found.before).max(axis=1) > 1e-4
     assert (found.rows[differs].tolist() == has_gene.tolist()) if pooling == "mean" else not differs.any()
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_deleted_pair_concerns_cells_that_have_both_and_known_vectors_change_nothing(folder, make_train, pooling):
+    counts = csr_matrix(np.random.default_rng(0).poisson(0.1, (40, 300)), dtype=np.int64)
+    train = make_train(40, counts=counts, genes=tuple(GENES))
+    model = make_model("geneformer", checkpoint=folder, panels="flag", pooling=pooling).fit(train, query=None, seed=0)
+    cells, pair = model.tokenizer.tokenize(counts), (GENES[5], GENES[6])
+    tokens = [model.checkpoint.dictionaries.tokens[one] for one in pair]
+    has = [(cells.tokens == token).any(axis=1) for token in tokens]
+    found = perturbed(model, cells, pair, kind="delete")
+    assert found.rows.tolist() == np.flatnonzero(has[0] & has[1]).tolist()
+    known = perturbed(model, cells, pair, kind="delete", before=model.embed_tokens(cells))
+    np.testing.assert_allclose(known.before, found.before, atol=1e-5)
+    one_by_one = deleted(deleted(cells, pair[0], dictionaries=model.checkpoint.dictionaries), pair[1], dictionaries=model.checkpoint.dictionaries)  # fmt: skip
+    left_out = tokens if pooling == "mean" else ()
+    np.testing.assert_allclose(found.after, model.embed_tokens(one_by_one, left_out=left_out)[found.rows], atol=1e-5)

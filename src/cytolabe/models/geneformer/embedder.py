@@ -10,6 +10,7 @@ Cells are embedded in minibatches of like length in any order. Another order, mi
 rounding alone: at most `TOLERANCE` times the largest value of the cell, in float32 (tested). Nothing is drawn.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,13 +38,13 @@ _BLOCK_CELLS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class PoolingRule:
-    """Which hidden state is pooled over which positions: `cls`, or `mean` over genes but for one that is left out."""
+    """Which hidden state is pooled over which positions: `cls`, or `mean` over genes but for those that are left out."""
 
     n_layers: int
     pooling: str
     precision: str = "float32"
     has_frame: bool = True
-    left_out: int | None = None
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +111,13 @@ class FittedGeneformer:
         refuse_not_finite(embedding, model="Geneformer")
         return embedding
 
-    def embed_tokens(self, cells: TokenizedCells, *, left_out: int | None = None) -> Float[np.ndarray, "cells dims"]:
+    def embed_tokens(self, cells: TokenizedCells, *, left_out: Sequence[int] = ()) -> Float[np.ndarray, "cells dims"]:
         """Return one vector per tokenized cell, float32; zeros where no gene is left.
 
         Parameters
         ----------
         left_out
-            A token that the network reads and a mean over genes passes over.
+            Tokens that the network reads and a mean over genes passes over.
         """
         has_frame = self.checkpoint.dictionaries.bounds is not None
         rule = PoolingRule(
@@ -124,7 +125,7 @@ class FittedGeneformer:
             pooling=self.pooling,
             precision=self.precision,
             has_frame=has_frame,
-            left_out=left_out,
+            left_out=tuple(left_out),
         )
         embedding = np.zeros((len(cells.lengths), self.checkpoint.shape.width), dtype=np.float32)
         filled = np.flatnonzero(cells.lengths > (2 if has_frame else 0))
@@ -192,14 +193,26 @@ class GeneformerEmbedder:
         UsageError
             If no gene is in the dictionary.
         """
+        return self.over(train.genes, cell_ids=train.cell_ids, seed=seed)
+
+    def over(self, genes: Sequence[str], *, cell_ids: Iterable[str], seed: int) -> FittedGeneformer:
+        """Return the model over some genes; `cell_ids` names the cells that it was handed, none of which it reads.
+
+        Raises
+        ------
+        RefusedError
+            If the genes are those of a panel (rule R3), and `panels` is `refuse`.
+        UsageError
+            If no gene is in the dictionary.
+        """
         known, shape = self.checkpoint.dictionaries, self.checkpoint.shape
         tokenizer = GeneformerTokenizer(
-            dictionaries=known, genes=train.genes, max_length=self.max_length or shape.n_positions, panels=self.panels
+            dictionaries=known, genes=genes, max_length=self.max_length or shape.n_positions, panels=self.panels
         )
         is_random = self.weights == "random"
         network = blank_network(shape, seed=seed) if is_random else self.checkpoint.network
         card = self.checkpoint.card
-        notes = [*self.checkpoint.notes, f"{len(tokenizer.lost):,} of {len(train.genes):,} genes have no token"]
+        notes = [*self.checkpoint.notes, f"{len(tokenizer.lost):,} of {len(genes):,} genes have no token"]
         return FittedGeneformer(
             checkpoint=self.checkpoint,
             tokenizer=tokenizer,
@@ -208,7 +221,7 @@ class GeneformerEmbedder:
             pooling=self.pooling or ("mean" if known.bounds is None else "cls"),
             precision=self.precision,
             weights=f"random, seed {seed}" if is_random else card.weights,
-            scopes=(*(() if is_random else card.scopes), fit_scope("geneformer/frozen", train.cell_ids)),
+            scopes=(*(() if is_random else card.scopes), fit_scope("geneformer/frozen", cell_ids)),
             _met=dict.fromkeys([*notes, f"a panel: {tokenizer.flag}"] if tokenizer.flag else notes),
         )
 
@@ -240,7 +253,8 @@ def pooled_states(
             pooled = states[:, 0]
         else:
             genes = gene_positions(stands, has_frame=rule.has_frame)
-            genes = genes if rule.left_out is None else genes & (ids != rule.left_out)
+            for token in rule.left_out:
+                genes = genes & (ids != token)
             pooled = torch.where(genes[..., None], states, 0).sum(dim=1) / genes.sum(dim=1, keepdim=True).clamp(min=1)
     found: np.ndarray = pooled.cpu().numpy()
     return found

@@ -1,16 +1,17 @@
-"""In-silico perturbation: what a cell's vector does when a gene is taken away, or ranked first.
+"""In-silico perturbation: what a cell's vector does when genes are taken away, or ranked first.
 
-`deleted` takes the gene's token out and moves the others up; a cell without it is unchanged, and is not counted.
-`overexpressed` puts the token in front of all genes, behind `<cls>`, whether or not the cell had it; `<eos>` stays last and
-what no longer fits is cut off at the end. The effect is the cosine of the vectors before and after (1 = nothing moved) or,
+`deleted` takes the genes' tokens out and moves the others up; a cell that lacks one of them is not counted.
+`overexpressed` puts the tokens in front of all genes, behind `<cls>`, in the order in which the genes are named and whether
+or not the cell had them; `<eos>` stays last and what no longer fits is cut off at the end. The effect is the cosine of the vectors before and after (1 = nothing moved) or,
 towards a goal state, how much nearer the cell comes: cos(after, goal) - cos(before, goal). Where vectors are means over
-genes, the perturbed gene itself is left out before and after, as published: its own token would be most of the effect.
+genes, the perturbed genes themselves are left out before and after, as published: their own tokens would be most of the
+effect.
 
 A cosine alone is no evidence: any change of ranks moves a vector. `null_test` compares the cells' effects with
 those of other genes, by ranks and without a sign, and corrects for the number of genes tested.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,7 @@ __all__ = [
     "null_test",
     "overexpressed",
     "perturbed",
+    "tokens_of",
 ]
 
 
@@ -59,17 +61,16 @@ class PerturbedCells:
     after: Float[np.ndarray, "perturbed dims"]
 
 
-def deleted(cells: TokenizedCells, gene: str, *, dictionaries: Dictionaries) -> TokenizedCells:
-    """Return cells without a gene; cells that do not have it are as they were.
+def deleted(cells: TokenizedCells, genes: str | Sequence[str], *, dictionaries: Dictionaries) -> TokenizedCells:
+    """Return cells without some genes; cells that have none of them are as they were.
 
     Raises
     ------
     UsageError
-        If the gene has no token.
+        If a gene has no token.
     """
-    token = _token(gene, dictionaries)
     tokens = np.full_like(cells.tokens, dictionaries.pad)
-    stands = _stands(cells) & (cells.tokens != token)
+    stands = _stands(cells) & ~np.isin(cells.tokens, tokens_of(genes, dictionaries=dictionaries))
     rows, _ = np.nonzero(stands)
     lengths = stands.sum(axis=1)
     places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -77,53 +78,61 @@ def deleted(cells: TokenizedCells, gene: str, *, dictionaries: Dictionaries) -> 
     return TokenizedCells(tokens=tokens, lengths=lengths.astype(cells.lengths.dtype))
 
 
-def overexpressed(cells: TokenizedCells, gene: str, *, dictionaries: Dictionaries) -> TokenizedCells:
-    """Return cells in which a gene ranks first, cut off at the end where it makes them too long.
+def overexpressed(cells: TokenizedCells, genes: str | Sequence[str], *, dictionaries: Dictionaries) -> TokenizedCells:
+    """Return cells in which some genes rank first, cut off at the end where that makes them too long.
 
     Raises
     ------
     UsageError
-        If the gene has no token.
+        If a gene has no token.
     """
-    token = _token(gene, dictionaries)
-    without = deleted(cells, gene, dictionaries=dictionaries)
+    first = tokens_of(genes, dictionaries=dictionaries)
+    without = deleted(cells, genes, dictionaries=dictionaries)
     n_before = 0 if dictionaries.bounds is None else 1
-    width = cells.tokens.shape[1]
-    wide = np.full((len(cells.lengths), width + 1), dictionaries.pad, dtype=cells.tokens.dtype)
+    n_cells, width = cells.tokens.shape
+    wide = np.full((n_cells, width + len(first)), dictionaries.pad, dtype=cells.tokens.dtype)
     wide[:, :n_before] = without.tokens[:, :n_before]
-    wide[:, n_before] = token
-    wide[:, n_before + 1 :] = without.tokens[:, n_before:]
-    lengths = np.minimum(without.lengths + 1, width)
+    wide[:, n_before : n_before + len(first)] = first
+    wide[:, n_before + len(first) :] = without.tokens[:, n_before:]
+    lengths = np.minimum(without.lengths + len(first), width)
     if dictionaries.bounds is not None:
-        wide[np.arange(len(lengths)), lengths - 1] = dictionaries.bounds[1]
+        wide[np.arange(n_cells), lengths - 1] = dictionaries.bounds[1]
     return TokenizedCells(tokens=wide[:, :width], lengths=lengths.astype(cells.lengths.dtype))
 
 
 def perturbed(
-    model: FittedGeneformer, cells: TokenizedCells, gene: str, *, kind: Literal["delete", "overexpress"]
+    model: FittedGeneformer,
+    cells: TokenizedCells,
+    genes: str | Sequence[str],
+    *,
+    kind: Literal["delete", "overexpress"],
+    before: Float[np.ndarray, "cells dims"] | None = None,
 ) -> PerturbedCells:
-    """Perturb a gene in the cells where that changes something, and embed them before and after.
+    """Perturb genes in the cells where that changes something, and embed them before and after.
 
-    `delete` concerns the cells that have the gene, `overexpress` all with another gene.
+    `delete` concerns the cells that have all of the genes, `overexpress` all with another gene.
+
+    Parameters
+    ----------
+    before
+        Vectors of all cells as they are, where they do not depend on the genes (pooling `cls`); embedded here without them.
 
     Raises
     ------
     UsageError
-        If the gene has no token.
+        If a gene has no token.
     """
     known = model.checkpoint.dictionaries
-    token = _token(gene, known)
-    has_gene = (_stands(cells) & (cells.tokens == token)).any(axis=1)
-    n_others = cells.lengths - (0 if known.bounds is None else 2) - has_gene
-    rows = np.flatnonzero((n_others > 0) & (has_gene if kind == "delete" else True))
-    before = TokenizedCells(tokens=cells.tokens[rows], lengths=cells.lengths[rows])
-    after = (deleted if kind == "delete" else overexpressed)(before, gene, dictionaries=known)
-    left_out = token if model.pooling == "mean" else None
-    return PerturbedCells(
-        rows=rows,
-        before=model.embed_tokens(before, left_out=left_out),
-        after=model.embed_tokens(after, left_out=left_out),
-    )
+    tokens = tokens_of(genes, dictionaries=known)
+    n_has = (_stands(cells) & np.isin(cells.tokens, tokens)).sum(axis=1)
+    n_others = cells.lengths - (0 if known.bounds is None else 2) - n_has
+    rows = np.flatnonzero((n_others > 0) & ((n_has == len(tokens)) if kind == "delete" else True))
+    part = TokenizedCells(tokens=cells.tokens[rows], lengths=cells.lengths[rows])
+    after = (deleted if kind == "delete" else overexpressed)(part, genes, dictionaries=known)
+    is_mean = model.pooling == "mean"
+    left_out = tokens.tolist() if is_mean else ()
+    as_they_are = before[rows] if before is not None and not is_mean else model.embed_tokens(part, left_out=left_out)
+    return PerturbedCells(rows=rows, before=as_they_are, after=model.embed_tokens(after, left_out=left_out))
 
 
 def cosine(
@@ -181,11 +190,26 @@ def null_test(effects: Mapping[str, np.ndarray], null: np.ndarray) -> tuple[Gene
     )
 
 
-def _token(gene: str, dictionaries: Dictionaries) -> int:
-    if gene not in dictionaries.tokens or gene in dictionaries.specials:
-        msg = f"{gene} has no token in this dictionary, so the model cannot tell what it does."
+def tokens_of(genes: str | Sequence[str], *, dictionaries: Dictionaries) -> Integer[np.ndarray, " genes"]:
+    """Return the token of each gene, in the order given.
+
+    Raises
+    ------
+    UsageError
+        If a gene has none, or is named twice.
+    """
+    names = [genes] if isinstance(genes, str) else list(genes)
+    lost = [name for name in names if name not in dictionaries.tokens or name in dictionaries.specials]
+    if lost or not names or len(set(names)) < len(names):
+        told = (
+            f"{', '.join(lost[:5])} has no token in this dictionary of {len(dictionaries.genes):,} genes, so the model "
+            "cannot tell what it does. Genes are named by their Ensembl id"
+            if lost
+            else f"A perturbation of {names} names no gene, or one twice. Name each once"
+        )
+        msg = f"{told}."
         raise UsageError(msg)
-    return dictionaries.tokens[gene]
+    return np.array([dictionaries.tokens[name] for name in names], dtype=np.int64)
 
 
 def _stands(cells: TokenizedCells) -> Bool[np.ndarray, "cells positions"]:
