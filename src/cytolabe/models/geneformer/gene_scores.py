@@ -1,0 +1,207 @@
+"""How well classes of genes are told, and by how much better than from how often and how high the genes stand.
+
+Genes are divided into folds, stratified by class; genes of one group (paralogs, a complex) stay together. Each gene is
+answered once, by a model that never saw its label, and by two floors on the same folds: the larger class, and a logistic
+regression on frequency, mean rank and median of the gene. Dosage-sensitive genes, transcription factors and the like
+differ in expression, so that a network is only worth what it says beyond that.
+
+A score is over genes. Genes share pathways and ancestors, so no interval is given; values of the folds are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Integer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cytolabe.errors import RefusedError, UsageError
+from cytolabe.metrics import auroc, macro_f1
+from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
+from cytolabe.models.geneformer.gene_classes import fit_gene_classes, labelled_genes
+from cytolabe.models.geneformer.in_silico import tokens_of
+from cytolabe.models.geneformer.matched_null import occurrence_of
+from cytolabe.models.geneformer.source import GeneformerLearning
+from cytolabe.models.geneformer.tokenizer import TokenizedCells
+from cytolabe.models.protocols import NOT_CONVERGED
+from cytolabe.models.threads import single_thread
+from cytolabe.randomness import rng_for
+
+__all__ = ["GeneClassScores", "GeneQuestion", "GeneScore", "gene_folds", "score_gene_classes"]
+
+_MAX_ITER = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneQuestion:
+    """Which genes are what, and how they are divided."""
+
+    labels: Mapping[str, str]
+    """Ensembl id -> class."""
+    n_folds: int = 5
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Ensembl id, as the dictionary has it -> group that stays in one fold; a gene without one is its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneScore:
+    """Scores of one way to tell classes of genes. `auroc` is the mean over classes, one against the rest; higher is better."""
+
+    name: str
+    macro_f1: float
+    auroc: float | None
+    by_fold: tuple[float, ...]
+    """Macro-F1 of each fold."""
+    predicted: tuple[str, ...]
+    probability: Float[np.ndarray, "genes classes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneClassScores:
+    """The model beside its floors, over the genes that cells have. `genes`, `labels`, `folds`, `n_cells` are parallel."""
+
+    genes: tuple[str, ...]
+    labels: tuple[str, ...]
+    folds: Integer[np.ndarray, " genes"]
+    n_cells: Integer[np.ndarray, " genes"]
+    classes: tuple[str, ...]
+    scores: tuple[GeneScore, ...]
+    """`geneformer`, then the floors `abundance` and `majority`."""
+    without_token: tuple[str, ...]
+    never_detected: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def gene_folds(
+    labels: Mapping[str, str], *, n_folds: int, seed: int, groups: Mapping[str, str] | None = None
+) -> dict[str, int]:
+    """Return the fold of each gene: classes spread evenly, genes of one group in one fold.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than two folds.
+    RefusedError
+        If there are fewer than two classes, or a class stands in fewer groups than there are folds.
+    """
+    classes = sorted(set(labels.values()))
+    if n_folds < 2:
+        msg = f"n_folds = {n_folds}: a gene is answered by a model that was fitted on other genes, so two folds are needed."
+        raise UsageError(msg)
+    members: dict[str, list[str]] = {}
+    for gene in sorted(labels):
+        members.setdefault((groups or {}).get(gene) or gene, []).append(gene)
+    scarce = [
+        name for name in classes if sum(any(labels[g] == name for g in own) for own in members.values()) < n_folds
+    ]
+    if len(classes) < 2 or scarce:
+        msg = (
+            f"Genes of {len(classes)} class(es) ({', '.join(classes) or 'none'}) cannot be divided into {n_folds} folds that each "
+            f"have every class; too few (groups of) genes: {', '.join(scarce) or 'no class'}. Label more genes, or take fewer folds."
+        )
+        raise RefusedError(msg)
+    rng = rng_for(seed, "models", "geneformer", "gene_folds")
+    counts = {name: np.zeros(n_folds) for name in classes}
+    found: dict[str, int] = {}
+    names = sorted(members)
+    order = sorted(rng.permutation(len(names)).tolist(), key=lambda place: -len(members[names[place]]))
+    for place in order:
+        own = members[names[place]]
+        # Where the classes of this group are fewest; ties by the total of the fold.
+        load = sum(counts[labels[gene]] for gene in own) + 1e-6 * sum(counts.values())
+        fold = int(np.argmin(load))
+        for gene in own:
+            found[gene] = fold
+            counts[labels[gene]][fold] += 1
+    return found
+
+
+def score_gene_classes(
+    learning: GeneformerLearning,
+    checkpoint: GeneformerCheckpoint,
+    cells: TokenizedCells,
+    *,
+    persons: np.ndarray,
+    asked: GeneQuestion,
+    seed: int,
+) -> GeneClassScores:
+    """Answer every gene by a model of the other folds, and score the answers beside the floors.
+
+    Parameters
+    ----------
+    cells, persons
+        Tokens of cells by the dictionary of the checkpoint, and the person of each cell.
+
+    Raises
+    ------
+    UsageError
+        If a label is empty or contradicts another one of the same gene.
+    RefusedError
+        If the genes that cells have are of fewer than two classes, or a class has too few for the folds.
+    """
+    known, lost = labelled_genes(asked.labels, dictionaries=checkpoint.dictionaries)
+    names = sorted(known)
+    features, n_cells = _abundance(names, cells, checkpoint)
+    detected = np.flatnonzero(n_cells > 0)
+    labels = {names[place]: known[names[place]] for place in detected}
+    folds = gene_folds(labels, n_folds=asked.n_folds, seed=seed, groups=asked.groups)
+    genes, classes = tuple(labels), tuple(sorted(set(labels.values())))
+    truth, fold = np.array(list(labels.values()), dtype=object), np.array([folds[gene] for gene in genes])
+    answers = {name: np.zeros((len(genes), len(classes))) for name in ("geneformer", "abundance", "majority")}
+    notes: dict[str, None] = {}
+    for number in range(asked.n_folds):
+        rest, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        fitted = fit_gene_classes(
+            learning, checkpoint, cells, persons=persons, labels={genes[place]: truth[place] for place in rest},
+            seed=seed,
+        )  # fmt: skip
+        answers["geneformer"][test] = fitted.predict(cells, [genes[place] for place in test]).probability
+        known_features = features[detected]
+        answers["abundance"][test], told = _by_abundance(known_features[rest], truth[rest], known_features[test])
+        answers["majority"][test] = [(truth[rest] == name).mean() for name in classes]
+        notes |= dict.fromkeys((*fitted.notes, *told))
+    return GeneClassScores(
+        genes=genes, labels=tuple(labels.values()), folds=fold, n_cells=n_cells[detected], classes=classes,
+        scores=tuple(_score(name, answer, truth, fold=fold, classes=classes) for name, answer in answers.items()),
+        without_token=lost, never_detected=tuple(name for name in names if name not in labels), notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _abundance(
+    names: Sequence[str], cells: TokenizedCells, checkpoint: GeneformerCheckpoint
+) -> tuple[Float[np.ndarray, "genes 3"], Integer[np.ndarray, " genes"]]:
+    """Return what is known of genes without a network, and the number of cells that have each."""
+    known = checkpoint.dictionaries
+    occurrence = occurrence_of(cells, dictionaries=known)
+    places = np.searchsorted(occurrence.tokens, tokens_of(names, dictionaries=known))
+    n_cells, medians = occurrence.n_cells[places], np.array([known.medians[name] for name in names])
+    return np.column_stack([np.log1p(n_cells), occurrence.rank_share[places], np.log(medians)]), n_cells
+
+
+def _by_abundance(
+    values: np.ndarray, labels: np.ndarray, asked: np.ndarray
+) -> tuple[Float[np.ndarray, "genes classes"], tuple[str, ...]]:
+    regression = LogisticRegression(class_weight="balanced", max_iter=_MAX_ITER)
+    with single_thread():
+        made = make_pipeline(StandardScaler(), regression).fit(values, labels.astype(str))
+        probability: np.ndarray = made.predict_proba(asked)
+    is_capped = int(np.max(regression.n_iter_)) >= _MAX_ITER
+    return probability, (f"{NOT_CONVERGED}: the floor in {_MAX_ITER} iterations",) if is_capped else ()
+
+
+def _score(
+    name: str, probability: np.ndarray, truth: np.ndarray, *, fold: np.ndarray, classes: tuple[str, ...]
+) -> GeneScore:
+    predicted = np.array(classes, dtype=object)[probability.argmax(axis=1)]
+    areas = [auroc(truth == one, probability[:, k]) for k, one in enumerate(classes)]
+    known = [area for area in areas if area is not None]
+    by_fold = [
+        macro_f1(truth[fold == number], predicted[fold == number], classes=classes)
+        for number in sorted(set(fold.tolist()))
+    ]
+    return GeneScore(
+        name=name, macro_f1=macro_f1(truth, predicted, classes=classes), auroc=float(np.mean(known)) if known else None,
+        by_fold=tuple(by_fold), predicted=tuple(predicted.tolist()), probability=probability,
+    )  # fmt: skip
