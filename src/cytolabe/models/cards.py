@@ -77,6 +77,16 @@ _HARMONY = replace(
     n_seeds=3,
 )
 
+_SYMPHONY = replace(
+    _HARMONY,
+    name="symphony",
+    title="Symphony: the query mapped onto Harmony of the training cells alone, which it does not move",
+    capabilities=("embed_cells", "fit", "map_query"),
+    fit_on_query=FitOnQuery.UNLABELLED,
+    unit_of_inference="cell",
+    source="cytolabe, on harmonypy; Kang et al. 2021, doi:10.1038/s41467-021-25957-x",
+)
+
 _SCVI = replace(
     _PCA,
     name="scvi",
@@ -182,7 +192,7 @@ _PRECOMPUTED = ModelCard(
 CARDS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
-        _MAJORITY, _METADATA_ONLY, _PCA, _HIERARCHICAL, _HARMONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_INTEGRATOR,
+        _MAJORITY, _METADATA_ONLY, _PCA, _HIERARCHICAL, _HARMONY, _SYMPHONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_INTEGRATOR,
         _GENEFORMER, _GENEFORMER_ANNOTATOR, _PRECOMPUTED,
     )
 }  # fmt: skip

@@ -25,11 +25,23 @@ from cytolabe.models.threads import single_thread
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
 
-__all__ = ["FittedHarmony", "HarmonyEmbedder"]
+__all__ = ["FittedHarmony", "HarmonyEmbedder", "Integration", "integrate"]
 
 _CELLS_PER_CLUSTER = 30
 _MAX_CLUSTERS = 100
 _MAX_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integration:
+    """What Harmony made of cells: corrected components (cells x dims), shares in clusters (cells x clusters), notes.
+
+    A cell at the mean of the components has no direction: it stays where it is, and has no share in any cluster.
+    """
+
+    corrected: Float[np.ndarray, "cells dims"]
+    shares: Float[np.ndarray, "cells clusters"]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,47 +104,65 @@ class HarmonyEmbedder:
         if query is not None:
             refuse_shared_cells(train, query)
         batches = np.concatenate([batch_levels(view.technical) for view in views])
-        if len(set(batches.tolist())) < 2:
-            msg = (
-                f"Harmony corrects between batches, and all {batches.size} cells are of one batch ({batches[0]}). "
-                "The components without correction are the model `pca`."
-            )
-            raise RefusedError(msg)
         pca = PcaEmbedder(n_dims=self.n_dims, n_top_genes=self.n_top_genes).fit(train, query=None, seed=seed)
         components = np.concatenate([pca.embed(view) for view in views])
-        corrected, notes = self._correct(components, batches, seed=seed)
+        integration = integrate(components, batches, max_iterations=self.max_iterations, seed=seed)
         cell_ids = np.concatenate([view.cell_ids for view in views]).tolist()
         return FittedHarmony(
             row_of={cell_id: row for row, cell_id in enumerate(cell_ids)},
-            corrected=corrected,
+            corrected=integration.corrected,
             scopes=(*pca.scopes, fit_scope("harmony", cell_ids)),
-            fit_notes=tuple(notes),
+            fit_notes=integration.notes,
             pca=pca,
         )
 
-    def _correct(self, components: np.ndarray, batches: np.ndarray, *, seed: int) -> tuple[np.ndarray, list[str]]:
-        """Run Harmony on the cells that have a direction; a cell at the training mean has none and stays there."""
-        harmonypy = import_extra("harmonypy")
-        placed = np.linalg.norm(components, axis=1) > 0
-        n_clusters = max(2, min(round(int(placed.sum()) / _CELLS_PER_CLUSTER), _MAX_CLUSTERS))
-        with single_thread():
-            result = harmonypy.run_harmony(
-                components[placed],
-                pd.DataFrame({"batch": batches[placed]}),
-                ["batch"],
-                nclust=n_clusters,
-                max_iter_harmony=self.max_iterations,
-                verbose=False,
-                random_state=derive_seed(seed, "models", "harmony") % _MAX_SEED,
-                ncores=1,
-            )
-        corrected = components.copy()
-        corrected[placed] = np.asarray(result.Z_corr, dtype=np.float64)
-        if not np.isfinite(corrected).all():
-            msg = "Harmony gave values that are not finite. Check for batches of very few cells."
-            raise ModelFailedError(msg)
-        n_rounds = len(result.objective_harmony) - 1
-        notes = []
-        if n_rounds >= self.max_iterations:
-            notes.append(f"{NOT_CONVERGED}: harmony used all {self.max_iterations} rounds")
-        return corrected, notes
+
+def integrate(
+    components: Float[np.ndarray, "cells dims"], batches: np.ndarray, *, max_iterations: int, seed: int
+) -> Integration:
+    """Run Harmony on the cells that have a direction.
+
+    Parameters
+    ----------
+    batches
+        The batch of each cell.
+    max_iterations
+        Rounds of clustering and correcting at most; a run that uses all of them has not converged, and its notes say so.
+
+    Raises
+    ------
+    RefusedError
+        If all cells are of one batch: there is nothing to correct.
+    ModelFailedError
+        If the correction is not finite.
+    """
+    if len(set(batches.tolist())) < 2:
+        msg = (
+            f"Harmony corrects between batches, and all {batches.size} cells are of one batch ({batches[0]}). "
+            "The components without correction are the model `pca`."
+        )
+        raise RefusedError(msg)
+    harmonypy = import_extra("harmonypy")
+    placed = np.linalg.norm(components, axis=1) > 0
+    n_clusters = max(2, min(round(int(placed.sum()) / _CELLS_PER_CLUSTER), _MAX_CLUSTERS))
+    with single_thread():
+        result = harmonypy.run_harmony(
+            components[placed],
+            pd.DataFrame({"batch": batches[placed]}),
+            ["batch"],
+            nclust=n_clusters,
+            max_iter_harmony=max_iterations,
+            verbose=False,
+            random_state=derive_seed(seed, "models", "harmony") % _MAX_SEED,
+            ncores=1,
+        )
+    corrected = components.copy()
+    corrected[placed] = np.asarray(result.Z_corr, dtype=np.float64)
+    if not np.isfinite(corrected).all():
+        msg = "Harmony gave values that are not finite. Check for batches of very few cells."
+        raise ModelFailedError(msg)
+    shares = np.zeros((len(components), n_clusters))
+    shares[placed] = np.asarray(result.R, dtype=np.float64)
+    is_cut_off = len(result.objective_harmony) - 1 >= max_iterations
+    notes = (f"{NOT_CONVERGED}: harmony used all {max_iterations} rounds",) if is_cut_off else ()
+    return Integration(corrected=corrected, shares=shares, notes=notes)

@@ -21,6 +21,7 @@ from cytolabe.models.precomputed import PrecomputedSource
 from cytolabe.models.protocols import Annotator, Embedder
 from cytolabe.models.scgpt.source import ScgptAnnotatorSource, ScgptIntegratorSource, ScgptScratchSource, ScgptSource
 from cytolabe.models.scvi import ScviEmbedder
+from cytolabe.models.symphony import SymphonyEmbedder
 
 __all__ = ["MODEL_NAMES", "is_available", "make_model", "model_options"]
 
@@ -50,6 +51,7 @@ _REGISTRY: Mapping[str, _Entry] = {
     "pca": _Entry(options=PcaEmbedder, make=PcaEmbedder),
     "hierarchical": _Entry(options=HierarchicalAnnotator, make=HierarchicalAnnotator),
     "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
+    "symphony": _Entry(options=SymphonyEmbedder, make=SymphonyEmbedder, needs=("harmonypy",)),
     "scvi": _Entry(options=ScviEmbedder, make=ScviEmbedder, needs=("scvi", "torch", "safetensors")),
     **{
         name: _Entry(options=source, make=_made_of(source), needs=("torch", "safetensors"))
