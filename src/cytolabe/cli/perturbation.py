@@ -16,7 +16,7 @@ _Genes = "GENE[,GENE...]"
 
 def perturb(
     atlas: AtlasPath,
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a Geneformer.")],
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a Geneformer, or hf:owner/name@COMMIT.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="x.parquet or x.tsv: one row a gene or combination.")],
     delete: Annotated[str, typer.Option(metavar=_Genes, help="Take these genes away: symbols or Ensembl ids.")] = "",
     overexpress: Annotated[str, typer.Option(metavar=_Genes, help="Rank these genes first, in this order.")] = "",

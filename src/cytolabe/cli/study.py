@@ -114,7 +114,7 @@ def embed(
     ],
     fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Folder of a checkpoint, for a model that comes with weights.")
+        Path | None, typer.Option(help="Folder of a checkpoint (geneformer: or hf:owner/name@COMMIT).")
     ] = None,
     expected: Annotated[
         str, typer.Option("--expect", help="Digest (sha256:...) that the weights of the checkpoint must have.")

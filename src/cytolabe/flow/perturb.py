@@ -22,6 +22,7 @@ from cytolabe.files import replace_file
 from cytolabe.flow.recording import Step
 from cytolabe.genes.reference import GeneReference, load_reference
 from cytolabe.models.geneformer.dictionaries import Dictionaries
+from cytolabe.models.hub import weight_files
 from cytolabe.models.registry import make_model
 from cytolabe.provenance import artifact_of, cells_digest, digest_of, jsonable
 from cytolabe.randomness import rng_for
@@ -170,7 +171,7 @@ def perturb_step(document: Mapping[str, Any], asked: AskedPerturbation, *, check
             "goal_digest": digest_of(asked.goal) if asked.goal else "",
             "seed": asked.seed,
         },
-        inputs=[artifact_of(path, "model") for path in sorted(checkpoint.glob("*.safetensors"))],
+        inputs=[artifact_of(path, "model") for path in weight_files(checkpoint)],
         outputs=[artifact_of(out, "perturbation")],
         parents=[NamedDigest(role="model", name=str(document["model"]), digest=str(document["card"]))],
         made=[NamedDigest(role="perturbation", name=out.name, digest=str(document["content"]))],

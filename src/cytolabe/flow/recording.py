@@ -15,6 +15,7 @@ from cytolabe.files import sha256_of_file
 from cytolabe.flow.contribute import SourceOutcome
 from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.models.cards import CARDS
+from cytolabe.models.hub import HUB_PREFIX, weight_files
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.provenance import code_identity, digest_of, environment_identity, jsonable
 from cytolabe.records import UNKNOWN, Artifact, NamedDigest, RunRecord
@@ -122,7 +123,7 @@ def model_parents(models: Sequence[ModelSpec]) -> tuple[NamedDigest, ...]:
         if model.path is not None:
             found.append(NamedDigest(role="weights", name=model.path.name, digest=_file_digest(model.path)))
         if "checkpoint" in model.options:
-            stored = sorted(Path(str(model.options["checkpoint"])).glob("*.safetensors"))
+            stored = weight_files(str(model.options["checkpoint"]))
             found += [NamedDigest(role="weights", name=file.name, digest=_file_digest(file)) for file in stored]
         card = CARDS.get("precomputed" if model.kind == "precomputed" else model.name.partition(":")[0])
         if card is not None:
@@ -138,7 +139,7 @@ def parameters_of(study: Study) -> dict[str, object]:
     for table, model in zip(values["models"], study.models, strict=True):
         table["path"] = model.path.name if model.path is not None else None
         if "checkpoint" in model.options:
-            table["options"] = {**table["options"], "checkpoint": Path(str(model.options["checkpoint"])).name}
+            table["options"] = {**table["options"], "checkpoint": _told(str(model.options["checkpoint"]))}
     return values
 
 
@@ -168,6 +169,11 @@ def reference_digest(name: str) -> str:
     """Return the digest of a shipped reference; a snapshot of another version of the package may speak another one."""
     references = (load_reference(organism) for organism in shipped_organisms())
     return next((reference.digest for reference in references if reference.name == name), UNKNOWN)
+
+
+def _told(checkpoint: str) -> str:
+    """Return the name of a folder, without its place; the id on a hub is a name already."""
+    return checkpoint if checkpoint.startswith(HUB_PREFIX) else Path(checkpoint).name
 
 
 def _snapshot_body(layout: Layout, snapshot_id: str) -> dict[str, Any]:

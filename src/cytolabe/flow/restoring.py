@@ -20,6 +20,7 @@ from cytolabe.config.study import (
 )
 from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.flow.recording import parameters_of
+from cytolabe.models.hub import HUB_PREFIX
 from cytolabe.provenance import canonical_json
 from cytolabe.provenance.differences import differences
 
@@ -101,7 +102,7 @@ def _dataset(table: Mapping[str, Any], data: Sequence[Path]) -> StudyDataset:
 
 def _model(table: Mapping[str, Any], data: Sequence[Path]) -> ModelSpec:
     options = dict(table["options"])
-    if "checkpoint" in options:
+    if "checkpoint" in options and not str(options["checkpoint"]).startswith(HUB_PREFIX):
         options["checkpoint"] = found_by_name(options["checkpoint"], data)
     path = found_by_name(table["path"], data) if table["path"] is not None else None
     return ModelSpec(name=table["name"], kind=table["kind"], path=path, options=options)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cytolabe.flow.recording import Step
+from cytolabe.models.hub import weight_files
 from cytolabe.provenance import artifact_of, digest_of
 from cytolabe.records import Artifact, NamedDigest
 
@@ -45,7 +46,7 @@ def embed_step(
 ) -> Step:
     """Return the step that fitted a model on the training side of a fold and embedded both sides."""
     model = str(document["model"])
-    weights = sorted(checkpoint.glob("*.safetensors")) if checkpoint is not None else []
+    weights = weight_files(checkpoint) if checkpoint is not None else []
     return Step(
         kind="embed",
         parameters={"model": model, "fold": document["fold"], "seed": seed},

@@ -24,6 +24,7 @@ from cytolabe.files import create_new
 from cytolabe.models.geneformer.dictionaries import Dictionaries, read_dictionaries
 from cytolabe.models.geneformer.network import filled_network
 from cytolabe.models.geneformer.shapes import GeneformerShape, shape_of_config
+from cytolabe.models.hub import checkpoint_folder
 from cytolabe.models.weights import LoadedKeys, read_weights, stored_bytes
 from cytolabe.provenance import canonical_json
 from cytolabe.records import UNKNOWN, FitScope, Protocol
@@ -84,9 +85,9 @@ class GeneformerCheckpoint:
 
 
 def from_pretrained(
-    directory: Path, *, expected: str = "", dictionaries: Mapping[str, str] | None = None
+    name: Path | str, *, expected: str = "", dictionaries: Mapping[str, str] | None = None
 ) -> GeneformerCheckpoint:
-    """Open a checkpoint of a local folder.
+    """Open a checkpoint of a local folder, or of a commit on the hub (`hf:owner/name@<commit>`, see `models.hub`).
 
     Parameters
     ----------
@@ -98,12 +99,13 @@ def from_pretrained(
     Raises
     ------
     UsageError
-        If the folder is not there.
+        If the folder is not there, or a hub id names no commit or comes without a digest.
     UnreadableInputError
-        If a part is missing or unreadable, or the vocabulary is not that of the weights.
+        If the hub does not answer, a part is missing or unreadable, or the vocabulary is not that of the weights.
     IntegrityError
         If a part has another digest than the card or the caller says, or a key does not fit; its name is told.
     """
+    directory = checkpoint_folder(name, expected=expected)
     if not directory.is_dir():
         msg = f"{directory}: there is no such folder. Give the folder of a checkpoint, with {CONFIG_NAME} and {WEIGHTS_NAME}."
         raise UsageError(msg)

@@ -23,7 +23,7 @@ class GeneformerSource:
     """Options of the model `geneformer`."""
 
     checkpoint: Path | str
-    """Folder with `config.json`, `model.safetensors`, the dictionaries and, best, `card.json`."""
+    """Folder with `config.json`, `model.safetensors`, the dictionaries and, best, `card.json`; or `hf:owner/name@<commit>`."""
     expected: str = ""
     """Digest (`sha256:...`) that the weights must have."""
     corpus: Sequence[str] = ()
@@ -52,7 +52,7 @@ class GeneformerSource:
         from cytolabe.models.geneformer.checkpoint import from_pretrained  # noqa: PLC0415
         from cytolabe.models.geneformer.embedder import GeneformerEmbedder  # noqa: PLC0415
 
-        model = from_pretrained(Path(self.checkpoint), expected=self.expected)
+        model = from_pretrained(self.checkpoint, expected=self.expected)
         if self.weights == "random":
             card = replace(CARDS["geneformer"], protocol=Protocol.CONTROL, pretraining=(), title=_RANDOM_TITLE)
         else:
@@ -78,7 +78,7 @@ class GeneformerLearning:
     """
 
     checkpoint: Path | str
-    """Folder of the checkpoint to start from."""
+    """Folder of the checkpoint to start from, or `hf:owner/name@<commit>`."""
     expected: str = ""
     """Digest (`sha256:...`) that the weights must have."""
     corpus: Sequence[str] = ()
@@ -146,7 +146,7 @@ class GeneformerAnnotatorSource(GeneformerLearning):
         from cytolabe.models.geneformer.annotator import GeneformerAnnotator  # noqa: PLC0415
         from cytolabe.models.geneformer.checkpoint import from_pretrained  # noqa: PLC0415
 
-        model = from_pretrained(Path(self.checkpoint), expected=self.expected)
+        model = from_pretrained(self.checkpoint, expected=self.expected)
         if self.max_length > model.shape.n_positions:
             msg = f"max_length = {self.max_length:,}: the network has {model.shape.n_positions:,} positions."
             raise UsageError(msg)

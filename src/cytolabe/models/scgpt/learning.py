@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from cytolabe.errors import RefusedError
 from cytolabe.genes import load_reference
 from cytolabe.genes.panels import why_not_ranked
 from cytolabe.models.held_out import hold_out_persons
+from cytolabe.models.hub import checkpoint_folder
 from cytolabe.models.protocols import TrainView
 from cytolabe.models.scgpt.checkpoint import Origin, Scgpt, fresh_network, load_scgpt
 from cytolabe.models.scgpt.configuration import ScgptConfig
@@ -100,7 +100,9 @@ def started(learning: Learning, genes: Sequence[str], *, seed: int, fields: Mapp
     """Return the network that a training starts from: that of the checkpoint, or a fresh one over `genes`."""
     if learning.checkpoint:
         wanted = {"weights": learning.expected} if learning.expected else {}
-        return load_scgpt(Path(learning.checkpoint), expected=wanted, seed=seed, **fields)
+        return load_scgpt(
+            checkpoint_folder(learning.checkpoint, expected=learning.expected), expected=wanted, seed=seed, **fields
+        )
     tokens = {name: number for number, name in enumerate((PAD, CLS, EOC, *genes))}
     digest = "sha256:" + hashlib.sha256(canonical_json(tokens)).hexdigest()
     vocabulary = ScgptVocabulary(tokens=tokens, digest=digest)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cytolabe.models.cards import CARDS
+from cytolabe.models.hub import checkpoint_folder
 from cytolabe.records import ModelCard, Protocol
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class ScgptSource:
     """Options of the model `scgpt`."""
 
     checkpoint: Path | str
-    """Folder with `args.json`, `vocab.json` and weights as safetensors."""
+    """Folder with `args.json`, `vocab.json` and weights as safetensors; or `hf:owner/name@<commit>`."""
     expected: str = ""
     """Digest (`sha256:...`) that the weights must have."""
     expected_vocabulary: str = ""
@@ -53,7 +54,10 @@ class ScgptSource:
         from cytolabe.models.scgpt.embedder import ScgptEmbedder  # noqa: PLC0415
 
         named = {"weights": self.expected, "vocabulary": self.expected_vocabulary}
-        model = load_scgpt(Path(self.checkpoint), expected={role: digest for role, digest in named.items() if digest})
+        model = load_scgpt(
+            checkpoint_folder(self.checkpoint, expected=self.expected),
+            expected={role: digest for role, digest in named.items() if digest},
+        )
         if self.weights == "random":
             card = replace(CARDS["scgpt"], protocol=Protocol.CONTROL, pretraining=(), title=_RANDOM_TITLE)
         else:
@@ -125,7 +129,10 @@ class Learning:
             return card
         from cytolabe.models.scgpt.checkpoint import load_scgpt  # noqa: PLC0415 - brings kernels and the network
 
-        model = load_scgpt(Path(self.checkpoint), expected={"weights": self.expected} if self.expected else {})
+        model = load_scgpt(
+            checkpoint_folder(self.checkpoint, expected=self.expected),
+            expected={"weights": self.expected} if self.expected else {},
+        )
         return replace(
             card,
             protocol=Protocol.FINE_TUNED,
