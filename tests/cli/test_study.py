@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cytolabe.cli.study import _model_options
+from cytolabe.cli.options import model_options
 from cytolabe.errors import UsageError
 
 STUDY = """
@@ -188,10 +188,10 @@ class TestEmbed:
     ],
 )
 def test_options_of_a_model_are_read_as_in_a_study(words, options):
-    assert _model_options(words) == options
+    assert model_options(words) == options
 
 
 @pytest.mark.parametrize("word", ["layer", "=1"])
 def test_an_option_without_name_or_value_is_refused(word):
     with pytest.raises(UsageError, match="NAME=VALUE"):
-        _model_options([word])
+        model_options([word])

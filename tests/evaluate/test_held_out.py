@@ -12,6 +12,7 @@ from cytolabe.evaluate.decisions import AnswerSpace, HeldOutCells, Wish, decide,
 from cytolabe.evaluate.held_out import Laboratory, held_out_cells, open_set
 from cytolabe.evaluate.held_out_record import held_out_record
 from cytolabe.evaluate.reference_cells import reference_cells
+from cytolabe.evaluate.term_thresholds import choose_thresholds
 from cytolabe.ontology.answers import answer_terms
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
@@ -91,6 +92,14 @@ def test_libraries_and_data_sets_stand_in_for_unknown_persons_and_that_is_said(s
     assert cells_of(snapshot, held_out="dataset").kinds == {"dataset": 3}
 
 
+def test_data_sets_of_one_person_are_held_out_together(snapshot):
+    cells = snapshot.cells.copy()
+    cells.loc[cells["person_id"] == "lab_b/p0", "person_id"] = "lab_a/p0"
+    shared = dataclasses.replace(snapshot, cells=cells)
+    assert cells_of(snapshot, held_out="dataset").n_units == 3
+    assert cells_of(shared, held_out="dataset").n_units == 2
+
+
 def test_one_unit_cannot_calibrate_anything(snapshot):
     one = np.flatnonzero(snapshot.cells["person_id"] == "lab_a/p0")
     with pytest.raises(RefusedError, match=r"are of one person \(lab_a/p0\).*another person or data set"):
@@ -149,7 +158,7 @@ def test_a_type_left_out_of_training_is_unlike_every_type(asked):
     laboratory, space, _, decisions = asked
     table, skipped = open_set(laboratory, space, decisions, max_types=2)
     assert len(table) == 2
-    assert (table["auroc_distance"] > 0.9).all()
+    assert (table["auroc_novelty"] > 0.9).all()
     assert (table["unknown_fraction"] > 0.8).all()
     assert (table["known_unknown_fraction"] < 0.25).all()
     assert any("not asked, 2 types were" in line or "held-out cells in one fold" in line for line in skipped)
@@ -162,7 +171,7 @@ def test_a_class_of_one_person_is_an_open_set_and_never_an_answer(snapshot):
     held = held_out_cells(laboratory, space)
     decisions = fit_decisions(held, space, wish=Wish())
     place = space.answers.terms.index(DC)
-    assert not decisions.may_answer[place]
+    assert np.isinf(decisions.thresholds.least[place])
     record = held_out_record(held, decide_crosswise(held, space, wish=Wish()), space, names={})
     assert record.n_open == 8
     assert DC not in set(record.classes["term"])
@@ -198,6 +207,28 @@ def test_more_precision_is_paid_with_coverage():
     assert found[0].coverage > found[1].coverage + 0.05
     assert found[1].precision > found[0].precision
     assert found[1].precision > 0.93
+
+
+def test_frequent_types_do_not_pay_for_the_errors_of_rare_ones():
+    rng = np.random.default_rng(3)
+    tree = hierarchy_of((T, B, NK), ontology=CL)
+    answers = answer_terms(tree, ontology=CL)
+    places = {name: int(answers.of_class[tree.classes.index(name)]) for name in (T, B, NK)}
+    kind = rng.choice([T, B], p=[0.9, 0.1], size=3000)
+    # Of cells called B cell one in three is not; those called T cell are all right.
+    probability = np.full((3000, len(answers.terms)), 0.01)
+    probability[np.arange(3000), [places[one] for one in kind]] = rng.uniform(0.8, 1.0, 3000)
+    wrong = (kind == B) & (rng.uniform(size=3000) < 0.33)
+    verdict = np.where(wrong[:, None], -1, 1) * np.ones((1, len(answers.terms)), dtype=np.int64)
+    may = np.ones(len(answers.terms), dtype=bool)
+    found = choose_thresholds(probability, verdict, answers, may_answer=may, precision=0.9)
+    assert found.levels["fine"] == 0.5
+    assert found.least[places[T]] == 0.5
+    assert np.isinf(found.least[places[B]])
+    silent = choose_thresholds(probability, verdict, answers, may_answer=~may, precision=0.9)
+    assert np.isinf(silent.least).all()
+    few = choose_thresholds(probability[:5], verdict[:5], answers, may_answer=may, precision=0.9)
+    assert (few.levels["fine"], few.is_tuned["fine"]) == (0.9, False)
 
 
 @pytest.mark.parametrize(

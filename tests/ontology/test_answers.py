@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolabe.errors import UsageError
-from cytolabe.ontology.answers import ANSWER_LEVELS, answer_terms, finest_supported, verdicts
+from cytolabe.ontology.answers import answer_terms, finest_supported, verdicts
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
 from cytolabe.ontology.resolutions import GROUPING_TERMS
@@ -15,7 +15,7 @@ CL = load_ontology()
 T, CD4, CD8, B, NK, MONO = "CL:0000084", "CL:0000624", "CL:0000625", "CL:0000236", "CL:0000623", "CL:0000576"
 TREE = hierarchy_of((T, CD4, CD8, B, NK, MONO), ontology=CL)
 ANSWERS = answer_terms(TREE, ontology=CL)
-LEAST = dict.fromkeys(ANSWER_LEVELS, 0.9)
+LEAST = np.full(len(ANSWERS.terms), 0.9)
 
 probabilities = st.lists(
     st.lists(st.floats(0.001, 1), min_size=5, max_size=5), min_size=1, max_size=15
@@ -27,8 +27,8 @@ def row(**share):
     return np.array([[share.get(name, 0.0) for one in TREE.classes for name in of if of[name] == one]])
 
 
-def answered(probability, least=LEAST, **options):
-    place = finest_supported(ANSWERS.probability(probability), ANSWERS, least, **options)[0]
+def answered(probability, least=LEAST):
+    place = finest_supported(ANSWERS.probability(probability), ANSWERS, least)[0]
     return ANSWERS.terms[place] if place >= 0 else "unknown"
 
 
@@ -66,10 +66,10 @@ def test_it_climbs_from_the_class_to_what_is_above_it_to_nothing():
     assert answered(row(CD4=0.3, B=0.2, MONO=0.5)) == "unknown"
 
 
-def test_a_level_that_is_closed_and_a_term_that_may_not_are_passed_over():
-    assert answered(row(CD4=0.95, CD8=0.05), {**LEAST, "fine": None}) == T
-    others = np.array([term != CD4 for term in ANSWERS.terms])
-    assert answered(row(CD4=0.95, CD8=0.05), may_answer=others) == T
+def test_a_term_that_never_answers_is_passed_over_for_the_one_above_it():
+    least = np.where([term == CD4 for term in ANSWERS.terms], np.inf, LEAST)
+    assert answered(row(CD4=0.95, CD8=0.05), least) == T
+    assert answered(row(CD4=1.0), np.full(len(LEAST), np.inf)) == "unknown"
 
 
 @settings(deadline=None)
@@ -94,7 +94,7 @@ def test_the_order_of_cells_changes_nothing(probability):
 def test_a_lower_threshold_never_makes_an_answer_coarser():
     rng = np.random.default_rng(0)
     probability = ANSWERS.probability(rng.dirichlet(np.full(5, 0.3), 500))
-    strict, mild = (finest_supported(probability, ANSWERS, dict.fromkeys(ANSWER_LEVELS, t)) for t in (0.9, 0.6))
+    strict, mild = (finest_supported(probability, ANSWERS, np.full(len(LEAST), t)) for t in (0.9, 0.6))
     assert ((mild <= strict) | (strict == -1)).all()
     assert ((mild >= 0) | (strict == -1)).all()
 
@@ -111,5 +111,6 @@ def test_an_answer_above_the_label_is_right_and_one_below_it_nobody_can_judge():
 
 
 def test_columns_of_another_model_are_refused():
-    with pytest.raises(UsageError, match="5 columns of probability"):
-        finest_supported(np.zeros((1, 5)), ANSWERS, LEAST)
+    n_terms = len(ANSWERS.terms) - 1
+    with pytest.raises(UsageError, match=f"{n_terms} columns of probability and {n_terms} thresholds"):
+        finest_supported(np.zeros((1, n_terms)), ANSWERS, np.zeros(n_terms))

@@ -12,6 +12,7 @@ from cytolabe.errors import UsageError
 from cytolabe.records import Protocol, ScoreStatus
 from cytolabe.report import html
 from cytolabe.report.html import MAX_BYTES, render_report, write_report
+from cytolabe.report.pages import page_environment
 from cytolabe.report.text import inert
 
 HOSTILE = (
@@ -209,7 +210,7 @@ def test_the_policy_forbids_every_source(content):
 
 
 def test_every_template_escapes():
-    environment = html._environment()
+    environment = page_environment()
     assert environment.autoescape is True
     for name in environment.list_templates():
         source, _, _ = environment.loader.get_source(environment, name)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from cytolabe.cli import annotate as annotate_commands
 from cytolabe.cli import atlas as atlas_commands
 from cytolabe.cli import convert as convert_commands
 from cytolabe.cli import exchange as exchange_commands
@@ -74,6 +75,7 @@ app.command("audit")(atlas_commands.audit)
 app.command("train")(training_commands.train)
 app.command("embed")(study_commands.embed)
 app.command("perturb")(perturbation_commands.perturb)
+app.command("annotate")(annotate_commands.annotate)
 app.command("crate")(exchange_commands.crate)
 app.command("provenance")(provenance_commands.provenance)
 app.command("convert")(convert_commands.convert)

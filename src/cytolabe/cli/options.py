@@ -17,6 +17,7 @@ __all__ = [
     "ModelOptions",
     "OptionalAtlas",
     "OutPath",
+    "ReferenceAtlas",
     "Seed",
     "SnapshotName",
     "Workers",
@@ -62,6 +63,9 @@ ModelOptions = Annotated[
     typer.Option("--option", metavar="NAME=VALUE", help="An option of the model, as in a study: layer=-1."),
 ]
 OutPath = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+ReferenceAtlas = Annotated[
+    Any, typer.Option("--atlas", parser=place_of, help="The atlas, or its URL, with its labels reconciled.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="The one seed of the run.")]
 SnapshotName = Annotated[str, typer.Option("--snapshot", help="Tag or id of a snapshot, @revision, or a day.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes that share the work; results do not depend on it.")]

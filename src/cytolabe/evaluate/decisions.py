@@ -1,10 +1,7 @@
 """What is answered for a cell, and whether such answers hold on cells that were held out.
 
-A decision rests on four things fitted on held-out cells: the calibration; per level the least probability from which its terms
-answer; the distance from which a cell is unlike every type of the atlas; and the terms that have held-out cells at all.
-The thresholds are the lowest from which on every higher one gives the asked precision, on cells that finer levels left and whose labels
-stand for one class. Where too few cells are left to
-choose one, the asked precision itself is the threshold: calibrated probabilities mean that.
+A decision rests on three things fitted on held-out cells: the calibration, the probability from which each term answers (`term_thresholds`, on labels
+that stand for one class), and the distances from which a cell is unlike every type of the atlas.
 
 How well it holds is measured crosswise: what decides over a fold was fitted on the other folds. A fold's scores come from
 a model that never saw its units; the models behind the other folds' scores did, which only temperature, offsets and thresholds could carry over.
@@ -16,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
+from cytolabe.evaluate.term_thresholds import LEAST_CELLS, Thresholds, choose_thresholds
 from cytolabe.models.calibration import Calibration, fit_calibration
 from cytolabe.models.novelty import novelty_rank
-from cytolabe.ontology.answers import ANSWER_LEVELS, AnswerTerms, finest_supported, verdicts
+from cytolabe.ontology.answers import AnswerTerms, finest_supported, verdicts
 from cytolabe.ontology.graph import Ontology
 from cytolabe.ontology.hierarchy import Hierarchy
 
@@ -39,11 +37,6 @@ MIN_SUPPORT = 10
 
 _LEAST_UNITS = 3
 """Units from which offsets of classes can be tried on others."""
-
-_LEAST_CELLS = 20
-"""Cells on which a precision is a measurement."""
-
-_GRID = (*(k / 100 for k in range(50, 100)), 0.995, 0.999)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,15 +100,13 @@ class HeldOutCells:
 class Decisions:
     """What decides about cells.
 
-    `least` is the least probability by level (None: the level is closed), and `is_tuned` says whether held-out cells chose
-    it; `may_answer` marks terms with held-out cells; `held_out_distance` ascends.
+    `held_out_distance` holds distances of held-out cells by the class that is most probable for them, and those of all under -1: a rare
+    or varied type lies farther from its own than a frequent one.
     """
 
     calibration: Calibration
-    least: Mapping[str, float | None]
-    is_tuned: Mapping[str, bool]
-    may_answer: Bool[np.ndarray, " terms"]
-    held_out_distance: Float[np.ndarray, " held_out"]
+    thresholds: Thresholds
+    held_out_distance: Mapping[int, np.ndarray]
     novel_fraction: float
 
 
@@ -146,21 +137,21 @@ def fit_decisions(held: HeldOutCells, space: AnswerSpace, *, wish: Wish) -> Deci
     """
     known = held.take(held.is_known(space.hierarchy))
     calibration = _calibration(known, space.hierarchy)
-    decided = Decisions(
-        calibration=calibration,
-        least={},
-        is_tuned={},
+    distances = _distances(known, calibration)
+    probability = calibration.probability(known.scores)
+    judge = space.can_judge(known.codes)
+    judge &= _novelty(probability, known.distance, distances) < 1.0 - wish.novel_fraction
+    thresholds = choose_thresholds(
+        space.answers.probability(probability[judge]),
+        space.verdict[:, known.codes[judge]].T,
+        space.answers,
         may_answer=_supported(known, space),
-        held_out_distance=np.sort(known.distance),
-        novel_fraction=wish.novel_fraction,
+        precision=wish.precision,
     )
-    least, is_tuned = _thresholds(known, space, decided, precision=wish.precision)
     return Decisions(
         calibration=calibration,
-        least=least,
-        is_tuned=is_tuned,
-        may_answer=decided.may_answer,
-        held_out_distance=decided.held_out_distance,
+        thresholds=thresholds,
+        held_out_distance=distances,
         novel_fraction=wish.novel_fraction,
     )
 
@@ -175,9 +166,9 @@ def decide(
     """Answer for cells, each by itself."""
     probability = decisions.calibration.probability(scores)
     of_terms = space.answers.probability(probability)
-    novelty = novelty_rank(distance, decisions.held_out_distance)
+    novelty = _novelty(probability, distance, decisions.held_out_distance)
     is_novel = novelty >= 1.0 - decisions.novel_fraction
-    answer = finest_supported(of_terms, space.answers, decisions.least, may_answer=decisions.may_answer)
+    answer = finest_supported(of_terms, space.answers, decisions.thresholds.least)
     answer = np.where(is_novel, -1, answer)
     top = probability.argmax(axis=1)
     top_confidence = np.clip(probability[np.arange(len(top)), top], 0.0, 1.0)
@@ -255,45 +246,26 @@ def _loss(calibration: Calibration, asked: HeldOutCells, hierarchy: Hierarchy) -
     return float(-np.log(np.maximum(right, 1e-12)).sum())
 
 
+def _novelty(probability: np.ndarray, distance: np.ndarray, held_out: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Return the rank of each distance among held-out cells of the same most probable class, or of all where these are few."""
+    top = probability.argmax(axis=1)
+    rank = novelty_rank(distance, held_out[-1])
+    for k, own in held_out.items():
+        rank = np.where(top == k, novelty_rank(distance, own), rank)
+    return rank
+
+
+def _distances(known: HeldOutCells, calibration: Calibration) -> dict[int, np.ndarray]:
+    """Return the distances of held-out cells by their most probable class, where there are enough, and of all under -1."""
+    top = calibration.probability(known.scores).argmax(axis=1)
+    found = {-1: known.distance}
+    for k in range(known.scores.shape[1]):
+        if (top == k).sum() >= LEAST_CELLS:
+            found[k] = known.distance[top == k]
+    return found
+
+
 def _supported(known: HeldOutCells, space: AnswerSpace) -> np.ndarray:
     """Tell for which terms there are held-out cells that are of them."""
     n_right = (space.verdict[:, known.codes] > 0).sum(axis=1)
     return np.asarray(n_right >= MIN_SUPPORT)
-
-
-def _thresholds(
-    known: HeldOutCells, space: AnswerSpace, decisions: Decisions, *, precision: float
-) -> tuple[dict[str, float | None], dict[str, bool]]:
-    of_terms = space.answers.probability(decisions.calibration.probability(known.scores))
-    least: dict[str, float | None] = {}
-    is_tuned: dict[str, bool] = {}
-    waiting = space.can_judge(known.codes)
-    waiting &= novelty_rank(known.distance, decisions.held_out_distance) < 1.0 - decisions.novel_fraction
-    for level in ANSWER_LEVELS:
-        if level not in space.answers.levels:
-            continue
-        found, is_tuned[level] = _threshold(known.take(waiting), space, decisions, level=level, precision=precision)
-        least[level] = found
-        if found is not None:
-            answer = finest_supported(of_terms, space.answers, {level: found}, may_answer=decisions.may_answer)
-            waiting &= answer < 0
-    return least, is_tuned
-
-
-def _threshold(
-    left: HeldOutCells, space: AnswerSpace, decisions: Decisions, *, level: str, precision: float
-) -> tuple[float | None, bool]:
-    """Return the lowest threshold of a level from which on every higher one has the asked precision, and whether cells chose it."""
-    of_terms = space.answers.probability(decisions.calibration.probability(left.scores))
-    best, is_measured = None, False
-    for limit in reversed(_GRID):
-        answer = finest_supported(of_terms, space.answers, {level: limit}, may_answer=decisions.may_answer)
-        verdict = space.verdict[answer[answer >= 0], left.codes[answer >= 0]]
-        n_right, n_wrong = int((verdict > 0).sum()), int((verdict < 0).sum())
-        if n_right + n_wrong < _LEAST_CELLS:
-            continue
-        is_measured = True
-        if n_right < precision * (n_right + n_wrong):
-            break
-        best = limit
-    return (best, True) if is_measured else (precision, False)

@@ -129,7 +129,7 @@ def open_set(
 
 
 _OPEN_COLUMNS = (
-    "term", "n_cells", "n_known", "auroc_distance", "auroc_confidence",
+    "term", "n_cells", "n_known", "auroc_distance", "auroc_novelty", "auroc_confidence",
     "unknown_fraction", "above_fraction", "wrong_fraction", "known_unknown_fraction",
 )  # fmt: skip
 
@@ -173,6 +173,7 @@ def _left_out(
         "n_cells": len(distance),
         "n_known": len(other_distance),
         "auroc_distance": auroc(is_asked, np.concatenate([distance, other_distance])),
+        "auroc_novelty": auroc(is_asked, np.concatenate([decided.novelty, others.novelty])),
         "auroc_confidence": auroc(is_asked, 1 - np.concatenate([decided.top_confidence, others.top_confidence])),
         "unknown_fraction": float((~answered).mean()),
         "above_fraction": float(is_right.mean()),

@@ -6,11 +6,12 @@ class, so they are told apart and are in no number of the others.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 
 import numpy as np
 import pandas as pd
 
+from cytolabe.errors import RefusedError
 from cytolabe.evaluate.decisions import AnswerSpace, Decided, HeldOutCells
 from cytolabe.metrics import (
     ReliabilityBin,
@@ -26,7 +27,7 @@ from cytolabe.metrics import (
 from cytolabe.models.calibration import Calibration
 from cytolabe.ontology.answers import ANSWER_LEVELS
 
-__all__ = ["CURVE_STEPS", "HeldOutRecord", "held_out_record"]
+__all__ = ["CURVE_STEPS", "HeldOutRecord", "held_out_record", "record_document"]
 
 CURVE_STEPS = 100
 """Steps of the risk-coverage curve that are kept."""
@@ -80,14 +81,17 @@ def held_out_record(
 
     Raises
     ------
-    ValueError
+    RefusedError
         If no cell can be judged.
     """
     known = held.is_known(space.hierarchy)
     judged = known & space.can_judge(held.codes)
     if not judged.any():
-        msg = "no held-out cell has a label that stands for one class that a model knew"
-        raise ValueError(msg)
+        msg = (
+            "No held-out cell has a label that stands for one class that its model knew: nothing says how often answers are right. "
+            "Each class needs cells of two persons or data sets, and labels at its own level."
+        )
+        raise RefusedError(msg)
     verdict = np.where(decided.answer >= 0, space.verdict[decided.answer, held.codes], 0)
     truth = space.hierarchy.covers[held.codes].argmax(axis=1)
     is_top_right = decided.top == truth
@@ -121,6 +125,22 @@ def held_out_record(
         units=_unit_table(held, decided, verdict=verdict, judged=judged),
         classes=classes,
     )
+
+
+def record_document(record: HeldOutRecord) -> dict[str, object]:
+    """Return the numbers of a record as plain values for JSON; what is not defined is None."""
+    found: dict[str, object] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, pd.DataFrame):
+            found[field.name] = value.astype(object).where(value.notna(), None).to_dict("records")
+        elif isinstance(value, tuple):
+            found[field.name] = [
+                asdict(one) if is_dataclass(one) and not isinstance(one, type) else list(one) for one in value
+            ]
+        else:
+            found[field.name] = value
+    return found
 
 
 def _precision(verdict: np.ndarray) -> float | None:

@@ -3,7 +3,7 @@
 In this order: cells whose label has a live term; of copies one (R4); a label that expression decided teaches and is
 never truth (R6b). Held out are whole persons. A data set whose persons are not known is divided by library where its
 libraries are not nested with the label (a library per sort gate would hold out a type, not a person), else it is one unit. Units
-that share a cell are one. Random cells are never held out: neighbors of one droplet run would vouch for each other.
+that share a person or a cell are one. Random cells are never held out: neighbors of one droplet run would vouch for each other.
 """
 
 from collections import Counter
@@ -107,7 +107,7 @@ def reference_cells(
         raise RefusedError(msg)
     units, kinds = _units(cells, termed, own, held_out=held_out)
     # A copy that does not count still says that two units are one.
-    units = _joined_by_copies(units, termed, pairs)[counts[termed]]
+    units = _joined(cells, units, termed, pairs=pairs)[counts[termed]]
     kept = termed[counts[termed]]
     if len(set(units.tolist())) < 2:
         what = next(iter(kinds))
@@ -154,8 +154,8 @@ def _units(
     return units, dict(Counter(kind_of.values()).most_common())
 
 
-def _joined_by_copies(units: np.ndarray, rows: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
-    """Make units that hold copies of each other's cells one unit, named by the first of them."""
+def _joined(cells: pd.DataFrame, units: np.ndarray, rows: np.ndarray, *, pairs: pd.DataFrame) -> np.ndarray:
+    """Make units that share a person, or hold copies of each other's cells, one unit, named by the first of them."""
     place = {int(row): number for number, row in enumerate(rows)}
     names, codes = np.unique(units.astype(str), return_inverse=True)
     shared = [
@@ -163,6 +163,12 @@ def _joined_by_copies(units: np.ndarray, rows: np.ndarray, pairs: pd.DataFrame) 
         for a, b in zip(pairs["a_row"], pairs["b_row"], strict=True)
         if int(a) in place and int(b) in place
     ]
+    part = cells.iloc[rows]
+    persons = part["person_id"].where(part["person_state"] == "resolved", UNKNOWN).to_numpy(dtype=object)
+    table = pd.DataFrame({"person": persons, "unit": codes}).drop_duplicates()
+    for person, own in table.groupby("person", sort=True)["unit"]:
+        if person != UNKNOWN:
+            shared += [(own.iloc[0], other) for other in own.iloc[1:]]
     if not shared:
         return np.asarray(names[codes], dtype=object)
     first, second = np.array(shared, dtype=np.int64).T

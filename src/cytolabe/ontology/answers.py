@@ -11,7 +11,7 @@ The finest term with enough probability answers: fewest classes first, then the 
 that both have enough share a class, so the choice is between views of one thing and never between two types.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,13 +82,9 @@ def _level(term: str, ontology: Ontology) -> str:
 
 
 def finest_supported(
-    probability: Float[np.ndarray, "cells terms"],
-    answers: AnswerTerms,
-    least: Mapping[str, float | None],
-    *,
-    may_answer: Bool[np.ndarray, " terms"] | None = None,
+    probability: Float[np.ndarray, "cells terms"], answers: AnswerTerms, least: Float[np.ndarray, " terms"]
 ) -> Integer[np.ndarray, " cells"]:
-    """Return for each cell the place of the first term, finest first, whose probability reaches that of its level; -1 for none.
+    """Return for each cell the place of the first term, finest first, that is probable enough; -1 for none.
 
     Parameters
     ----------
@@ -97,22 +93,18 @@ def finest_supported(
     answers
         The terms.
     least
-        Level -> the probability from which its terms answer; None or absent closes the level.
-    may_answer
-        Terms that may; all by default.
+        The probability from which each term answers; an infinite one never does.
 
     Raises
     ------
     UsageError
-        If there is not one column per term.
+        If there is not one column and one threshold per term.
     """
-    if probability.shape[1] != len(answers.terms):
-        msg = f"{probability.shape[1]} columns of probability for {len(answers.terms)} terms."
+    n_terms = len(answers.terms)
+    if probability.shape[1] != n_terms or len(least) != n_terms:
+        msg = f"{probability.shape[1]} columns of probability and {len(least)} thresholds for {n_terms} terms."
         raise UsageError(msg)
-    limits = np.array([np.inf if least.get(level) is None else least[level] for level in answers.levels])
-    reaches = probability >= limits
-    if may_answer is not None:
-        reaches &= may_answer
+    reaches = probability >= least
     return np.where(reaches.any(axis=1), reaches.argmax(axis=1), -1)
 
 

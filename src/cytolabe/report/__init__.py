@@ -3,6 +3,7 @@
 `ReportContent` is what the flow hands over. Nothing here computes a score.
 """
 
+from cytolabe.report.annotation import render_annotation, write_annotation_page
 from cytolabe.report.content import Confusion, PlantedFault, ReportContent, RunFacts, SourceRow
 from cytolabe.report.html import MAX_BYTES, render_report, write_report
 from cytolabe.report.review_sheet import ReviewSheet, render_review_sheet, write_review_sheet
@@ -29,10 +30,12 @@ __all__ = [
     "ladder_tables",
     "leaderboard_markdown",
     "leaderboard_table",
+    "render_annotation",
     "render_report",
     "render_review_sheet",
     "sources_table",
     "verdict_lines",
+    "write_annotation_page",
     "write_report",
     "write_review_sheet",
 ]

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cytolabe.errors import UsageError
@@ -19,9 +18,10 @@ from cytolabe.records import Score
 from cytolabe.report import audit_tables, breakdowns, evidence_tables, figures, ladder, leaderboard, matrices, tables
 from cytolabe.report.content import Confusion, ReportContent
 from cytolabe.report.guide import GUIDE, NOT_SHOWN, STATUS_WORDS
-from cytolabe.report.leaderboard import POOLED, fold_name
-from cytolabe.report.tables import Table, row_groups
-from cytolabe.report.text import count, counted, fraction, inert, number, score_value, short_digest, spread
+from cytolabe.report.leaderboard import POOLED
+from cytolabe.report.pages import page_environment
+from cytolabe.report.tables import Table
+from cytolabe.report.text import count, inert
 from cytolabe.report.verdict import NO_RANKING, verdict_of
 
 __all__ = ["MAX_BYTES", "render_report", "write_report"]
@@ -107,7 +107,7 @@ def _render(content: ReportContent, whole: Sequence[Table], limits: _Limits) -> 
     splits = leaderboard.splits_of(content)
     shown = splits[: limits.n_folds]
     drawn = _chosen_matrices(content)[: limits.n_matrices]
-    page = _environment().get_template("report.html.j2")
+    page = page_environment().get_template("report.html.j2")
     by_key = {table.key: tables.cut(table, limits.n_rows) for table in whole}
     return page.render(
         content=content,
@@ -130,45 +130,6 @@ def _render(content: ReportContent, whole: Sequence[Table], limits: _Limits) -> 
         status_words=STATUS_WORDS,
         pooled=POOLED,
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("cytolabe.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_finalized,
-    )
-    environment.filters |= {
-        "count": count,
-        "counted": counted,
-        "fraction": fraction,
-        "number": number,
-        "inert": inert,
-        "short": short_digest,
-        "held_out": fold_name,
-        "anchor": _anchor,
-    }
-    environment.globals |= {
-        "range_figure": figures.range_figure,
-        "spread": spread,
-        "score_value": score_value,
-        "row_groups": row_groups,
-    }
-    return environment
-
-
-def _finalized(value: object) -> object:
-    """Make every string inert that reaches the page, whatever a template forgot."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else inert(value, 2000)
-
-
-def _anchor(name: str) -> str:
-    """Return the id of a paragraph of the guide; its names are ours."""
-    return "read-" + "".join(character if character.isalnum() else "-" for character in name.lower())
 
 
 def _fold(content: ReportContent, split: str, limits: _Limits) -> _Fold:
