@@ -25,6 +25,7 @@ PARTS = {
     "validate": "Validating",
     "startup": "Starting",
     "embeddings": "Embedding",
+    "training": "Training",
 }
 MET = {True: "yes", False: "**NO**", None: ""}
 PICTURED = "shuffled minibatches, canonical store"
