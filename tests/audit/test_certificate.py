@@ -122,6 +122,7 @@ def test_a_resealed_lie_about_the_whole_is_caught(certified, *, key, value, code
         "label evidence",
         "label origin",
         "facts of cells",
+        "genes that hold a code",
     ],
 )
 def test_a_resealed_lie_about_one_test_is_caught(certified, name):
@@ -144,6 +145,7 @@ def test_a_threshold_that_was_moved_is_caught(certified):
 def test_the_thresholds_of_this_version_are_frozen():
     """Change one only with a new version, and keep the old ones in `verifier.FROZEN`: old certificates name them."""
     assert FROZEN[AUDIT_THRESHOLDS["audit_version"]] == AUDIT_THRESHOLDS
+    assert digest_of(FROZEN[4]) == "sha256:5cf38b4d35ee9b308f652caad71e5b20ed214515b8c72b7e605faea38560bb1d"
     assert digest_of(FROZEN[3]) == "sha256:75c99bbc75f28e1e3fe1a2e6efb0ffb2ba0d6b31b3c3412e138a7f9703961c09"
     assert digest_of(FROZEN[2]) == "sha256:ca2cbe7568a02355623fea19071751628974e1c6eec878523b22ae64355204c0"
 

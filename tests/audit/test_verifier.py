@@ -200,7 +200,7 @@ def test_a_lie_about_one_test_is_caught_although_it_is_sealed_anew(folder, name)
     assert any(text.startswith(f"dataset=a: {name}") for text in checked(folder))
 
 
-@pytest.mark.parametrize("name", [*verifier.REQUIRED, "fit scope of pca"])
+@pytest.mark.parametrize("name", [*verifier.REQUIRED, *verifier.SINCE_4, "fit scope of pca"])
 def test_a_removed_test_is_caught(folder, name):
     edit(folder, lambda one: one.update(tests=[test for test in one["tests"] if test["test"] != name]))
     assert [text for text in checked(folder) if "missing" in text or "nobody tested" in text or "not the table" in text]
@@ -251,7 +251,7 @@ def test_an_edited_table_of_cells_is_caught(folder, old, new):
 
 def test_moved_thresholds_are_caught(folder):
     edit(folder, lambda one: one["thresholds"].update(max_stray_permille=500))
-    assert checked(folder) == ["dataset=a: thresholds: they are not those that were frozen as version 3"]
+    assert checked(folder) == ["dataset=a: thresholds: they are not those that were frozen as version 4"]
 
 
 def test_wrong_usage_tells_how(capsys):

@@ -15,6 +15,7 @@ import pandas as pd
 from cytolabe.audit.all_copies import MIN_SHARED_NONZERO, find_copies
 from cytolabe.audit.cell_facts import facts_digest
 from cytolabe.audit.claims import MAX_STRAY_FRACTION, MIN_OFF_DIAGONAL_DONORS
+from cytolabe.audit.coded_features import CODED, MIN_CODED_CELLS, MIN_CODED_SHARE
 from cytolabe.audit.dispersion import MAX_DISPERSION, MIN_DEPTH_RATIO, MIN_SIGMAS
 from cytolabe.audit.duplicates import MIN_SHARED_COUNTS
 from cytolabe.audit.fit_scopes import CellSet, FitRules, scope_test
@@ -30,7 +31,7 @@ from cytolabe.split.keys import is_labelled, is_person_resolved
 __all__ = ["AUDIT_THRESHOLDS", "Grounds", "certify", "verify_certificate"]
 
 AUDIT_THRESHOLDS: Mapping[str, object] = {
-    "audit_version": 3,
+    "audit_version": 4,
     "min_shared_counts": MIN_SHARED_COUNTS,
     "min_off_diagonal_donors": MIN_OFF_DIAGONAL_DONORS,
     "max_stray_permille": round(1000 * MAX_STRAY_FRACTION),
@@ -38,12 +39,14 @@ AUDIT_THRESHOLDS: Mapping[str, object] = {
     "max_near_dispersion_permille": round(1000 * MAX_DISPERSION),
     "min_near_sigmas": MIN_SIGMAS,
     "min_near_depth_permille": round(1000 * MIN_DEPTH_RATIO),
+    "min_coded_cells": MIN_CODED_CELLS,
+    "min_coded_permille": round(1000 * MIN_CODED_SHARE),
 }
 """Thresholds of the audit; they are frozen before scoring, and a change gets a new version (see `verifier.FROZEN`)."""
 
 _RECOMPUTED = (
     "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells", "shared barcodes",
-    "label evidence", "label origin",
+    CODED, "label evidence", "label origin",
 )  # fmt: skip
 """Tests that follow from the snapshot and the split; the others need the models."""
 

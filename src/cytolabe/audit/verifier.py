@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = [
-    "CIRCULAR", "FROZEN", "NEAR_PAIRS", "NOT_GIVEN", "REQUIRED", "Copies", "Facts", "Fold", "barcodes", "canonical", "cells_digest",
+    "CIRCULAR", "FROZEN", "NEAR_PAIRS", "NOT_GIVEN", "REQUIRED", "SINCE_4", "Copies", "Facts", "Fold", "barcodes", "canonical", "cells_digest",
     "check_near", "check_pairs", "check_scores", "check_steps", "check_tests", "digest_of", "estimability", "facts_digest",
     "identical", "label_origin", "main", "near", "persons_of", "read_cells", "read_counts", "rows_digest", "shared",
     "verify",
@@ -42,10 +42,13 @@ FROZEN: dict[int, dict[str, int]] = {
     },
 }  # fmt: skip
 """Thresholds of the audit by version; a change of any gets a new version."""
+FROZEN[4] = {**FROZEN[3], "audit_version": 4, "min_coded_cells": 20, "min_coded_permille": 900}
 REQUIRED = (
     "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells",
     "shared barcodes", "pretraining", "label evidence", "label origin", "facts of cells",
 )  # fmt: skip
+SINCE_4 = ("genes that hold a code",)
+"""Tests that version 4 added."""
 NEAR_PAIRS = 50_000
 """Pairs of a test and a training cell up to which all are compared anew for near-identical cells."""
 CIRCULAR = {"automated", "transferred"}
@@ -143,11 +146,12 @@ def _sides(document: dict[str, Any], recorded: dict[str, Any], fold: Fold, *, fa
 def check_tests(document: dict[str, Any], fold: Fold, *, copies: "Copies | None") -> tuple[list[str], list[str]]:
     """Compute the tests of a fold again; return what disagrees and what cannot be computed."""
     said = _tests(document)
-    wrong = [f"{name}: the test is missing" for name in REQUIRED if name not in said]
-    wrong += ["tests: one is named twice"] if len(said) < len(document.get("tests", [])) else []
+    wrong = ["tests: one is named twice"] if len(said) < len(document.get("tests", [])) else []
     thresholds = document.get("thresholds", {})
     version = thresholds.get("audit_version")
     frozen = FROZEN.get(version) if isinstance(version, int) else None
+    required = REQUIRED if isinstance(version, int) and version < 4 else (*REQUIRED, *SINCE_4)
+    wrong += [f"{name}: the test is missing" for name in required if name not in said]
     if frozen is None or any(thresholds.get(key) != value for key, value in frozen.items()):
         wrong.append(f"thresholds: they are not those that were frozen as version {version}")
     computed = {"sides": {"n_tested": len(fold.train) + len(fold.test), "n_found": 0}, **shared(fold)}
