@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix, vstack
 
-from cytolabe.audit import near_copies
+from cytolabe.audit import near_copies, rare_join
 from cytolabe.audit.all_copies import copied_pairs, find_copies
 from cytolabe.audit.dispersion import dispersion
 from cytolabe.audit.leakage import audit_fold
@@ -202,6 +202,36 @@ def test_every_pair_that_shares_enough_rare_genes_is_joined_and_no_other():
         if len(set(kept[a, :n_joined]) & set(kept[b, :n_joined])) >= least and len(set(kept[a]) & set(kept[b])) >= 8
     }  # fmt: skip
     assert found == enough
+
+
+def test_cells_of_many_blocks_are_counted_as_a_product_of_matrices_would():
+    rng = np.random.default_rng(3)
+    n_cells, n_genes = 150_000, 400
+    kept = np.sort(
+        rng.integers(0, n_genes // RARE_GENES, size=(n_cells, RARE_GENES)) + np.arange(RARE_GENES) * 6, axis=1
+    )
+    groups = (np.arange(n_cells) % 3 == 0).astype(np.int64)
+    index = RareIndex.of(kept.astype(np.int32), groups, n_genes=n_genes)
+    asking = np.sort(rng.choice(n_cells, 12, replace=False))
+    a, b = pairs_asked(index, asking, np.ones((2, 2), dtype=bool))
+    strength = index.strength
+    expected = set()
+    for cell in asking.tolist():
+        n_joined = (kept[:, : strength.n_joined] == kept[cell, : strength.n_joined]).sum(axis=1)
+        n_common = (kept == kept[cell]).sum(axis=1)
+        later = np.arange(cell + 1, n_cells)
+        found = later[(n_joined[later] >= strength.least_joined) & (n_common[later] >= strength.least_kept)]
+        for group in (0, 1):
+            own = found[groups[found] == group]
+            best = own[np.lexsort([own, -n_common[own]])][: strength.n_partners]
+            expected |= {(cell, other) for other in best.tolist()}
+    assert len(expected) == 12 * 2 * strength.n_partners
+    assert set(zip(a.tolist(), b.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("n_cells", [10, 50_000, 1_000_000])
+def test_the_counters_of_all_that_ask_at_a_time_fit_16_bits(n_cells):
+    assert rare_join._QUERIES * Strength.for_cells(n_cells).n_joined < 2**16
 
 
 def test_a_full_list_keeps_those_with_most_in_common_in_the_own_data_set_and_in_others_apart(monkeypatch):

@@ -4,6 +4,9 @@ Nothing is drawn at random. Every cell asks for those with most in common, in it
 shallow copy of a deep cell is among the first that the copy asks for, and may be hidden behind deep neighbors when the deep
 cell asks, so that a pair counts if either asks for the other. The work grows with the square of the number of cells, divided
 by how rare the genes are; above `_MANY_CELLS` fewer genes are joined, more have to be shared, and only the earlier cell asks.
+
+Partners are counted a block of cells at a time: the counters of a block and its lists stay in the cache of a core, and many
+cells ask the one block before the next.
 """
 
 import os
@@ -12,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int32, Int64, UInt16
 
 from cytolabe.compiled import kernel
 
@@ -20,6 +23,8 @@ __all__ = ["RareIndex", "Strength", "nominated_pairs", "pairs_asked"]
 
 _FEW_CELLS, _MANY_CELLS = 20_000, 100_000
 _QUERIES = 1024
+_BLOCK = 1 << 16
+"""Cells whose counters, two bytes each, are held at a time; a place in a block fits 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +55,14 @@ class Strength:
 class RareIndex:
     """The cells to search, their rarest genes, and which cells keep each gene among those that are joined.
 
-    `kept` as `encode.rare_genes.rarest_genes` gives it; `groups` is the number of the data set of each cell. `cells` lists, gene
-    by gene from `starts`, the cells that keep it, ascending.
+    `kept` as `encode.rare_genes.rarest_genes` gives it; `groups` is the number of the data set of each cell. `cells` lists, block
+    by block and in each gene by gene from `starts`, the cells of the block that keep it, ascending and counted from its first.
     """
 
     kept: Int32[np.ndarray, "cells kept"]
     groups: Int64[np.ndarray, " cells"]
-    starts: Int64[np.ndarray, " genes1"]
-    cells: Int32[np.ndarray, " entries"]
+    starts: Int64[np.ndarray, "blocks genes1"]
+    cells: UInt16[np.ndarray, " entries"]
     strength: Strength
 
     @classmethod
@@ -66,8 +71,8 @@ class RareIndex:
     ) -> "RareIndex":
         """Index cells."""
         strength = Strength.for_cells(len(kept))
-        starts = np.zeros(n_genes + 1, dtype=np.int64)
-        cells = np.empty(int((kept[:, : strength.n_joined] < n_genes).sum()), dtype=np.int32)
+        starts = np.zeros((-(-len(kept) // _BLOCK), n_genes + 1), dtype=np.int64)
+        cells = np.empty(int((kept[:, : strength.n_joined] < n_genes).sum()), dtype=np.uint16)
         _index(kept[:, : strength.n_joined], starts, cells)
         return cls(kept=kept, groups=groups, starts=starts, cells=cells, strength=strength)
 
@@ -113,68 +118,99 @@ def _joined(index: RareIndex, positions: np.ndarray, allowed: np.ndarray) -> tup
     after = np.full(len(positions), -1, dtype=np.int64) if strength.both_ask else positions
     partners = np.full((len(positions), 2, strength.n_partners), -1, dtype=np.int32)
     limits = (strength.n_joined, strength.least_joined, strength.least_kept)
-    shared = np.zeros(len(index.kept), dtype=np.uint8)
+    first = int(after.min(initial=len(index.kept)) + 1) // _BLOCK
+    n_best = np.zeros((len(positions), 2), dtype=np.int64)
+    best = np.empty(partners.shape, dtype=np.int64)
     indexed = (index.kept, index.groups, index.starts, index.cells)
-    _join((positions, after, allowed, limits), indexed, (partners, shared))
+    for block in range(first, len(index.starts)):
+        _join_block((positions, after, allowed, (block, *limits)), indexed, (partners, best, n_best))
     rows, lists, places = np.nonzero(partners >= 0)
     return rows.astype(np.int64), partners[rows, lists, places].astype(np.int64)
 
 
 @kernel
 def _index(kept: np.ndarray, starts: np.ndarray, cells: np.ndarray) -> None:
-    n_genes = len(starts) - 1
-    for cell in range(kept.shape[0]):
-        for place in range(kept.shape[1]):
-            if kept[cell, place] < n_genes:
-                starts[kept[cell, place] + 1] += 1
-    for gene in range(n_genes):
-        starts[gene + 1] += starts[gene]
-    filled = starts[:-1].copy()
-    for cell in range(kept.shape[0]):
-        for place in range(kept.shape[1]):
-            gene = kept[cell, place]
-            if gene < n_genes:
-                cells[filled[gene]] = cell
-                filled[gene] += 1
+    n_genes = starts.shape[1] - 1
+    filled = np.empty(n_genes, dtype=np.int64)
+    n_before = 0
+    for block in range(starts.shape[0]):
+        low, high = block * _BLOCK, min((block + 1) * _BLOCK, kept.shape[0])
+        own = starts[block]
+        for cell in range(low, high):
+            for place in range(kept.shape[1]):
+                if kept[cell, place] < n_genes:
+                    own[kept[cell, place] + 1] += 1
+        own[0] = n_before
+        for gene in range(n_genes):
+            own[gene + 1] += own[gene]
+        filled[:] = own[:-1]
+        for cell in range(low, high):
+            for place in range(kept.shape[1]):
+                gene = kept[cell, place]
+                if gene < n_genes:
+                    cells[filled[gene]] = cell - low
+                    filled[gene] += 1
+        n_before = own[n_genes]
 
 
 @kernel
-def _join(
-    asked: tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int]],
+def _join_block(
+    asked: tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int, int]],
     indexed: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    out: tuple[np.ndarray, np.ndarray],
+    out: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    """Count shared genes of each asking cell with others, and keep those with most; `shared` is left all zero."""
+    """Count the genes that each asking cell shares with the cells of a block, and keep those with most."""
     positions, after, allowed, limits = asked
     kept, groups, starts, cells = indexed
-    n_joined, least_joined, least_kept = limits
-    partners, shared = out
-    n_genes = len(starts) - 1
-    best = np.empty((2, partners.shape[2]), dtype=np.int64)
-    n_best = np.zeros(2, dtype=np.int64)
-    first = np.empty(n_joined, dtype=np.int64)
+    block, n_joined, least_joined, least_kept = limits
+    partners, best, n_best = out
+    n_genes = starts.shape[1] - 1
+    origin = block * _BLOCK
+    # Counters are never put back to 0: each asking cell counts from a floor that none before it went beyond, and all
+    # that ask at a time stay within 16 bits.
+    shared = np.zeros(_BLOCK, dtype=np.uint16)
+    reached = np.empty(_BLOCK + 1, dtype=np.uint16)
+    floor = 0
     for query in range(len(positions)):
-        itself = positions[query]
-        own, group = kept[itself], groups[itself]
-        n_own = 0
-        while n_own < n_joined and own[n_own] < n_genes:
-            gene = own[n_own]
-            low = starts[gene]
-            first[n_own] = low + np.searchsorted(cells[low : starts[gene + 1]], after[query], side="right")
-            for entry in range(first[n_own], starts[gene + 1]):
-                shared[cells[entry]] += 1
-            n_own += 1
-        n_best[:] = 0
-        for place in range(n_own):
-            for entry in range(first[place], starts[own[place] + 1]):
-                cell = cells[entry]
-                n_shared = shared[cell]
-                shared[cell] = 0
-                if n_shared >= least_joined and cell != itself and allowed[group, groups[cell]]:
-                    n_common = _n_common(own, kept[cell], n_genes)
-                    if n_common >= least_kept:
-                        side = 0 if groups[cell] == group else 1
-                        n_best[side] = _ranked((partners[query, side], best[side]), (cell, n_common), n_best[side])
+        own, group = kept[positions[query]], groups[positions[query]]
+        lists = own[:n_joined], starts[block], cells, after[query] - origin
+        for place in range(_reached(lists, (shared, reached), (floor, floor + least_joined))):
+            cell = origin + int(reached[place])
+            if cell != positions[query] and allowed[group, groups[cell]]:
+                n_common = _n_common(own, kept[cell], n_genes)
+                if n_common >= least_kept:
+                    side = 0 if groups[cell] == group else 1
+                    listed = partners[query, side], best[query, side]
+                    n_best[query, side] = _ranked(listed, (cell, n_common), n_best[query, side])
+        floor += n_joined
+
+
+@kernel
+def _reached(
+    lists: tuple[np.ndarray, np.ndarray, np.ndarray, int],
+    counters: tuple[np.ndarray, np.ndarray],
+    limits: tuple[int, int],
+) -> int:
+    """Add one to the counter of each cell that is behind `after` in a list, and return how many came to be enough."""
+    own, starts, cells, after = lists
+    shared, reached = counters
+    floor, enough = limits
+    # Numbers without a sign: a place that could be negative is tested for it each time.
+    n_reached = np.uintp(0)
+    low, high = np.uint16(floor), np.uint16(enough)
+    for place in range(len(own)):
+        if own[place] >= len(starts) - 1:
+            break
+        first, stop = starts[own[place]], starts[own[place] + 1]
+        if after >= 0:
+            first += np.searchsorted(cells[first:stop], after, side="right")
+        for cell in cells[first:stop]:
+            n_shared = np.uint16(max(shared[cell], low) + 1)
+            shared[cell] = n_shared
+            # Written always and counted where it is one: a branch here would be guessed wrong too often.
+            reached[n_reached] = cell
+            n_reached += np.uintp(n_shared == high)
+    return int(n_reached)
 
 
 @kernel

@@ -72,17 +72,25 @@ def _keep_rarest(
     indptr, indices, data = matrix
     kept, totals = out
     n_kept = kept.shape[1]
-    places = np.empty(len(order) + 1, dtype=np.int32)
+    # A bit for each gene of the order: the rarest of a cell are the first that are set, and most of the order is not read.
+    is_there = np.zeros(len(order) // 64 + 1, dtype=np.uint64)
     for cell in range(len(indptr) - 1):
         n_genes, n_counts = 0, 0
         for entry in range(indptr[cell], indptr[cell + 1]):
             if data[entry] > 0:
-                places[n_genes] = order[indices[entry]]
+                place = order[indices[entry]]
+                is_there[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
                 n_genes += 1
                 n_counts += data[entry]
         totals[cell, 0], totals[cell, 1] = n_genes, n_counts
-        own = places[:n_genes]
-        if n_genes > n_kept:
-            own = np.partition(own, n_kept)[:n_kept]
-        own.sort()
-        kept[cell, : len(own)] = own
+        n_found = 0
+        for word in range(len(is_there)):
+            bits = is_there[word]
+            is_there[word] = 0
+            place = word << 6
+            while bits and n_found < n_kept:
+                if bits & np.uint64(1):
+                    kept[cell, n_found] = place
+                    n_found += 1
+                bits >>= np.uint64(1)
+                place += 1
