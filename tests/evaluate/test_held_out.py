@@ -18,7 +18,7 @@ from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
 from cytolabe.records import LabelMapping, Predicate
 
-from .conftest import DC, MONO, NK, B, Lab, T
+from .conftest import DC, LYMPHOCYTE, MONO, NK, B, Lab, T
 
 CL = load_ontology()
 NO_PAIRS = pd.DataFrame({"a_row": pd.Series(dtype=int), "b_row": pd.Series(dtype=int)})
@@ -88,7 +88,7 @@ def test_libraries_and_data_sets_stand_in_for_unknown_persons_and_that_is_said(s
     reference = cells_of(dataclasses.replace(snapshot, cells=cells))
     # A library of one type each would hold out a type, so that data set stays whole.
     assert reference.kinds == {"person": 4, "library": 2, "dataset": 1}
-    assert "2 libraries and 1 data sets" in reference.notes[0]
+    assert "2 libraries and 1 data set;" in reference.notes[0]
     assert cells_of(snapshot, held_out="dataset").kinds == {"dataset": 3}
 
 
@@ -152,6 +152,23 @@ def test_labels_without_meaning_are_not_answered_with(snapshot):
     decided = decide_crosswise(held, space, wish=Wish())
     assert (decided.answer >= 0).mean() < 0.1
     assert held_out_record(held, decided, space, names={}).ece < 0.1
+
+
+def test_a_coarser_label_can_contradict_an_answer_and_never_confirm_it(asked):
+    _, space, held, _ = asked
+    tree = hierarchy_of((T, B, NK, MONO, DC, LYMPHOCYTE), ontology=CL)
+    wide = AnswerSpace.of(tree, answer_terms(tree, ontology=CL), ontology=CL)
+    own = np.array(space.hierarchy.labels)[held.codes]
+    coarse = (own == B) & (np.arange(len(own)) % 2 == 0)
+    # Half of the B cells are called lymphocytes; and some monocytes are, which is wrong.
+    labels = np.where(coarse | ((own == MONO) & (np.arange(len(own)) % 5 == 0)), LYMPHOCYTE, own)
+    n_wrong = int((own[labels == LYMPHOCYTE] == MONO).sum())
+    known = dataclasses.replace(held, codes=tree.codes(labels))
+    record = held_out_record(known, decide_crosswise(known, wide, wish=Wish(precision=0.5)), wide, names={})
+    assert record.n_known == len(own)
+    assert record.n_coarse == int((labels == LYMPHOCYTE).sum())
+    assert 0.8 * n_wrong <= record.n_coarse_contradicted <= n_wrong
+    assert record.precision < 1 - 0.5 * n_wrong / len(own)
 
 
 def test_a_type_left_out_of_training_is_unlike_every_type(asked):

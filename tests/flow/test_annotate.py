@@ -34,8 +34,8 @@ def lab(seed, *, types=TYPES, genes=GENES, n_cells=N):
     level = np.random.default_rng(1).gamma(0.6, 2.0, len(GENES)) + 0.05
     programs = {name: np.exp(np.random.default_rng(10 + k).normal(0, 1.2, len(GENES)) * (np.arange(len(GENES)) % 3 == k)) for k, name in enumerate((*TYPES, "Fibroblasts"))}  # fmt: skip
     kinds = np.array(types, dtype=object)[np.arange(n_cells) % len(types)]
-    donors = np.array([f"donor{seed}{k % 3}" for k in range(n_cells)])
-    shift = {name: np.exp(np.random.default_rng(len(name) + seed).normal(0, 0.1, len(GENES))) for name in set(donors)}
+    donors = np.array([f"donor{seed}{k // 3 % 3}" for k in range(n_cells)])
+    shift = {name: np.exp(np.random.default_rng(int(name[5:])).normal(0, 0.1, len(GENES))) for name in set(donors)}
     rates = np.array([level * programs[kind] * shift[donor] for kind, donor in zip(kinds, donors, strict=True)])
     table = pd.DataFrame({"cell_type": kinds, "donor_id": donors}, index=[f"c{k}" for k in range(n_cells)])
     columns = [GENES.index(gene) for gene in genes]
@@ -126,6 +126,30 @@ def test_genes_that_the_query_lacks_are_left_out_of_the_model_and_that_is_said(s
     assert any("does not measure 200 of the 700 genes" in note for note in made.notes)
     fewer = annotate_query(snapshot, query(lab(3, genes=GENES[:300]), "fewer"), PLAN)
     assert any("QUALIFIED(panel): 300 genes" in note for note in fewer.notes)
+
+
+def test_a_query_that_lies_elsewhere_is_qualified(snapshot, query):
+    cells = lab(3)
+    # Another technique: every gene is caught with another probability.
+    caught = np.random.default_rng(8).uniform(0.02, 1.0, cells.n_vars)
+    cells.X = csr_matrix(np.random.default_rng(9).binomial(cells.X.toarray().astype(int), caught), dtype=np.float32)
+    made = annotate_query(snapshot, query(cells), PLAN)
+    assert made.notes[0].startswith("QUALIFIED(shift): ")
+    assert not any(note.startswith("QUALIFIED(shift)") for note in annotate_query(snapshot, query(lab(5)), PLAN).notes)
+
+
+def test_atlas_cells_are_chosen_and_what_could_not_be_tried_is_said(snapshot, query):
+    one = annotate_query(snapshot, query(lab(3)), dataclasses.replace(PLAN, where="dataset_id = 'a'"))
+    assert one.reference.kinds == {"person": 3}
+    assert one.as_new_dataset is None
+    assert any(line.startswith("answers for a data set that the atlas does not have") for line in one.not_evaluated)
+    whole = annotate_query(snapshot, query(lab(3)), dataclasses.replace(PLAN, held_out="dataset"))
+    assert (whole.reference.kinds, whole.as_new_dataset) == ({"dataset": 2}, None)
+    record = annotation_record(
+        dataclasses.replace(whole, plan=dataclasses.replace(PLAN, options={"checkpoint": "/home/somebody/weights"})),
+        access="",
+    )
+    assert record["asked"]["options"] == {"checkpoint": "weights"}
 
 
 class TestGate:

@@ -94,7 +94,7 @@ def _print(document: dict[str, Any], *, as_json: bool) -> None:
     tried = [("persons or units held out", held), *([("data sets left out", moved)] if moved is not None else [])]
     header = ["on atlas cells, with", "cells", "answered", "right", "calibration error", "before"]
     print_table(header, [
-        [name, one["n_judged"], f"{one['coverage']:.3f}", "" if one["precision"] is None else f"{one['precision']:.3f}", f"{one['ece']:.3f}", f"{one['ece_raw']:.3f}"]
+        [name, one["n_known"], f"{one['coverage']:.3f}", "" if one["precision"] is None else f"{one['precision']:.3f}", f"{one['ece']:.3f}", f"{one['ece_raw']:.3f}"]
         for name, one in tried
     ])  # fmt: skip
     for note in document["notes"]:

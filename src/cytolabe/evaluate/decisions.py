@@ -1,7 +1,6 @@
 """What is answered for a cell, and whether such answers hold on cells that were held out.
 
-A decision rests on three things fitted on held-out cells: the calibration, the probability from which each term answers (`term_thresholds`, on labels
-that stand for one class), and the distances from which a cell is unlike every type of the atlas.
+A decision rests on three things fitted on held-out cells: the calibration, the probability from which each term answers (`term_thresholds`), and the distances from which a cell is unlike every type of the atlas.
 
 How well it holds is measured crosswise: what decides over a fold was fitted on the other folds. A fold's scores come from
 a model that never saw its units; the models behind the other folds' scores did, which only temperature, offsets and thresholds could carry over.
@@ -61,10 +60,7 @@ class AnswerSpace:
         return cls(hierarchy=hierarchy, answers=answers, verdict=verdicts(answers, hierarchy.labels, ontology=ontology))
 
     def can_judge(self, codes: Integer[np.ndarray, " cells"]) -> Bool[np.ndarray, " cells"]:
-        """Tell which labels stand for one class: only these find every answer right or wrong.
-
-        A coarser one could only ever contradict a fine answer, so that a precision with it would be too low.
-        """
+        """Tell which labels stand for one class: only these find every answer right or wrong."""
         return np.asarray(self.hierarchy.covers[codes].sum(axis=1) == 1)
 
 
@@ -139,8 +135,8 @@ def fit_decisions(held: HeldOutCells, space: AnswerSpace, *, wish: Wish) -> Deci
     calibration = _calibration(known, space.hierarchy)
     distances = _distances(known, calibration)
     probability = calibration.probability(known.scores)
-    judge = space.can_judge(known.codes)
-    judge &= _novelty(probability, known.distance, distances) < 1.0 - wish.novel_fraction
+    # A coarser label can contradict a fine answer and never confirm it: that makes thresholds higher, never lower.
+    judge = _novelty(probability, known.distance, distances) < 1.0 - wish.novel_fraction
     thresholds = choose_thresholds(
         space.answers.probability(probability[judge]),
         space.verdict[:, known.codes[judge]].T,

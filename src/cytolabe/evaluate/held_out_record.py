@@ -1,7 +1,7 @@
 """The numbers that stand beside annotated cells: how answers held on cells of units that nothing had seen.
 
-All are cross-fitted (`decisions.decide_crosswise`). Classes are held to cells whose label stands for one class; a coarser label trains
-and calibrates, and only contradicts. Cells of a class that only one fold has are an open set: no model of another fold knew the
+All are cross-fitted (`decisions.decide_crosswise`). Answers are held to every label: one above the answer decides nothing, so a coarser label can contradict a
+fine answer and never confirm it, and precision is rather too low than too high. Classes and probabilities are held to cells whose label stands for one class. Cells of a class that only one fold has are an open set: no model of another fold knew the
 class, so they are told apart and are in no number of the others.
 """
 
@@ -37,12 +37,13 @@ CURVE_STEPS = 100
 class HeldOutRecord:
     """What was found on held-out cells.
 
-    `n_judged` cells have a label that stands for one class and a model that knew it; `coverage` is the share of them that got an answer, `precision` the share
-    of answers that is right; `levels` has both by level. `ece_raw` is that of the uncalibrated probability of the most probable class, `ece` the calibrated one,
+    `n_known` cells have a label that their model knew; `coverage` is the share of them that got an answer, `precision` the share of the answers that labels find right or
+    wrong which is right; `levels` and `units` have both. `n_judged` of the cells have a label that stands for one class; the rest is about them. `ece_raw` is that of the uncalibrated probability of the most probable class, `ece` the calibrated one,
     `ece_answers` that of the confidence of the answers given. `units` has one row per unit, `classes` one per class, `curve` coverage and risk.
     """
 
     n_cells: int
+    n_known: int
     n_judged: int
     n_coarse: int
     n_coarse_contradicted: int
@@ -97,23 +98,25 @@ def held_out_record(
     is_top_right = decided.top == truth
     raw = Calibration.identity(space.hierarchy.classes).probability(held.scores[judged])
     raw_confidence, is_raw_right = np.clip(raw.max(axis=1), 0.0, 1.0), raw.argmax(axis=1) == truth[judged]
-    answered = judged & (decided.answer >= 0)
+    answered = known & (decided.answer >= 0)
+    is_decided = answered & (verdict != 0)
     confidence = decided.top_confidence[judged]
     coarse, open_cells = known & ~space.can_judge(held.codes), ~known
     classes = _class_table(decided, space, truth=truth, judged=judged, names=names)
     kinds = np.array(space.hierarchy.classes)
     return HeldOutRecord(
         n_cells=len(held.codes),
+        n_known=int(known.sum()),
         n_judged=int(judged.sum()),
         n_coarse=int(coarse.sum()),
         n_coarse_contradicted=int((verdict[coarse] < 0).sum()),
         n_open=int(open_cells.sum()),
         open_unknown_fraction=float((decided.answer[open_cells] < 0).mean()) if open_cells.any() else None,
-        coverage=float(answered.sum() / judged.sum()),
+        coverage=float(answered.sum() / known.sum()),
         precision=_precision(verdict[answered]),
         ece_raw=_number(expected_calibration_error(raw_confidence, is_raw_right)),
         ece=_number(expected_calibration_error(confidence, is_top_right[judged])),
-        ece_answers=expected_calibration_error(decided.confidence[answered], verdict[answered] > 0),
+        ece_answers=expected_calibration_error(decided.confidence[is_decided], verdict[is_decided] > 0),
         class_wise_ece=float(classes["ece"].mean()),
         aurc=area_under_risk_coverage(confidence, is_top_right[judged]),
         accuracy=float(is_top_right[judged].mean()),
@@ -121,8 +124,8 @@ def held_out_record(
         bins=reliability_bins(confidence, is_top_right[judged]),
         selective=selective_macro_f1(kinds[truth[judged]], kinds[decided.top[judged]], confidence),
         curve=_curve(confidence, is_top_right[judged]),
-        levels=_level_table(decided, space, verdict=verdict, judged=judged),
-        units=_unit_table(held, decided, verdict=verdict, judged=judged),
+        levels=_level_table(decided, space, verdict=verdict, known=known),
+        units=_unit_table(held, decided, verdict=verdict, known=known),
         classes=classes,
     )
 
@@ -152,24 +155,24 @@ def _number(value: float | None) -> float:
     return 0.0 if value is None else value
 
 
-def _level_table(decided: Decided, space: AnswerSpace, *, verdict: np.ndarray, judged: np.ndarray) -> pd.DataFrame:
+def _level_table(decided: Decided, space: AnswerSpace, *, verdict: np.ndarray, known: np.ndarray) -> pd.DataFrame:
     level = np.array([*space.answers.levels, "unknown"], dtype=object)[decided.answer]
     rows = [
         {
             "level": name,
-            "n_cells": int((judged & (level == name)).sum()),
-            "cells_fraction": float((judged & (level == name)).sum() / judged.sum()),
-            "precision": _precision(verdict[judged & (level == name)]) if name != "unknown" else None,
+            "n_cells": int((known & (level == name)).sum()),
+            "cells_fraction": float((known & (level == name)).sum() / known.sum()),
+            "precision": _precision(verdict[known & (level == name)]) if name != "unknown" else None,
         }
         for name in (*ANSWER_LEVELS, "unknown")
     ]
     return pd.DataFrame(rows)
 
 
-def _unit_table(held: HeldOutCells, decided: Decided, *, verdict: np.ndarray, judged: np.ndarray) -> pd.DataFrame:
+def _unit_table(held: HeldOutCells, decided: Decided, *, verdict: np.ndarray, known: np.ndarray) -> pd.DataFrame:
     rows = []
-    for unit in sorted(set(held.units[judged].tolist())):
-        own = judged & (held.units == unit)
+    for unit in sorted(set(held.units[known].tolist())):
+        own = known & (held.units == unit)
         rows.append({
             "n_cells": int(own.sum()),
             "coverage": float((decided.answer[own] >= 0).mean()),

@@ -30,7 +30,7 @@ HELD_OUT = ("person", "dataset")
 
 MAX_FOLDS = 5
 
-_PLURAL = {"library": "libraries", "dataset": "data sets"}
+_WORDS = {"library": ("library", "libraries"), "dataset": ("data set", "data sets")}
 
 _CIRCULAR = ("automated", "transferred")
 """Origins of labels that a program gave: held to them, another program is held to a guess (rule R7)."""
@@ -201,7 +201,7 @@ def _notes(cells: pd.DataFrame, rows: np.ndarray, *, kinds: Mapping[str, int], n
     notes = []
     others = [kind for kind in kinds if kind != "person"]
     if others:
-        told = " and ".join(f"{kinds[kind]} {_PLURAL[kind]}" for kind in others)
+        told = " and ".join(f"{kinds[kind]} {_WORDS[kind][kinds[kind] > 1]}" for kind in others)
         notes.append(f"held out as a whole: {told}; where persons are not known, one may be on both sides")
     origins = cells["label_origin"].to_numpy(dtype=object)[rows]
     n_circular = int(np.isin(origins, _CIRCULAR).sum())

@@ -144,12 +144,8 @@ def annotate_query(
         as_new_dataset=moved,
         open_set=table.assign(name=[ontology.name(term) for term in table["term"]]),
         columns=columns,
-        notes=(
-            *gate.notes,
-            *reference.notes,
-            *model.notes,
-            *_warnings(columns, plan),
-            *_release_note(frozen, ontology),
+        notes=_qualified_first(
+            gate.notes, reference.notes, model.notes, _warnings(columns, plan), _release_note(frozen, ontology)
         ),
         not_evaluated=(*_never_answered(space, decisions), *not_asked, *why_not, *_NEVER_EVALUATED),
     )
@@ -236,6 +232,12 @@ def _warnings(columns: pd.DataFrame, plan: AnnotationPlan) -> tuple[str, ...]:
         "The confidence of the others was calibrated without such a shift; --hold-out dataset calibrates across data sets"
     )
     return (msg,)
+
+
+def _qualified_first(*notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return notes with those that qualify every answer before those that inform."""
+    told = [note for some in notes for note in some]
+    return tuple(sorted(told, key=lambda note: not note.startswith("QUALIFIED")))
 
 
 def _release_note(frozen: Snapshot, ontology: Ontology) -> tuple[str, ...]:

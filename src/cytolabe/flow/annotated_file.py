@@ -72,7 +72,7 @@ def write_annotated(path: Path, out: Path, columns: pd.DataFrame, *, key: str, r
             obs = file["obs"]
             for name in columns.columns:
                 write_elem(obs, name, _storable(columns[name]))
-            order = [text_of(other) for other in np.atleast_1d(obs.attrs["column-order"])]
+            order = [text_of(other) for other in np.atleast_1d(obs.attrs.get("column-order", []))]
             obs.attrs["column-order"] = np.array([*order, *columns.columns], dtype=h5py.string_dtype("utf-8"))
             uns = file.require_group("uns")
             uns.attrs.setdefault("encoding-type", "dict")

@@ -10,13 +10,13 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from cytolabe.config.study import ModelSpec
 from cytolabe.evaluate.documents import rounded
 from cytolabe.evaluate.held_out_record import record_document
 from cytolabe.flow.annotate import Annotation
 from cytolabe.flow.answer_columns import STATUSES
 from cytolabe.flow.query_file import MIN_AGREEMENT, MIN_COUNTS_FRACTION, MIN_GENES, MIN_GENES_FRACTION
-from cytolabe.flow.recording import Step
-from cytolabe.models.cards import CARDS
+from cytolabe.flow.recording import Step, model_parents
 from cytolabe.provenance import artifact_of, digest_of, jsonable
 from cytolabe.provenance.canonical import canonical_json
 from cytolabe.records import NamedDigest
@@ -49,7 +49,7 @@ def annotation_record(made: Annotation, *, access: str) -> dict[str, Any]:
         },
         "asked": {
             "model": plan.model,
-            "options": dict(plan.options),
+            "options": _told_options(plan.options),
             "precision": plan.wish.precision,
             "novel_fraction": plan.wish.novel_fraction,
             "hold_out": plan.held_out,
@@ -101,6 +101,11 @@ def annotation_record(made: Annotation, *, access: str) -> dict[str, Any]:
     return cast("dict[str, Any]", rounded(jsonable(record)))
 
 
+def _told_options(options: Mapping[str, object]) -> dict[str, object]:
+    """Return options with a checkpoint by its name: a folder is where something lies, not what it is."""
+    return {name: Path(str(value)).name if name == "checkpoint" else value for name, value in sorted(options.items())}
+
+
 def _answers(made: Annotation) -> dict[str, Any]:
     prefix, table = made.plan.prefix, made.columns
     status = table[f"{prefix}_status"].value_counts()
@@ -128,6 +133,6 @@ def annotate_step(record: Mapping[str, Any], made: Annotation, out: Path, *, rep
         parameters={**asked, "where_digest": digest_of(where) if where else ""},
         inputs=[artifact_of(made.query.path, "query")],
         outputs=outputs,
-        parents=[NamedDigest(role="model", name=made.plan.model, digest=digest_of(CARDS[made.plan.model]))],
+        parents=model_parents([ModelSpec(name=made.plan.model, options=made.plan.options)]),
         made=[NamedDigest(role="annotation", name=out.name, digest=digest_of(canonical_json(record).decode()))],
     )
