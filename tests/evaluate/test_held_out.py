@@ -205,6 +205,37 @@ def test_each_cell_is_decided_by_itself(asked):
     assert ((one.novelty >= 0) & (one.novelty <= 1)).all()
 
 
+def shifted(shifts, *, n_cells=300):
+    """Return held-out cells of units, each of which sees types as often as its own shift says."""
+    rng = np.random.default_rng(7)
+    tree = hierarchy_of((T, B, NK), ontology=CL)
+    honest = rng.normal(size=(n_cells * len(shifts), 3)) * 1.5
+    shift = np.repeat(np.array(shifts), n_cells, axis=0)
+    odds = np.exp(honest + shift)
+    classes = ((odds / odds.sum(axis=1, keepdims=True)).cumsum(axis=1) < rng.uniform(size=(len(odds), 1))).sum(axis=1)
+    units = np.repeat([f"p{k}" for k in range(len(shifts))], n_cells).astype(object)
+    held = HeldOutCells(
+        scores=honest, distance=rng.uniform(size=len(odds)), units=units, folds=np.arange(len(odds)) % 2,
+        codes=np.array([tree.labels.index(tree.classes[k]) for k in classes]),
+    )  # fmt: skip
+    return held, AnswerSpace.of(tree, answer_terms(tree, ontology=CL), ontology=CL)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "moves"),
+    [
+        ([[1.5, 0.0, -1.0]] * 4, True),  # all persons alike: it will hold for the next one
+        ([[1.5, 0.0, -1.5], [-1.5, 0.0, 1.5], [0.0, 1.5, -1.5], [0.0, -1.5, 1.5]], False),  # each has its own
+        ([[1.5, 0.0, -1.0]] * 2, False),  # two cannot tell
+    ],
+)
+def test_offsets_of_classes_are_used_where_they_help_persons_that_they_were_not_fitted_on(shifts, moves):
+    held, space = shifted(shifts)
+    offset = fit_decisions(held, space, wish=Wish()).calibration.offset
+    assert bool(np.abs(offset).max() > 0.3) is moves
+    assert moves or not offset.any()
+
+
 def test_more_precision_is_paid_with_coverage():
     # Classes that overlap: precision costs something.
     rng = np.random.default_rng(2)
