@@ -137,6 +137,16 @@ def test_the_power_is_measured_with_copies_that_go_the_same_way(monkeypatch):
     assert blind["found_50"] == 0 < blind["planted_50"]
 
 
+def test_a_search_that_only_the_earlier_cell_asks_in_says_so(monkeypatch):
+    strength = Strength(n_joined=24, least_joined=5, both_ask=False)
+    monkeypatch.setattr(Strength, "for_cells", classmethod(lambda cls, _: strength))
+    snapshot = atlas({"a": expressed(np.random.default_rng(9), 60), "b": expressed(np.random.default_rng(3), 60)})
+    _, findings = copied_pairs(snapshot)
+    assert [(finding.code, finding.n_affected, finding.examples) for finding in findings] == [
+        ("N-DUP-05", 3, ("a|a", "a|b", "b|b"))
+    ]
+
+
 def test_more_cells_than_are_searched_at_once_are_counted_and_not_called_clean(monkeypatch):
     monkeypatch.setattr(near_copies, "MOST_CELLS", 100)
     rng = np.random.default_rng(9)

@@ -258,6 +258,17 @@ class TestSplit:
             assert {"split_id", "held_out", "n_train", "n_test", "groups_train", "groups_test"} <= set(fold)
             assert not set(fold["groups_train"]) & set(fold["groups_test"])
 
+    def test_what_was_not_searched_for_copies_is_printed_and_not_in_the_document(
+        self, call, frozen, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("cytolabe.audit.near_copies.MOST_CELLS", 10)
+        out = tmp_path / "s.json"
+        assert "N-DUP-04 snapshot" in call("split", frozen, "--by", "dataset", "-o", out).out
+        called = call("split", frozen, "--by", "dataset", "-o", out, "--json")
+        assert "N-DUP-04 snapshot" in called.err
+        assert called.document == json.loads(out.read_bytes())
+        assert "N-DUP-04" not in called.out
+
     def test_cells_that_are_copies_stay_on_one_side(self, call, frozen, tmp_path):
         called = call("split", frozen, "--by", "dataset", "-o", tmp_path / "s.json", "--json")
         sides = [(fold["n_train"], fold["n_test"]) for fold in called.document["splits"]]

@@ -11,6 +11,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cytolabe.apply.embed import FittedModel, embed_shards, fit_embedder, stored_embedding
+from cytolabe.audit import near_copies
 from cytolabe.errors import UsageError
 from cytolabe.flow import splits
 from cytolabe.flow.interpret import reconcile_atlas
@@ -26,6 +27,7 @@ from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
 from cytolabe.snapshot.strata import strata_of
 from cytolabe.split import split_of, write_split
+from cytolabe.split.document import plan_document
 
 N_SHARED = 30
 """Cells of the first lab that the third one delivers again, under other names and with fewer genes."""
@@ -76,6 +78,16 @@ def test_copies_tie_their_data_sets_whatever_was_asked_for(snapshot):
         datasets = snapshot.cells["dataset_id"].to_numpy(dtype=object)
         held_out = sorted(tuple(sorted(set(datasets[fold.test_rows]))) for fold in split.folds)
         assert held_out == [("a", "c"), ("b",), ("d",)]
+
+
+def test_what_was_not_searched_for_copies_is_told_beside_the_split_and_not_in_it(snapshot, monkeypatch):
+    rule, told = rule_asked(snapshot, AskedSplit(by=("dataset",))), []
+    usual = plan_document(make_split(snapshot, rule, on_finding=told.append))
+    # Labs b and d share no gene, c and d a hundred.
+    assert [(finding.code, finding.n_affected) for finding in told] == [("N-DUP-04", 1)]
+    monkeypatch.setattr(near_copies, "MOST_CELLS", 50)
+    assert plan_document(make_split(snapshot, rule, on_finding=told.append)) == usual
+    assert [(finding.code, finding.n_affected) for finding in told[1:]] == [("N-DUP-04", 10)]
 
 
 def test_a_share_and_folds_are_two_ways(snapshot):

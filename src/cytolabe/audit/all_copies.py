@@ -36,9 +36,9 @@ def find_copies(snapshot: SnapshotView, *, min_shared_nonzero: int = MIN_SHARED_
 
 
 def copied_pairs(snapshot: SnapshotView) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
-    """Return the pairs of `find_copies(...)` without telling who could be tested, and a finding of what was not searched."""
+    """Return the pairs of `find_copies(...)` without telling who could be tested, and findings of what was not searched, or less well."""
     near = _near(snapshot, MIN_SHARED_NONZERO)
-    findings = tuple(finding for finding in _findings(near, snapshot) if finding.code == "N-DUP-04")
+    findings = tuple(finding for finding in _findings(near, snapshot) if finding.code in {"N-DUP-04", "N-DUP-05"})
     return sorted_pairs([identical_pairs(snapshot), near.pairs]), findings
 
 
@@ -80,6 +80,21 @@ def _findings(near: NearSearch, snapshot: SnapshotView) -> tuple[Finding, ...]:
                 n_affected=len(left),
                 n_total=len(near.comparisons),
                 examples=tuple(f"{row.dataset_a}|{row.dataset_b}" for row in left.head(_EXAMPLES).itertuples()),
+            )
+        )
+    if near.one_sided:
+        found.append(
+            Finding(
+                code="N-DUP-05",
+                severity=Severity.NOTE,
+                where="snapshot",
+                message=f"{len(near.one_sided)} of {len(near.comparisons)} comparisons hold so many cells that only the earlier of two "
+                "cells asked for partners: a shallow copy behind its deep cell may be missed (how many: `near_search`)",
+                remedy="freeze parts of up to 100,000 cells (by tissue, say) and audit each",
+                rule="R9",
+                n_affected=len(near.one_sided),
+                n_total=len(near.comparisons),
+                examples=tuple(f"{a}|{b}" for a, b in near.one_sided[:_EXAMPLES]),
             )
         )
     return tuple(found)

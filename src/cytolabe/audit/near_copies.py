@@ -42,10 +42,12 @@ class NearSearch:
     `pairs` has one row per pair of near-identical cells (`audit.pair_table`). `comparisons` has one row per pair of data sets
     with `COMPARED`: whether it was searched and why not, and of copies with 90, 50 and 20 % of the counts how many were planted among
     the cells on these genes and how many of them were found. Planted copies that are too shallow to test are not counted.
+    `one_sided` names the comparisons with so many cells that only the earlier of two asks for partners.
     """
 
     pairs: pd.DataFrame
     comparisons: pd.DataFrame
+    one_sided: tuple[tuple[str, str], ...] = ()
 
 
 def find_near_copies(
@@ -66,6 +68,7 @@ def find_near_copies(
     """
     pieces: list[pd.DataFrame] = []
     rows: list[dict[str, object]] = []
+    one_sided: list[tuple[str, str]] = []
     for shared, compared in _sets_of_genes(genes).items():
         names = sorted({name for pair in compared for name in pair})
         told: dict[str, int] = dict.fromkeys(COMPARED[6:], 0)
@@ -79,6 +82,7 @@ def find_near_copies(
             pairs = _near_pairs(snapshot, cells, allowed)
             told |= plant(snapshot, cells, allowed, least=least)
             pieces.append(pairs)
+            one_sided += [] if cells.index.strength.both_ask else compared
         n_near = pairs.groupby(["dataset_a", "dataset_b"]).size().to_dict() if len(pairs) else {}
         for a, b in compared:
             own = why or ("" if {a, b} <= sampled else NOT_SAMPLED)
@@ -90,6 +94,7 @@ def find_near_copies(
     return NearSearch(
         pairs=sorted_pairs(pieces),
         comparisons=comparisons.sort_values(["dataset_a", "dataset_b"], kind="stable").reset_index(drop=True),
+        one_sided=tuple(sorted(one_sided)),
     )
 
 

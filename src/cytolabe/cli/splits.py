@@ -1,13 +1,16 @@
 """`cytolabe split`: divide the cells of a snapshot by whole groups."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, Seed, SnapshotName
 from cytolabe.cli.output import print_document, print_findings, print_table, progress, writable_file
+
+if TYPE_CHECKING:
+    from cytolabe.records import Finding
 
 __all__ = ["split"]
 
@@ -74,13 +77,19 @@ def split(
     rule = rule_asked(frozen, asked)
     if not leaks:
         progress()(f"comparing {frozen.n_cells:,} cells, so that copies stay together")
-    document = write_split(make_split(frozen, rule, seed=seed), out, access=declared_access(frozen))
+    not_searched: list[Finding] = []
+    plan = make_split(frozen, rule, seed=seed, on_finding=not_searched.append)
+    document = write_split(plan, out, access=declared_access(frozen))
     record_artifact(opened, "split", out, snapshot_id=frozen.snapshot_id)
     record_run(opened, split_step(document, out), snapshot_id=frozen.snapshot_id)
     if as_json:
+        # The document is that of the file, to the key.
         print_document(document)
+        for finding in not_searched:
+            typer.echo(f"{finding.code} {finding.where}: {finding.message}", err=True)
     else:
         _print_split(document)
+        print_findings(not_searched)
         typer.echo(f"written to {out}")
     return 1 if any(finding["severity"] == "error" for finding in document["findings"]) else 0
 

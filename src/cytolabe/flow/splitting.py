@@ -6,7 +6,7 @@ one; dates of data sets come from what their manifests declare. Both then stand 
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cytolabe.audit import copied_pairs
 from cytolabe.errors import UsageError
 from cytolabe.models.cards import CARDS
 from cytolabe.models.pretraining import corpora, corpora_of
-from cytolabe.records import ModelCard
+from cytolabe.records import Finding, ModelCard
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.snapshot.strata import contributed_columns
 from cytolabe.split import SplitRule, plan_rule
@@ -46,12 +46,19 @@ class AskedSplit:
     leaks: bool = False
 
 
-def make_split(frozen: Snapshot, rule: SplitRule, *, seed: int = 0) -> SplitPlan:
-    """Plan a split of a snapshot by whole groups; cells that are copies of each other stay together."""
+def make_split(
+    frozen: Snapshot, rule: SplitRule, *, seed: int = 0, on_finding: Callable[[Finding], None] = lambda _: None
+) -> SplitPlan:
+    """Plan a split of a snapshot by whole groups; cells that are copies of each other stay together.
+
+    `on_finding` gets what was not searched for copies. It is no part of the plan, whose findings follow from its rule
+    alone and are replayed.
+    """
     if CELLS in rule.by:
         return plan_rule(frozen, rule, seed=seed)
-    # What was not searched is told by the audit: the findings of a split follow from its rule alone, and are replayed.
-    pairs, _ = copied_pairs(frozen)
+    pairs, findings = copied_pairs(frozen)
+    for finding in findings:
+        on_finding(finding)
     return plan_rule(frozen, rule, seed=seed, duplicates=pairs)
 
 
