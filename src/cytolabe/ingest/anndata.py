@@ -15,6 +15,7 @@ import pandas as pd
 from cytolabe.errors import RefusedError
 from cytolabe.ingest.features import choose_features, kinds_of_features
 from cytolabe.ingest.identity import digest_of
+from cytolabe.ingest.joint_fits import joint_fits, joint_fits_finding
 from cytolabe.ingest.matrices import MatrixHandle, RowReader, describe_matrix, obstacle_of, open_rows
 from cytolabe.ingest.nodes import GroupNode, Node, is_array, is_group
 from cytolabe.ingest.refusals import readable
@@ -110,7 +111,7 @@ class AnnDataSource(RowStream):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What could not be read or is not kept of the file."""
-        return (*self._obs.findings, *self._described[1], *self._not_kept())
+        return (*self._obs.findings, *self._described[1], *self._not_kept(), *self._joint_fits())
 
     def features(self, matrix: MatrixHandle) -> tuple[str, ...]:
         """Return one name per feature of a matrix, in its order."""
@@ -199,6 +200,16 @@ class AnnDataSource(RowStream):
         with readable(f"uns/{key}"):
             value = node[()]
         return text_of(value if node.shape == () else value.ravel()[0])
+
+    def _joint_fits(self) -> tuple[Finding, ...]:
+        """Name what was fitted on all cells of the file; no array of it is read."""
+        found: list[str] = []
+        for part in ("obsm", "obsp", "varm", "varp", "layers", "uns"):
+            node = self._file.get(part)
+            found += joint_fits(part, list(node)) if is_group(node) else ()
+        for table, read in self._feature_tables.items():
+            found += joint_fits(table.removeprefix("raw/"), list(map(str, read.columns.columns)))
+        return joint_fits_finding(sorted(set(found)), self.path.name, n_cells=self.n_cells)
 
     def _not_kept(self) -> tuple[Finding, ...]:
         """Name what is delivered beside counts and tables: it is derived, and computed anew from the counts."""
