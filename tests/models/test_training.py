@@ -3,6 +3,8 @@
 import dataclasses
 import importlib.util
 import json
+import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -211,3 +213,44 @@ def test_whole_persons_choose_when_to_stop_and_unknown_is_nobody():
         "training ended by the loss on 5 training cells, not persons: too few are known",
     )
     assert len(hold_out_persons(persons, fraction=0.0, seed=0)[1]) == 0
+
+
+@pytest.mark.parametrize("processes", [2])
+def test_processes_that_share_the_minibatches_of_a_step_draw_the_curve_of_one(tmp_path, processes):
+    """Dropout is on: what is drawn belongs to the minibatch, whoever takes it. Epochs end with half a step."""
+    plan = dataclasses.replace(PLAN, accumulation=4, n_steps=8)
+    alone, shared = Line(size=3), Line(size=3)
+    one = train(alone, plan, seed=3)
+    told = []
+    several = train(shared, plan, seed=3, folder=tmp_path, n_processes=processes, on_step=told.append)
+    assert told == several.steps
+    for ours, theirs in zip(several.steps, one.steps, strict=True):
+        assert (ours.number, ours.n_terms, ours.epoch) == (theirs.number, theirs.n_terms, theirs.epoch)
+        assert ours.loss == pytest.approx(theirs.loss, abs=1e-6)
+        assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, abs=1e-5)
+        assert ours.held_out_loss == (None if theirs.held_out_loss is None else pytest.approx(theirs.held_out_loss, abs=1e-6))  # fmt: skip
+    torch = import_extra("torch")
+    assert all(torch.allclose(alone.weights()[name], weight, atol=1e-6) for name, weight in shared.weights().items())
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000008"]
+
+
+def test_a_step_with_fewer_minibatches_than_processes_is_refused():
+    with pytest.raises(UsageError, match="accumulation = 2 or more"):
+        train(Line(), PLAN, seed=0, n_processes=2)
+    with pytest.raises(UsageError, match="--processes 0"):
+        train(Line(), PLAN, seed=0, n_processes=0)
+
+
+class Dying(Line):
+    """Ends without a word in every process but the first."""
+
+    def loss(self, rows, *, epoch):
+        if multiprocessing.parent_process() is not None:
+            os._exit(3)
+        return super().loss(rows, epoch=epoch)
+
+
+def test_a_process_that_dies_ends_the_training_with_a_word_and_hangs_nothing():
+    with pytest.raises(ModelFailedError, match="one that is gone"):
+        train(Dying(size=3), dataclasses.replace(PLAN, accumulation=2), seed=3, n_processes=2)
+    assert not multiprocessing.active_children()

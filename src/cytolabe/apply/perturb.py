@@ -26,6 +26,7 @@ from cytolabe.models.geneformer.matched_null import (
 from cytolabe.models.geneformer.tokenizer import TokenizedCells
 from cytolabe.models.protocols import EmbeddingFacts
 from cytolabe.randomness import rng_for
+from cytolabe.records import UNKNOWN
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["Perturbation", "PerturbationPlan", "PerturbationResult", "combinations_of", "perturb_cells"]
@@ -79,6 +80,7 @@ class Perturbation:
     n_cells_detected: int
     """Cells that have all of the genes."""
     n_persons: int
+    """Known persons among the former; 0 where nobody is known."""
     effect: float | None
     low: float | None
     """Quarter of the cells below it."""
@@ -200,7 +202,7 @@ class _Run:
         p_value = None if middle is None else empirical_p_value(middle, null, both_ends=is_shift)
         return Perturbation(
             genes=genes, kind=self.plan.kind, measure="goal_shift" if is_shift else "cosine", n_cells=len(rows),
-            n_cells_detected=int(has_all.sum()), n_persons=len(set(self.persons[rows].tolist())), effect=middle, low=low, high=high,
+            n_cells_detected=int(has_all.sum()), n_persons=len(set(self.persons[rows].tolist()) - {UNKNOWN, ""}), effect=middle, low=low, high=high,
             effect_of_matched=float(np.median(null)) if len(null) else None, n_matched=len(null), p_value=p_value, q_value=None,
         )  # fmt: skip
 

@@ -19,12 +19,18 @@ def train(
     config: Annotated[Path, typer.Option("--config", help="The training file: preset, [network], [training].")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the model; a killed training there goes on.")],
     fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
+    processes: Annotated[
+        int,
+        typer.Option(min=0, help="geneformer: processes that share the minibatches of a step; 0 = as the file says."),
+    ] = 0,
     seed: Seed = 0,
     snapshot: SnapshotName = "latest",
     as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
     """Train a model from scratch on the training side of a split, and on nothing else."""
+    import dataclasses
+
     from cytolabe.errors import UsageError
     from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
     from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
@@ -36,6 +42,10 @@ def train(
         raise UsageError(msg)
     is_scgpt = model == "scgpt"
     asked: Any = read_scgpt_training(config) if is_scgpt else read_pretraining(config)
+    if processes and is_scgpt:
+        msg = "--processes is for geneformer; scgpt is trained by one process."
+        raise UsageError(msg)
+    asked = dataclasses.replace(asked, processes=processes) if processes else asked
     pretrain: Any = pretrain_scgpt if is_scgpt else pretrain_geneformer
     made_folder(out, "--out")
     opened = open_atlas(atlas)

@@ -44,7 +44,7 @@ _TOLD_EVERY = 10
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig:
-    """A training file: `preset`, `minibatch`, `held_out_fraction`, `panels`, and the tables `[network]` and `[training]`."""
+    """A training file: `preset`, `minibatch`, `held_out_fraction`, `panels`, `processes`, and the tables `[network]` and `[training]`."""
 
     plan: TrainingPlan
     preset: str = "small"
@@ -53,6 +53,8 @@ class PretrainingConfig:
     held_out_fraction: float = 0.1
     """Share of the training cells, by whole persons, that choose when to stop."""
     panels: str = "refuse"
+    processes: int = 1
+    """Processes that share the minibatches of a step (`accumulation` of them, at least as many)."""
     network: Mapping[str, Any] = field(default_factory=dict)
     """Sizes in place of the preset's."""
 
@@ -118,6 +120,7 @@ def pretrain_geneformer(
         seed=seed,
         folder=out / _CHECKPOINTS,
         on_step=told_steps(on_progress, config.plan.n_steps),
+        n_processes=config.processes,
     )
     return made.written(objective, progress, out=out, notes=notes)
 

@@ -5,7 +5,7 @@ accumulation changes memory and nothing else), clips it, and moves the weights b
 Biases and norms are not decayed. Every `check_every` steps the loss on held-out persons is taken; the weights of the
 best look are kept, and training ends after `patience` looks without a better one.
 
-Nothing random is carried along: the draws of a step are seeded by (seed, step), minibatches by (seed, epoch). So a run
+Nothing random is carried along: draws are seeded by (seed, step, place of the minibatch in it), minibatches by (seed, epoch). So a run
 that was killed goes on from its last checkpoint and gives the loss curve and the weights of one that was not, to the
 bit, on the same machine with the same number of threads.
 """
@@ -21,6 +21,7 @@ import numpy as np
 
 from cytolabe.errors import ModelFailedError, UsageError
 from cytolabe.models.extras import import_extra
+from cytolabe.models.peers import Peers, joined_by_peers
 from cytolabe.models.training_state import Progress, Step, load_progress, save_progress
 from cytolabe.provenance import digest_of
 from cytolabe.randomness import derive_seed
@@ -129,6 +130,7 @@ def train(
     seed: int,
     folder: Path | None = None,
     on_step: Callable[[Step], None] = _nobody,
+    n_processes: int = 1,
 ) -> Progress:
     """Train a network, and leave in it the weights of the best look at held-out persons, or the last without one.
 
@@ -138,6 +140,8 @@ def train(
         Where checkpoints are kept; a run that finds one of the same training there goes on with it. None keeps none.
     on_step
         Is told of every step, after it.
+    n_processes
+        Processes that share the minibatches of a step (`models.peers`), on processors; a step needs as many.
 
     Returns
     -------
@@ -151,26 +155,61 @@ def train(
     ModelFailedError
         If a loss or a gradient is not finite.
     """
-    identity = digest_of([objective.identity, plan, seed])
-    run = _Run(objective=objective, plan=plan, seed=seed)
+    if plan.accumulation < n_processes:
+        msg = (
+            f"{n_processes} processes share the minibatches of a step, and a step has {plan.accumulation}. Say accumulation = "
+            f"{n_processes} or more, with smaller minibatches, or fewer processes."
+        )
+        raise UsageError(msg)
+    is_elsewhere = any(weight.device.type != "cpu" for weight in objective.network.parameters())
+    if n_processes > 1 and is_elsewhere:
+        msg = f"{n_processes} processes train on processors, and the network lies on another device. Use one process there."
+        raise UsageError(msg)
+    job = _Job(objective=objective, plan=plan, seed=seed, folder=folder)
+    with joined_by_peers(_train_beside, job, n_processes=n_processes) as peers:
+        return _trained(job, peers, on_step=on_step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What every process of a training is handed."""
+
+    objective: Objective
+    plan: TrainingPlan
+    seed: int
+    folder: Path | None
+
+    @property
+    def network(self) -> Any:  # noqa: ANN401 - a module of torch
+        return self.objective.network
+
+
+def _train_beside(job: _Job, peers: Peers) -> None:
+    """Do the part of another process: the same steps, without keeping or telling anything."""
+    _trained(job, peers, on_step=_nobody)
+
+
+def _trained(job: _Job, peers: Peers, *, on_step: Callable[[Step], None]) -> Progress:
+    objective, plan, folder = job.objective, job.plan, job.folder
+    identity = digest_of([objective.identity, plan, job.seed])
+    run = _Run(objective=objective, plan=plan, seed=job.seed, peers=peers)
+    network, is_first = objective.network, peers.rank == 0
     if folder is not None:
-        load_progress(folder, run.progress, network=objective.network, optimizer=run.optimizer, identity=identity)
+        load_progress(folder, run.progress, network=network, optimizer=run.optimizer, identity=identity)
     while not run.is_over():
         for group in run.rest_of_epoch():
             row = run.step(group)
             on_step(row)
-            if folder is not None and (row.number % plan.save_every == 0 or run.is_over()):
-                save_progress(
-                    folder, run.progress, network=objective.network, optimizer=run.optimizer, identity=identity
-                )
+            if is_first and folder is not None and (row.number % plan.save_every == 0 or run.is_over()):
+                save_progress(folder, run.progress, network=network, optimizer=run.optimizer, identity=identity)
             if run.is_over():
                 break
         else:
             run.progress.epoch += 1
             run.progress.position = 0
     if run.progress.best_weights:
-        objective.network.load_state_dict(run.progress.best_weights)
-    objective.network.eval()
+        network.load_state_dict(run.progress.best_weights)
+    network.eval()
     return run.progress
 
 
@@ -181,6 +220,7 @@ class _Run:
     objective: Objective
     plan: TrainingPlan
     seed: int
+    peers: Peers
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -218,8 +258,7 @@ class _Run:
         network.train()
         devices = [weight.device for weight in network.parameters() if weight.device.type == "cuda"][:1]
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(derive_seed(self.seed, "models", "training", str(number)))
-            total, n_terms = self._backward(group)
+            total, n_terms = self.peers.summed(network, *self._backward(group, number))
         norm = self._scaled_gradient(n_terms)
         if not (math.isfinite(total) and math.isfinite(norm)):
             msg = (
@@ -235,9 +274,13 @@ class _Run:
         self.progress.steps.append(row)
         return row
 
-    def _backward(self, group: Sequence[np.ndarray]) -> tuple[float, int]:
-        total, n_terms = 0.0, 0
-        for rows in group:
+    def _backward(self, group: Sequence[np.ndarray], number: int) -> tuple[float, int]:
+        torch, total, n_terms = import_extra("torch"), 0.0, 0
+        for place, rows in enumerate(group):
+            if not self.peers.takes(place):
+                continue
+            names = (str(number), str(place)) if place else (str(number),)
+            torch.manual_seed(derive_seed(self.seed, "models", "training", *names))
             with self._precision():
                 loss, n = self.objective.loss(rows, epoch=self.progress.epoch)
             if n:
@@ -261,7 +304,7 @@ class _Run:
         torch, network, progress = import_extra("torch"), self.objective.network, self.progress
         network.eval()
         with torch.inference_mode(), self._precision():
-            loss = self.objective.held_out_loss()
+            loss = self.peers.agreed(self.objective.held_out_loss)
         if loss is None:
             return None
         if not math.isfinite(loss):
