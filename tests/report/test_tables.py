@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from cytolabe.records import Severity
+from cytolabe.records import Protocol, ScoreStatus, Severity
 from cytolabe.report.audit_tables import (
     certificates_table,
     claims_table,
@@ -23,6 +23,7 @@ from cytolabe.report.evidence_tables import (
 )
 from cytolabe.report.frames import frame_table
 from cytolabe.report.guide import GUIDE
+from cytolabe.report.integration import integration_board
 from cytolabe.report.tables import (
     cut,
     findings_table,
@@ -322,3 +323,27 @@ def test_confounding_starts_with_all_files_and_counts_idle_pairs(content):
         ["fir", "assay", "disease", "1.000", "1.000", ABSENT, ABSENT, "6 donors", "REFUSED"],
     ]
     assert "1 pair without two known levels on both sides are not listed" in table.note
+
+
+def test_batches_and_types_stand_between_their_controls_and_a_refusal_has_no_number(content):
+    base = content.scores[0]
+    rows = [
+        replace(
+            base, task="integration", model=model, metric=metric, resolution=content.decision_level, stratum="all",
+            gene_policy=content.gene_policy, value=None if model == "harmony" else 0.25, raw_value=0.5,
+            status=ScoreStatus.REFUSED if model == "harmony" else ScoreStatus.SCORED, reason="nested",
+            protocol=Protocol.CONTROL if model.startswith("control") else Protocol.SELF_SUPERVISED, notes=("a sample",),
+        )
+        for model in ("harmony", "control: none", "control: shuffled")
+        for metric in ("bras", "avg_bio")
+    ]  # fmt: skip
+    table = integration_board(replace(content, integration=rows), base.split)
+    assert [(row[0].text, row[0].detail) for row in table.rows] == [
+        ("none", "control"), ("shuffled", "control"), ("harmony", "")
+    ]  # fmt: skip
+    headings = [column.heading for column in table.columns]
+    refused = dict(zip(headings, table.rows[2], strict=True))
+    assert (refused["BRAS"].text, refused["AvgBIO"].text, refused["NMI"].text) == ("REFUSED", "REFUSED", ABSENT)
+    assert refused["Status"].text == "REFUSED"
+    assert table.remarks == ("a sample",)
+    assert integration_board(content, base.split) is None

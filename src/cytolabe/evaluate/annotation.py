@@ -42,6 +42,7 @@ class Ledger:
     """
 
     scores: list[Score] = field(default_factory=list)
+    integration: list[Score] = field(default_factory=list)
     confusions: list[Confusion] = field(default_factory=list)
     predictions: list[pd.DataFrame] = field(default_factory=list)
     scopes: dict[str, dict[FitScope, None]] = field(default_factory=dict)

@@ -47,7 +47,9 @@ def scores_document(result: StudyResult, snapshot_id: str) -> dict[str, object]:
     snapshot_id
         The snapshot that it was run on.
     """
-    ordered = sorted(result.scores, key=lambda score: tuple(str(getattr(score, name)) for name in _ORDER))
+    ordered = sorted(
+        (*result.scores, *result.integration), key=lambda score: tuple(str(getattr(score, name)) for name in _ORDER)
+    )
     return {
         "snapshot_id": snapshot_id,
         "ontology_release": result.ontology_release,

@@ -185,6 +185,12 @@ class ModelRunner:
             return _attempt(lambda: self._probed(annotator, embedded, task, terms=terms))
         return _attempt(lambda: self._annotated(cast("Annotator", model), task, labelled, terms=terms))
 
+    def embedding(self, annotator: AnnotatorPlan, task: FitTask) -> Float[np.ndarray, "cells dims"] | Failure:
+        """Return the embedding of the training cells and then the query cells of a task, or why there is none."""
+        model = self._models.model(annotator)
+        found = model if isinstance(model, Failure) else self._embedded(annotator, cast("Embedder", model), task)
+        return found if isinstance(found, Failure) else np.concatenate([found.train, found.query])
+
     def _embedded(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded | Failure:
         key = f"{_model_key(annotator)} {task.key}"
         if key not in self._embeddings:

@@ -31,6 +31,7 @@ from cytolabe.evaluate.batches import merged_batches, why_nested
 from cytolabe.evaluate.controls import CeilingPlan, ceiling_plan
 from cytolabe.evaluate.fitting import EMBEDS, ModelRunner, Models
 from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, policy_data
+from cytolabe.evaluate.integration import integration_scores
 from cytolabe.evaluate.labels import ClassSets, LevelLabels, class_sets, level_labels, support_table
 from cytolabe.evaluate.measures import Cells, measures_of
 from cytolabe.evaluate.naming import term_names
@@ -111,12 +112,18 @@ def evaluate_study(
     say = on_progress or _say_nothing
     results = _run(tasks, say, n_workers=plan.n_workers)
     scores: list[Score] = []
+    integration: list[Score] = []
     certificates: list[Certificate] = []
     for fold in split.folds:
         own = [(task, ledger) for task, (ledger, _) in zip(tasks, results, strict=True) if task.data.fold is fold]
         certificate = _certificate(study, own)
         scores += [
             dataclasses.replace(score, certificate=certificate.digest) for _, ledger in own for score in ledger.scores
+        ]
+        integration += [
+            dataclasses.replace(score, certificate=certificate.digest)
+            for _, ledger in own
+            for score in ledger.integration
         ]
         certificates.append(certificate)
     ledgers = [ledger for ledger, _ in results]
@@ -130,6 +137,7 @@ def evaluate_study(
         study=plan.study,
         decision_level=plan.decision_level,
         scores=tuple(scores),
+        integration=tuple(integration),
         confusions=tuple(confusions),
         gene_spaces=tuple(space for _, genes in results for space in genes.spaces),
         support=_named_support(study),
@@ -250,6 +258,7 @@ def _evaluate(task: _Task, models: Models, say: Callable[[str], None]) -> tuple[
             if annotator.name in FLOOR_MODELS:
                 for key, value in found.values.items():
                     floors[labels.level][key] = max(value, floors[labels.level].get(key, value))
+    run.ledger.integration += integration_scores(run, contexts[study.plan.decision_level], wanted)
     return run.ledger, genes
 
 

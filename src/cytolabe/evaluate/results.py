@@ -42,6 +42,7 @@ class Confusion:
 class StudyResult:
     """Everything that one evaluation found.
 
+    `scores` are those of annotation, `integration` those of the embeddings behind them (`evaluate.integration`).
     `support` counts cells by level, data set, class and reason; `open_set` lists the classes that only test sides
     have; `dropped` counts the test cells that were left out because of a copy; `predictions` has one row per cell,
     fold, model, policy and resolution (first seed). `ontology_release` and `levels_digest` say what a resolution means
@@ -54,6 +55,7 @@ class StudyResult:
     study: str
     decision_level: str
     scores: tuple[Score, ...]
+    integration: tuple[Score, ...]
     confusions: tuple[Confusion, ...]
     gene_spaces: tuple[GeneSpace, ...]
     support: pd.DataFrame

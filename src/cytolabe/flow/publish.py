@@ -126,6 +126,7 @@ def report_content(evidence: StudyEvidence, *, planted: Sequence[PlantedFault] =
         exposure=tuple(exposures[key] for key in sorted(exposures)),
         exposure_published=published,
         scores=result.scores,
+        integration=result.integration,
         confusions=result.confusions,
         certificates=result.certificates,
         planted_faults=planted,

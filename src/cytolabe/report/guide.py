@@ -86,6 +86,16 @@ GUIDE = (
         "biology that the missing genes carried. Under 500 genes every score is QUALIFIED(panel).",
     ),
     GuideEntry(
+        "Batches and types",
+        "How the embeddings behind the answers place the labelled cells of both sides. AvgBIO, the mean of NMI, "
+        "ARI and the silhouette of types, says whether types lie apart; BRAS and CiLISI, from 0 to 1, say whether"
+        " batches are mixed inside types; batch variance is what batches explain of the embedding, and less is "
+        "better. Three controls stand above the models: “none” is the components without correction, “shuffled” "
+        "exchanges the cells, “cell types” are the labels themselves.",
+        "what mixing cost: a shuffle mixes batches perfectly. Clusters are those of k-means, one for each label; "
+        "at most 5,000 cells are measured, and nothing says how far a value would vary with other donors.",
+    ),
+    GuideEntry(
         "Confounding",
         "Cramér's V between a technical and a biological column, over donors (or libraries, where donors are unknown): 0 is independent, 1 means that one "
         "tells the other. Where V is 1, no method can tell biology from batch.",

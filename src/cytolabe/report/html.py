@@ -18,6 +18,7 @@ from cytolabe.records import Score
 from cytolabe.report import audit_tables, breakdowns, evidence_tables, figures, ladder, leaderboard, matrices, tables
 from cytolabe.report.content import Confusion, ReportContent
 from cytolabe.report.guide import GUIDE, NOT_SHOWN, STATUS_WORDS
+from cytolabe.report.integration import integration_board
 from cytolabe.report.leaderboard import POOLED
 from cytolabe.report.pages import page_environment
 from cytolabe.report.tables import Table
@@ -52,6 +53,7 @@ class _Fold:
     figure: Markup
     board: Table
     levels: Table
+    integration: Table | None
     classes: Table
     datasets: Table
     others: tuple[tuple[str, Table], ...]
@@ -148,6 +150,7 @@ def _fold(content: ReportContent, split: str, limits: _Limits) -> _Fold:
         figure=figures.score_figure(scores, f"Macro-F1 of each model, {inert(split)}"),
         board=board,
         levels=leaderboard.levels_board(content, split),
+        integration=integration_board(content, split),
         classes=tables.cut(breakdowns.class_table(content, split), limits.n_rows),
         datasets=tables.cut(breakdowns.dataset_table(content, split), limits.n_rows),
         others=others,
