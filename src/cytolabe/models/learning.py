@@ -77,8 +77,8 @@ def run_training(
     is_capped = len(progress.steps) >= plan.n_steps and progress.n_looks_without_gain < plan.patience
     best = f", best at step {progress.best_step}" if progress.best_step else ""
     told = f"{len(progress.steps)} steps{best}"
-    # Rule R13b: what still improved when the steps ran out did not converge.
-    return progress, f"{NOT_CONVERGED}: the loss still fell after {told}" if is_capped else f"trained for {told}"
+    # Rule R13b: what might still have improved when the steps ran out did not converge.
+    return progress, f"{NOT_CONVERGED}: the steps ran out first, {told}" if is_capped else f"trained for {told}"
 
 
 def balanced_weights(codes: Integer[np.ndarray, " cells"], n_classes: int) -> Float[np.ndarray, " classes"]:
