@@ -5,32 +5,21 @@ zero: it has no rank. Medians and tokens are made of the rows that are asked for
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from cytolabe.encode.medians import MedianDigest
+from cytolabe.encode.medians import CountedBlock, MedianDigest
 from cytolabe.errors import RefusedError
 from cytolabe.models.geneformer.dictionaries import Dictionaries
+from cytolabe.models.geneformer.own_dictionaries import dictionaries_of_medians
 from cytolabe.models.geneformer.tokenizer import GeneformerTokenizer, TokenizedCells
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["dictionaries_of_cells", "tokens_of_cells"]
 
 _BLOCK_CELLS = 4096
-_SPECIALS = ("<pad>", "<mask>", "<cls>", "<eos>")
-
-
-@dataclass(frozen=True)
-class _Counted:
-    """A block in the words of the digest of medians."""
-
-    indptr: np.ndarray
-    columns: np.ndarray
-    counts: np.ndarray
-    n_counts: np.ndarray
 
 
 def dictionaries_of_cells(snapshot: SnapshotView, rows: np.ndarray) -> Dictionaries:
@@ -53,14 +42,8 @@ def dictionaries_of_cells(snapshot: SnapshotView, rows: np.ndarray) -> Dictionar
         columns = np.array([place[gene] for gene in measured], dtype=np.int64)
         for _, counts in _blocks(snapshot, members, measured):
             totals = np.asarray(counts.sum(axis=1), dtype=np.int64).ravel()
-            digest.add(_Counted(counts.indptr, columns[counts.indices], counts.data, totals))
-    medians = digest.medians()
-    known = {gene: float(median) for gene, median in zip(genes, medians, strict=True) if np.isfinite(median)}
-    if not known:
-        msg = f"None of {len(rows):,} training cells has a count of any gene: there is nothing to rank. Choose another fold."
-        raise RefusedError(msg)
-    tokens = {name: number for number, name in enumerate((*_SPECIALS, *known))}
-    return Dictionaries(tokens=tokens, medians=known, digests={})
+            digest.add(CountedBlock(counts.indptr, columns[counts.indices], counts.data, totals))
+    return dictionaries_of_medians(genes, digest, n_cells=len(rows))
 
 
 def tokens_of_cells(

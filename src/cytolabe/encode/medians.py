@@ -7,7 +7,7 @@ it: the stated error of the median, for every distribution. Sums of two digests 
 
 import math
 from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -40,6 +40,15 @@ class CountedCells(Protocol):
 
     @property
     def n_counts(self) -> np.ndarray: ...  # noqa: D102
+
+
+class CountedBlock(NamedTuple):
+    """Cells in the words of the digest."""
+
+    indptr: np.ndarray
+    columns: np.ndarray
+    counts: np.ndarray
+    n_counts: np.ndarray
 
 
 class MedianDigest:

@@ -145,6 +145,24 @@ _GENEFORMER_ANNOTATOR = replace(
     n_seeds=3,
 )
 
+_GENEFORMER_SCRATCH = replace(
+    _GENEFORMER,
+    name="geneformer_scratch",
+    title="Geneformer trained on the training cells to say hidden genes, with their medians; then frozen",
+    capabilities=("embed_cells", "fit"),
+    protocol=Protocol.SELF_SUPERVISED,
+    determinism="statistical",
+    pretraining=(),
+    n_seeds=3,
+)
+
+_GENEFORMER_RANDOM = replace(
+    _GENEFORMER_SCRATCH,
+    name="geneformer_random",
+    title="The network of geneformer_scratch with random weights, and the same reading of cells: what the shape alone gives",
+    protocol=Protocol.CONTROL,
+)
+
 _SCGPT_ANNOTATOR = replace(
     _SCGPT,
     name="scgpt_annotator",
@@ -163,6 +181,19 @@ _SCGPT_SCRATCH = replace(
     protocol=Protocol.SELF_SUPERVISED,
     determinism="statistical",
     pretraining=(),
+)
+
+_SCGPT_RANDOM = replace(
+    _SCGPT_SCRATCH,
+    name="scgpt_random",
+    title="The network of scgpt_scratch with random weights, and the same reading of cells: what the shape alone gives",
+    protocol=Protocol.CONTROL,
+)
+
+_HVG = replace(
+    _PCA,
+    name="hvg",
+    title="Log-normalized counts of the variable genes themselves, chosen on training cells",
 )
 
 _SCGPT_INTEGRATOR = replace(
@@ -192,8 +223,9 @@ _PRECOMPUTED = ModelCard(
 CARDS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
-        _MAJORITY, _METADATA_ONLY, _PCA, _HIERARCHICAL, _HARMONY, _SYMPHONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_INTEGRATOR,
-        _GENEFORMER, _GENEFORMER_ANNOTATOR, _PRECOMPUTED,
+        _MAJORITY, _METADATA_ONLY, _PCA, _HVG, _HIERARCHICAL, _HARMONY, _SYMPHONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_RANDOM,
+        _SCGPT_INTEGRATOR,
+        _GENEFORMER, _GENEFORMER_ANNOTATOR, _GENEFORMER_SCRATCH, _GENEFORMER_RANDOM, _PRECOMPUTED,
     )
 }  # fmt: skip
 """The card of each model of the registry, by name."""

@@ -13,13 +13,25 @@ from cytolabe.errors import MissingExtraError, UsageError
 from cytolabe.models.baselines.majority import Majority
 from cytolabe.models.baselines.metadata import MetadataOnly
 from cytolabe.models.baselines.pca import PcaEmbedder
+from cytolabe.models.baselines.variable_genes import VariableGenesEmbedder
 from cytolabe.models.extras import is_installed, missing_extra_message
-from cytolabe.models.geneformer.source import GeneformerAnnotatorSource, GeneformerSource
+from cytolabe.models.geneformer.source import (
+    GeneformerAnnotatorSource,
+    GeneformerRandomSource,
+    GeneformerScratchSource,
+    GeneformerSource,
+)
 from cytolabe.models.harmony import HarmonyEmbedder
 from cytolabe.models.hierarchical_annotator import HierarchicalAnnotator
 from cytolabe.models.precomputed import PrecomputedSource
 from cytolabe.models.protocols import Annotator, Embedder
-from cytolabe.models.scgpt.source import ScgptAnnotatorSource, ScgptIntegratorSource, ScgptScratchSource, ScgptSource
+from cytolabe.models.scgpt.source import (
+    ScgptAnnotatorSource,
+    ScgptIntegratorSource,
+    ScgptRandomSource,
+    ScgptScratchSource,
+    ScgptSource,
+)
 from cytolabe.models.scvi import ScviEmbedder
 from cytolabe.models.symphony import SymphonyEmbedder
 
@@ -49,6 +61,7 @@ _REGISTRY: Mapping[str, _Entry] = {
     "majority": _Entry(options=Majority, make=Majority),
     "metadata_only": _Entry(options=MetadataOnly, make=MetadataOnly),
     "pca": _Entry(options=PcaEmbedder, make=PcaEmbedder),
+    "hvg": _Entry(options=VariableGenesEmbedder, make=VariableGenesEmbedder),
     "hierarchical": _Entry(options=HierarchicalAnnotator, make=HierarchicalAnnotator),
     "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
     "symphony": _Entry(options=SymphonyEmbedder, make=SymphonyEmbedder, needs=("harmonypy",)),
@@ -59,12 +72,18 @@ _REGISTRY: Mapping[str, _Entry] = {
             ("scgpt", ScgptSource),
             ("scgpt_annotator", ScgptAnnotatorSource),
             ("scgpt_scratch", ScgptScratchSource),
+            ("scgpt_random", ScgptRandomSource),
             ("scgpt_integrator", ScgptIntegratorSource),
         )
     },
     **{
         name: _Entry(options=source, make=_made_of(source), needs=("transformers", "torch", "safetensors"))
-        for name, source in (("geneformer", GeneformerSource), ("geneformer_annotator", GeneformerAnnotatorSource))
+        for name, source in (
+            ("geneformer", GeneformerSource),
+            ("geneformer_annotator", GeneformerAnnotatorSource),
+            ("geneformer_scratch", GeneformerScratchSource),
+            ("geneformer_random", GeneformerRandomSource),
+        )
     },
     "precomputed": _Entry(options=PrecomputedSource, make=_made_of(PrecomputedSource)),
 }

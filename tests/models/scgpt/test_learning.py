@@ -170,3 +170,17 @@ def test_zeros_are_read_where_the_tutorial_reads_them(make_train):
     fitted = integrator(n_steps=2, keeps_zeros=True).fit(train, query=None, seed=0)
     cells = fitted.tokenizer.tokenize(train.counts, cell_ids=train.cell_ids, seed=0)
     assert (cells.lengths == 61).all()
+
+
+def test_the_control_of_a_network_from_scratch_reads_cells_alike_and_has_learned_nothing(make_train, make_query):
+    train, query = make_train(), make_query(20)
+    model = make_model("scgpt_random", preset="tiny", panels="flag")
+    control = model.fit(train, query=None, seed=0)
+    assert model.card.protocol is Protocol.CONTROL
+    again = model.fit(train, query=None, seed=0)
+    np.testing.assert_array_equal(control.embed(query), again.embed(query))
+    assert control.embed(query).shape == (20, 32)
+    assert [scope.step for scope in control.scopes] == ["scgpt/vocabulary"]
+    assert control.notes[0].startswith("a panel")
+    trained = make_model("scgpt_scratch", preset="tiny", panels="flag", n_steps=4).fit(train, query=None, seed=0)
+    assert not np.allclose(control.embed(query), trained.embed(query))

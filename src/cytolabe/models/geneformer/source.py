@@ -12,8 +12,15 @@ from cytolabe.records import Protocol
 if TYPE_CHECKING:
     from cytolabe.models.geneformer.annotator import GeneformerAnnotator
     from cytolabe.models.geneformer.embedder import GeneformerEmbedder
+    from cytolabe.models.geneformer.pretrainer import GeneformerPretrainer
 
-__all__ = ["GeneformerAnnotatorSource", "GeneformerLearning", "GeneformerSource"]
+__all__ = [
+    "GeneformerAnnotatorSource",
+    "GeneformerLearning",
+    "GeneformerRandomSource",
+    "GeneformerScratchSource",
+    "GeneformerSource",
+]
 
 _RANDOM_TITLE = "A network of the shape of Geneformer with random weights: what the shape alone gives"
 
@@ -163,3 +170,46 @@ class GeneformerAnnotatorSource(GeneformerLearning):
                 scopes=model.card.scopes,
             )
         return GeneformerAnnotator(learning=self, checkpoint=model, card=card)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneformerRandomSource:
+    """Options of the model `geneformer_random`: the shape of `geneformer_scratch`, and weights that learned nothing."""
+
+    preset: Literal["tiny", "small", "base"] = "small"
+    layer: int = -1
+    pooling: str = ""
+    panels: Literal["refuse", "flag"] = "refuse"
+
+    def read(self) -> "GeneformerPretrainer":
+        """Make the embedder."""
+        from cytolabe.models.geneformer.pretrainer import GeneformerPretrainer  # noqa: PLC0415
+
+        learning = GeneformerScratchSource(
+            preset=self.preset, layer=self.layer, pooling=self.pooling, panels=self.panels
+        )
+        return GeneformerPretrainer(learning=learning, card=CARDS["geneformer_random"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneformerScratchSource(GeneformerRandomSource):
+    """Options of the model `geneformer_scratch`."""
+
+    n_steps: int = 400
+    learning_rate: float = 1e-3
+    warm_up: int = 20
+    check_every: int = 50
+    patience: int = 5
+    save_every: int = 100
+    held_out_fraction: float = 0.1
+    """Share of the training cells, by whole persons, that choose when to stop."""
+    minibatch: int = 16
+    """Cells of a minibatch."""
+    folder: Path | str = ""
+    """Where checkpoints of the training are kept, to go on after a kill; none are without it."""
+
+    def read(self) -> "GeneformerPretrainer":
+        """Make the embedder."""
+        from cytolabe.models.geneformer.pretrainer import GeneformerPretrainer  # noqa: PLC0415
+
+        return GeneformerPretrainer(learning=self, card=CARDS["geneformer_scratch"])

@@ -5,7 +5,7 @@ them. Then it is frozen and embeds as a checkpoint does. With a checkpoint it go
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from cytolabe.models.scgpt.learning import learned, prepare
 from cytolabe.models.scgpt.source import Learning
 from cytolabe.models.scopes import fit_scope
 from cytolabe.models.training_state import Progress, Step
-from cytolabe.records import ModelCard
+from cytolabe.records import ModelCard, Protocol
 
 __all__ = ["Pretrained", "ScgptPretrainer"]
 
@@ -46,7 +46,23 @@ class ScgptPretrainer:
         RefusedError
             If too few cells have counts, or the genes are those of a panel.
         """
+        if self.card.protocol is Protocol.CONTROL:
+            return self._untrained(train, seed=seed)
         return self.trained(train, seed=seed).fitted
+
+    def _untrained(self, train: TrainView, *, seed: int) -> FittedScgpt:
+        """Return the network that a training would start from: the same reading of cells, and nothing learned."""
+        rows = np.arange(len(train.cell_ids))
+        prepared = prepare(replace(self.learning, held_out_fraction=0.0), train, rows=rows, seed=seed, fields={})
+        scope = fit_scope("scgpt/vocabulary", train.cell_ids)
+        model = learned(prepared.model, protocol=self.card.protocol, scopes=(scope,))
+        return FittedScgpt(
+            model=model,
+            tokenizer=prepared.tokenizer,
+            seed=seed,
+            scopes=model.origin.scopes,
+            _met=dict.fromkeys(note for note in prepared.notes if note.startswith("a panel")),
+        )
 
     def trained(self, train: TrainView, *, seed: int, on_step: Callable[[Step], None] = lambda _: None) -> Pretrained:
         """Return what `fit` returns, with the loss of every step."""

@@ -170,6 +170,25 @@ class ScgptScratchSource(Learning):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScgptRandomSource:
+    """Options of the model `scgpt_random`: the shape of `scgpt_scratch`, and weights that learned nothing."""
+
+    preset: Literal["tiny", "small", "base"] = "small"
+    max_length: int = 0
+    ties: Literal["random", "lower", "mid"] = "random"
+    panels: Literal["refuse", "flag"] = "refuse"
+
+    def read(self) -> "ScgptPretrainer":
+        """Make the embedder."""
+        from cytolabe.models.scgpt.pretrainer import ScgptPretrainer  # noqa: PLC0415
+
+        learning = ScgptScratchSource(
+            preset=self.preset, max_length=self.max_length, ties=self.ties, panels=self.panels
+        )
+        return ScgptPretrainer(learning=learning, card=CARDS["scgpt_random"])
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScgptIntegratorSource(Learning):
     """Options of the model `scgpt_integrator`: what corrects batches."""
 
