@@ -14,7 +14,7 @@ from jaxtyping import Float, Integer
 
 from cytolabe.errors import NotRawCountsError
 
-__all__ = ["RELATIVE_ERROR", "CountedCells", "MedianDigest", "gene_medians"]
+__all__ = ["RELATIVE_ERROR", "CountedBlock", "CountedCells", "MedianDigest", "gene_medians"]
 
 RELATIVE_ERROR = 0.005
 """How far a median may be from the exact one, as a share of it."""

@@ -19,10 +19,10 @@ GENES = tuple(f"ENSG{number:011d}" for number in range(320))
 LEARNING = {
     "preset": "tiny",
     "panels": "flag",
-    "n_steps": 60,
-    "check_every": 20,
+    "n_steps": 200,
+    "check_every": 50,
     "minibatch": 16,
-    "learning_rate": 5e-3,
+    "learning_rate": 1e-2,
 }
 
 

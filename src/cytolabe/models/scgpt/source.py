@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from cytolabe.models.scgpt.integrator import ScgptIntegrator
     from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
 
-__all__ = ["PRESETS", "Learning", "ScgptAnnotatorSource", "ScgptIntegratorSource", "ScgptScratchSource", "ScgptSource"]
+__all__ = [
+    "PRESETS",
+    "Learning",
+    "ScgptAnnotatorSource",
+    "ScgptIntegratorSource",
+    "ScgptRandomSource",
+    "ScgptScratchSource",
+    "ScgptSource",
+]
 
 _RANDOM_TITLE = "A network of the shape of scGPT with random weights: what the shape alone gives"
 
