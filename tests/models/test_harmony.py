@@ -1,11 +1,13 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from cytolabe.errors import LeakageError, RefusedError
+from cytolabe.errors import LeakageError, ModelFailedError, RefusedError
 from cytolabe.models.baselines.pca import PcaEmbedder
 from cytolabe.models.baselines.probes import fit_probe
+from cytolabe.models.extras import import_extra
 from cytolabe.models.harmony import HarmonyEmbedder
 from cytolabe.models.protocols import Embedder, FittedEmbedder
 from cytolabe.provenance import cells_digest
@@ -91,3 +93,15 @@ def test_cell_without_counts_stays_at_the_training_mean(make_train, make_query, 
 def test_rounds_used_up_are_said(make_train, make_query):
     fitted = HarmonyEmbedder(max_iterations=1).fit(make_train(), query=make_query(), seed=0)
     assert any("all 1 rounds" in note for note in fitted.notes)
+
+
+def test_values_that_are_not_finite_are_no_embedding(make_train, make_query, monkeypatch):
+    run = import_extra("harmonypy").run_harmony
+
+    def broken(*arguments, **options):
+        result = run(*arguments, **options)
+        return SimpleNamespace(Z_corr=result.Z_corr * np.nan, R=result.R, objective_harmony=result.objective_harmony)
+
+    monkeypatch.setattr("harmonypy.run_harmony", broken)
+    with pytest.raises(ModelFailedError, match="Harmony gave values that are not finite"):
+        HarmonyEmbedder().fit(make_train(), query=make_query(), seed=0)

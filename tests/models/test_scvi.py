@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cytolabe.errors import IntegrityError, LeakageError, RefusedError, UnmeasuredGeneError, UnreadableInputError
+from cytolabe.errors import (
+    IntegrityError,
+    LeakageError,
+    ModelFailedError,
+    RefusedError,
+    UnmeasuredGeneError,
+    UnreadableInputError,
+)
 from cytolabe.models import scvi_training
 from cytolabe.models.baselines.probes import fit_probe
 from cytolabe.models.extras import import_extra
@@ -107,6 +114,14 @@ def test_mapping_does_change_the_query(make_train, make_query):
     short = dataclasses.replace(TINY, query_epochs=1).fit(make_train(), query=query, seed=0)
     long = dataclasses.replace(TINY, query_epochs=8).fit(make_train(), query=query, seed=0)
     assert not np.allclose(short.embed(query), long.embed(query))
+
+
+def test_values_that_are_not_finite_are_no_embedding(fitted, make_train, monkeypatch):
+    monkeypatch.setattr(
+        "cytolabe.models.scvi_training.posterior_mean", lambda _model, table: np.full((len(table.batch), 4), np.nan)
+    )
+    with pytest.raises(ModelFailedError, match="scVI gave values that are not finite for 150 of 150 cells"):
+        fitted.embed(make_train())
 
 
 def test_unseen_batch_without_a_query_is_refused(make_train, make_query):

@@ -196,6 +196,22 @@ _HVG = replace(
     title="Log-normalized counts of the variable genes themselves, chosen on training cells",
 )
 
+_ONE_VS_REST = replace(
+    _HVG,
+    name="one_vs_rest",
+    title="One logistic regression per cell type on variable genes, in the manner of CellTypist",
+    capabilities=("predict_labels", "fit"),
+    protocol=Protocol.SUPERVISED,
+    source="cytolabe; the method: Dominguez Conde et al. 2022, doi:10.1126/science.abl5197",
+)
+
+_CENTROID = replace(
+    _ONE_VS_REST,
+    name="centroid",
+    title="The nearest class mean over variable genes",
+    source="cytolabe",
+)
+
 _SCGPT_INTEGRATOR = replace(
     _SCGPT_SCRATCH,
     name="scgpt_integrator",
@@ -223,7 +239,7 @@ _PRECOMPUTED = ModelCard(
 CARDS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
-        _MAJORITY, _METADATA_ONLY, _PCA, _HVG, _HIERARCHICAL, _HARMONY, _SYMPHONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_RANDOM,
+        _MAJORITY, _METADATA_ONLY, _PCA, _HVG, _ONE_VS_REST, _CENTROID, _HIERARCHICAL, _HARMONY, _SYMPHONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_RANDOM,
         _SCGPT_INTEGRATOR,
         _GENEFORMER, _GENEFORMER_ANNOTATOR, _GENEFORMER_SCRATCH, _GENEFORMER_RANDOM, _PRECOMPUTED,
     )

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from cytolabe.errors import ModelFailedError, RefusedError
+from cytolabe.errors import RefusedError
 from cytolabe.models.baselines.pca import FittedPca, PcaEmbedder
 from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
 from cytolabe.models.protocols import NOT_CONVERGED, QueryView, TrainView
-from cytolabe.models.scopes import BATCH_KEY, batch_levels, fit_scope, refuse_shared_cells
+from cytolabe.models.scopes import BATCH_KEY, batch_levels, fit_scope, refuse_not_finite, refuse_shared_cells
 from cytolabe.models.threads import single_thread
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
@@ -158,9 +158,7 @@ def integrate(
         )
     corrected = components.copy()
     corrected[placed] = np.asarray(result.Z_corr, dtype=np.float64)
-    if not np.isfinite(corrected).all():
-        msg = "Harmony gave values that are not finite. Check for batches of very few cells."
-        raise ModelFailedError(msg)
+    refuse_not_finite(corrected, model="Harmony")
     shares = np.zeros((len(components), n_clusters))
     shares[placed] = np.asarray(result.R, dtype=np.float64)
     is_cut_off = len(result.objective_harmony) - 1 >= max_iterations

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from cytolabe.errors import MissingExtraError, UsageError
+from cytolabe.models.baselines.gene_annotators import Centroid, OneVsRest
 from cytolabe.models.baselines.majority import Majority
 from cytolabe.models.baselines.metadata import MetadataOnly
 from cytolabe.models.baselines.pca import PcaEmbedder
@@ -62,6 +63,8 @@ _REGISTRY: Mapping[str, _Entry] = {
     "metadata_only": _Entry(options=MetadataOnly, make=MetadataOnly),
     "pca": _Entry(options=PcaEmbedder, make=PcaEmbedder),
     "hvg": _Entry(options=VariableGenesEmbedder, make=VariableGenesEmbedder),
+    "one_vs_rest": _Entry(options=OneVsRest, make=OneVsRest),
+    "centroid": _Entry(options=Centroid, make=Centroid),
     "hierarchical": _Entry(options=HierarchicalAnnotator, make=HierarchicalAnnotator),
     "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
     "symphony": _Entry(options=SymphonyEmbedder, make=SymphonyEmbedder, needs=("harmonypy",)),

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
 from cytolabe.encode import log1p_cp10k
-from cytolabe.errors import ModelFailedError, RefusedError
+from cytolabe.errors import RefusedError
 from cytolabe.models import scvi_training as training
 from cytolabe.models.cards import CARDS
 from cytolabe.models.protocols import QueryView, TrainView
@@ -29,6 +29,7 @@ from cytolabe.models.scopes import (
     batch_levels,
     fit_scope,
     has_counts,
+    refuse_not_finite,
     refuse_other_genes,
     refuse_shared_cells,
     refuse_too_few_cells,
@@ -96,7 +97,7 @@ class FittedScvi:
         n_empty = int((~filled).sum())
         if n_empty:
             self._met[f"{n_empty} of {filled.size} cells have no counts in these genes: at the training mean"] = None
-        _refuse_not_finite(embedding)
+        refuse_not_finite(embedding, model="scVI")
         return embedding
 
 
@@ -233,10 +234,3 @@ def cells_table(view: QueryView, *, columns: np.ndarray, batches: tuple[str, ...
         genes=tuple(view.genes[column] for column in columns),
         batch=pd.Categorical(batch_levels(view.technical)[filled], categories=list(batches)),
     )
-
-
-def _refuse_not_finite(embedding: np.ndarray) -> None:
-    n_bad = int((~np.isfinite(embedding).all(axis=1)).sum())
-    if n_bad:
-        msg = f"scVI gave values that are not finite for {n_bad} of {len(embedding)} cells."
-        raise ModelFailedError(msg)
