@@ -42,6 +42,7 @@ def test_exposure_of_a_file_is_unknown_and_never_clean():
 def test_models_that_meet_the_query_in_their_fit_say_so():
     assert CARDS["harmony"].fit_on_query is FitOnQuery.JOINT
     assert CARDS["scvi"].fit_on_query is FitOnQuery.UNLABELLED
+    assert CARDS["scanvi"].fit_on_query is FitOnQuery.UNLABELLED
     assert CARDS["scgpt_integrator"].fit_on_query is FitOnQuery.UNLABELLED
     assert CARDS["pca"].fit_on_query is FitOnQuery.NONE
 

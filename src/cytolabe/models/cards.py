@@ -102,6 +102,15 @@ _SCVI = replace(
     n_seeds=3,
 )
 
+_SCANVI = replace(
+    _SCVI,
+    name="scanvi",
+    title="scANVI from labels of the training cells, on scVI; unseen batches of the unlabelled query by scArches surgery",
+    capabilities=("predict_labels", "fit"),
+    protocol=Protocol.SUPERVISED,
+    source="scvi-tools; Xu et al. 2021, doi:10.15252/msb.20209620",
+)
+
 _SCGPT = ModelCard(
     name="scgpt",
     title="scGPT: the state of <cls> by frozen weights of a checkpoint",
@@ -239,7 +248,7 @@ _PRECOMPUTED = ModelCard(
 CARDS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
-        _MAJORITY, _METADATA_ONLY, _PCA, _HVG, _ONE_VS_REST, _CENTROID, _HIERARCHICAL, _HARMONY, _SYMPHONY, _SCVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_RANDOM,
+        _MAJORITY, _METADATA_ONLY, _PCA, _HVG, _ONE_VS_REST, _CENTROID, _HIERARCHICAL, _HARMONY, _SYMPHONY, _SCVI, _SCANVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_RANDOM,
         _SCGPT_INTEGRATOR,
         _GENEFORMER, _GENEFORMER_ANNOTATOR, _GENEFORMER_SCRATCH, _GENEFORMER_RANDOM, _PRECOMPUTED,
     )

@@ -26,6 +26,7 @@ from cytolabe.models.harmony import HarmonyEmbedder
 from cytolabe.models.hierarchical_annotator import HierarchicalAnnotator
 from cytolabe.models.precomputed import PrecomputedSource
 from cytolabe.models.protocols import Annotator, Embedder
+from cytolabe.models.scanvi import ScanviAnnotator
 from cytolabe.models.scgpt.source import (
     ScgptAnnotatorSource,
     ScgptIntegratorSource,
@@ -69,6 +70,7 @@ _REGISTRY: Mapping[str, _Entry] = {
     "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
     "symphony": _Entry(options=SymphonyEmbedder, make=SymphonyEmbedder, needs=("harmonypy",)),
     "scvi": _Entry(options=ScviEmbedder, make=ScviEmbedder, needs=("scvi", "torch", "safetensors")),
+    "scanvi": _Entry(options=ScanviAnnotator, make=ScanviAnnotator, needs=("scvi", "torch", "safetensors")),
     **{
         name: _Entry(options=source, make=_made_of(source), needs=("torch", "safetensors"))
         for name, source in (

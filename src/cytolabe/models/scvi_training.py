@@ -6,7 +6,7 @@ the best epoch are kept. A person qualifies only if each of their batches holds 
 known), because a batch without training cells has no weights; without a second known person who qualifies, cells of
 each batch are left out instead, and the notes say so.
 
-Everything that talks to scvi-tools, torch and lightning is in this module, inside `_quiet_session`: one thread, torch's
+Everything that talks to scvi-tools, torch and lightning is in this module, inside `quiet_session`: one thread, torch's
 generator forked and seeded (no global generator of numpy or Python is touched), loggers and progress bars off, nothing
 written to a folder.
 """
@@ -31,14 +31,19 @@ from cytolabe.randomness import rng_for
 from cytolabe.records import UNKNOWN
 
 __all__ = [
+    "SILENT_TRAINER",
     "CellsTable",
     "ScviSettings",
     "TrainedScvi",
+    "best_epoch_callback",
     "blank_model",
+    "cells_anndata",
     "divide_cells",
+    "learning_rate",
     "map_query",
     "minibatch_size",
     "posterior_mean",
+    "quiet_session",
     "train",
 ]
 
@@ -142,7 +147,7 @@ def minibatch_size(n_cells: int) -> int:
     return int(np.clip(n_cells // _STEPS_PER_EPOCH, _SMALLEST_MINIBATCH, _LARGEST_MINIBATCH))
 
 
-def _learning_rate(n_cells: int) -> float:
+def learning_rate(n_cells: int) -> float:
     """Return the learning rate in proportion to the minibatch, never under that of scvi-tools."""
     return _RATE_AT_128 * max(1.0, minibatch_size(n_cells) / 128)
 
@@ -173,10 +178,10 @@ def train(
         If the validation ELBO is never finite.
     """
     fit_rows, validation_rows = rows
-    with _quiet_session(seed):
+    with quiet_session(seed):
         model = _new_model(table, settings)
         model._training_plan_cls = _terse_plan()
-        best = _best_epoch_callback()
+        best = best_epoch_callback(_MONITOR)
         model.train(
             max_epochs=settings.max_epochs,
             early_stopping=True,
@@ -185,8 +190,8 @@ def train(
             batch_size=minibatch_size(len(fit_rows)),
             datasplitter_kwargs={"external_indexing": [fit_rows, validation_rows, np.array([], dtype=np.int64)]},
             callbacks=[best],
-            plan_kwargs={"lr": _learning_rate(len(fit_rows))},
-            **_SILENT_TRAINER,
+            plan_kwargs={"lr": learning_rate(len(fit_rows))},
+            **SILENT_TRAINER,
         )
         if best.weights is None:
             msg = "scVI training failed: the ELBO of the validation cells was never finite."
@@ -206,9 +211,9 @@ def map_query(model: object, table: CellsTable, *, epochs: int, seed: int) -> An
     Only the weights of the new batches are fitted: everything else is frozen and weight decay is off, so the embedding
     of a training cell stays what it was. The number of epochs is fixed, because the query has no side to choose it on.
     """
-    with _quiet_session(seed):
+    with quiet_session(seed):
         scvi = import_extra("scvi")
-        adata = _anndata(table)
+        adata = cells_anndata(table)
         mapped = scvi.model.SCVI.load_query_data(adata, model, accelerator="cpu")
         mapped._training_plan_cls = _terse_plan()
         n_cells = len(table.batch)
@@ -217,8 +222,8 @@ def map_query(model: object, table: CellsTable, *, epochs: int, seed: int) -> An
             max_epochs=epochs,
             batch_size=minibatch_size(n_cells),
             datasplitter_kwargs={"external_indexing": [np.arange(n_cells), empty, empty]},
-            plan_kwargs={"lr": _learning_rate(n_cells), "weight_decay": 0.0},
-            **_SILENT_TRAINER,
+            plan_kwargs={"lr": learning_rate(n_cells), "weight_decay": 0.0},
+            **SILENT_TRAINER,
         )
         mapped.module.eval()
     return mapped
@@ -226,8 +231,8 @@ def map_query(model: object, table: CellsTable, *, epochs: int, seed: int) -> An
 
 def posterior_mean(model: Any, table: CellsTable) -> Float[np.ndarray, "cells dims"]:  # noqa: ANN401 - untyped library
     """Return the mean of the approximate posterior of each cell, float64. Nothing is drawn."""
-    with _quiet_session(0):
-        latent = model.get_latent_representation(_anndata(table), give_mean=True, batch_size=_EMBEDDING_MINIBATCH)
+    with quiet_session(0):
+        latent = model.get_latent_representation(cells_anndata(table), give_mean=True, batch_size=_EMBEDDING_MINIBATCH)
         # scvi-tools keeps every table it was ever given, for all models of the process; a study has hundreds.
         model.deregister_manager()
     return np.asarray(latent, dtype=np.float64)
@@ -240,14 +245,14 @@ def blank_model(genes: tuple[str, ...], batches: tuple[str, ...], settings: Scvi
         genes=genes,
         batch=pd.Categorical(np.array(batches, dtype=object), categories=list(batches)),
     )
-    with _quiet_session(0):
+    with quiet_session(0):
         model = _new_model(table, settings)
         model.module.eval()
         model.is_trained_ = True
     return model
 
 
-_SILENT_TRAINER: dict[str, Any] = {
+SILENT_TRAINER: dict[str, Any] = {
     "accelerator": "cpu",
     "devices": 1,
     "enable_progress_bar": False,
@@ -260,7 +265,7 @@ _SILENT_TRAINER: dict[str, Any] = {
 def _new_model(table: CellsTable, settings: ScviSettings) -> Any:  # noqa: ANN401 - untyped library
     """Make a model whose embedding surgery can change: the encoder reads the batch, layers are normalized per cell."""
     scvi = import_extra("scvi")
-    adata = _anndata(table)
+    adata = cells_anndata(table)
     scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
     return scvi.model.SCVI(
         adata,
@@ -274,7 +279,8 @@ def _new_model(table: CellsTable, settings: ScviSettings) -> Any:  # noqa: ANN40
     )
 
 
-def _anndata(table: CellsTable) -> Any:  # noqa: ANN401 - untyped library
+def cells_anndata(table: CellsTable) -> Any:  # noqa: ANN401 - untyped library
+    """Return the cells as scvi-tools takes them, with the column `batch`."""
     anndata = import_extra("anndata")
     names = [f"cell{row}" for row in range(len(table.batch))]
     return anndata.AnnData(
@@ -303,23 +309,23 @@ def _validation_metrics(plan: Any, *loss_metrics_mode: Any) -> None:  # noqa: AN
         super(type(plan), plan).compute_and_log_metrics(*loss_metrics_mode)
 
 
-def _best_epoch_callback() -> Any:  # noqa: ANN401 - its base class exists only where lightning is installed
-    """Return a lightning callback that keeps, in memory, the weights of the epoch with the least validation ELBO."""
+def best_epoch_callback(monitor: str) -> Any:  # noqa: ANN401 - its base class exists only where lightning is installed
+    """Return a lightning callback that keeps, in memory, the weights of the epoch with the least of a loss."""
     callback = import_extra("lightning.pytorch").Callback
     instance = type("BestEpoch", (callback,), {"on_validation_end": _keep_if_best})()
-    instance.loss, instance.epoch, instance.weights = np.inf, 0, None
+    instance.loss, instance.epoch, instance.weights, instance.monitor = np.inf, 0, None, monitor
     return instance
 
 
 def _keep_if_best(best: Any, trainer: Any, plan: Any) -> None:  # noqa: ANN401 - untyped library
-    loss = float(trainer.callback_metrics[_MONITOR])
+    loss = float(trainer.callback_metrics[best.monitor])
     if loss < best.loss:
         best.loss, best.epoch = loss, int(trainer.current_epoch) + 1
         best.weights = {name: weight.detach().clone() for name, weight in plan.module.state_dict().items()}
 
 
 @contextlib.contextmanager
-def _quiet_session(seed: int) -> Iterator[None]:
+def quiet_session(seed: int) -> Iterator[None]:
     """Run torch on one thread, from its own seeded generator, without a word; put everything back afterwards."""
     torch = import_extra("torch")
     import_extra("scvi")

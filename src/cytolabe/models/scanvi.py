@@ -1,0 +1,233 @@
+"""scANVI: the scVI of the training cells trained on with their labels, and its own classifier as the answer.
+
+First `scvi` as it is, without labels; then scANVI from its weights, whose classifier and latent space learn from the
+labels of the training cells (an empty label is no class). Epochs of both are chosen on the same held-out training
+persons: of scANVI by the loss of the classifier on their labels. Unseen batches of the query enter by scArches surgery,
+in which every query cell is unlabelled: labels of a query do not exist in its view (rule R13).
+
+A cell without counts has no composition: it gets the shares of the classes in training, and is counted.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from cytolabe.errors import ModelFailedError, RefusedError
+from cytolabe.models import scvi_training as training
+from cytolabe.models.baselines.majority import labelled_cells
+from cytolabe.models.cards import CARDS
+from cytolabe.models.extras import import_extra
+from cytolabe.models.protocols import NOT_CONVERGED, AnnotatorOutput, QueryView, TrainView
+from cytolabe.models.scopes import (
+    BATCH_KEY,
+    batch_levels,
+    fit_scope,
+    has_counts,
+    refuse_not_finite,
+    refuse_other_genes,
+    refuse_shared_cells,
+)
+from cytolabe.models.scvi import FittedScvi, ScviEmbedder, cells_table
+from cytolabe.randomness import derive_seed
+from cytolabe.records import FitScope, ModelCard
+
+__all__ = ["FittedScanvi", "ScanviAnnotator"]
+
+_UNLABELLED = "unlabelled"
+_CLASSIFIER_LOSS = "validation_classification_loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedScanvi:
+    """A trained scANVI with the batches it knows. `notes` grows with what the queries brought."""
+
+    classes: tuple[str, ...]
+    shares: np.ndarray
+    base: FittedScvi
+    batches: tuple[str, ...]
+    model: Any
+    scopes: tuple[FitScope, ...]
+    _met: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of this fit and of the queries that it answered."""
+        return tuple(self._met)
+
+    def predict(self, query: QueryView) -> AnnotatorOutput:
+        """Return one probability per cell and class, at the posterior mean; rows sum to 1.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        RefusedError
+            If a cell's batch was in neither view of the fit.
+        ModelFailedError
+            If a value is not finite.
+        """
+        refuse_other_genes(query, self.base.genes)
+        filled = has_counts(query.counts[:, self.base.columns])
+        unseen = sorted(set(batch_levels(query.technical)[filled].tolist()).difference(self.batches))
+        if unseen:
+            msg = (
+                f"{len(unseen)} batch(es) were in neither view of the fit: {', '.join(unseen[:3])}. scANVI has no "
+                "weights for them; give these cells as the query of `fit`, so that they are mapped."
+            )
+            raise RefusedError(msg)
+        probability = np.tile(self.shares, (len(filled), 1))
+        if filled.any():
+            table = cells_table(query, columns=self.base.columns, batches=self.batches)
+            probability[filled] = _class_probability(self.model, table, self.classes)
+        n_empty = int((~filled).sum())
+        if n_empty:
+            self._met[f"{n_empty} of {filled.size} cells have no counts in these genes: class shares used"] = None
+        refuse_not_finite(probability, model="scANVI")
+        return AnnotatorOutput(classes=self.classes, probability=probability / probability.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanviAnnotator:
+    """Annotator by scANVI. The options of `scvi`, and `label_epochs`: at most so many with labels."""
+
+    n_latent: int = 10
+    n_hidden: int = 128
+    n_layers: int = 1
+    max_epochs: int = 60
+    label_epochs: int = 30
+    query_epochs: int = 20
+    patience: int = 8
+    n_top_genes: int = 2000
+    batch_key: tuple[str, ...] = field(default=BATCH_KEY, init=False)
+    card: ModelCard = field(default=CARDS["scanvi"], init=False)
+
+    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedScanvi:
+        """Train on the training cells and their labels, then map the query's unseen batches.
+
+        Raises
+        ------
+        RefusedError
+            If no training cell is labelled, all labels are one class, or what `scvi` refuses.
+        LeakageError
+            If a cell is in both views.
+        """
+        if query is not None:
+            refuse_shared_cells(train, query)
+            refuse_other_genes(query, train.genes)
+        terms = train.labels[labelled_cells(train)].astype(str)
+        classes, n_cells = np.unique(terms, return_counts=True)
+        if len(classes) < 2:
+            msg = (
+                f"All labelled training cells are {classes[0]}: a classifier of one class says nothing; use `majority`."
+            )
+            raise RefusedError(msg)
+        scvi = self._scvi()
+        base = scvi.fit(train, query=None, seed=seed)
+        filled = has_counts(train.counts[:, base.columns])
+        labels = np.where(train.labels.astype(str) == "", _UNLABELLED, train.labels.astype(str))[filled]
+        table = cells_table(train, columns=base.columns, batches=base.batches)
+        rows = training.divide_cells(train.persons[filled], batch_levels(train.technical)[filled], seed=seed)[:2]
+        model, notes = self._train(base, table, labels=labels, rows=rows, seed=derive_seed(seed, "models", "scanvi"))
+        fitted = FittedScanvi(
+            classes=tuple(classes.tolist()),
+            shares=n_cells / n_cells.sum(),
+            base=base,
+            batches=base.batches,
+            model=model,
+            scopes=(*base.scopes, fit_scope("scanvi/weights", train.cell_ids)),
+            _met=dict.fromkeys([*base.notes, *notes]),
+        )
+        return fitted if query is None else self._map_query(fitted, query, seed=seed)
+
+    def _scvi(self) -> ScviEmbedder:
+        return ScviEmbedder(
+            n_latent=self.n_latent,
+            n_hidden=self.n_hidden,
+            n_layers=self.n_layers,
+            max_epochs=self.max_epochs,
+            query_epochs=self.query_epochs,
+            patience=self.patience,
+            n_top_genes=self.n_top_genes,
+        )
+
+    def _train(
+        self,
+        base: FittedScvi,
+        table: training.CellsTable,
+        *,
+        labels: np.ndarray,
+        rows: tuple[np.ndarray, np.ndarray],
+        seed: int,
+    ) -> tuple[Any, list[str]]:
+        fit_rows, validation_rows = rows
+        if (labels[fit_rows] == _UNLABELLED).all() or (labels[validation_rows] == _UNLABELLED).all():
+            msg = (
+                f"Of {len(fit_rows)} cells that fit and {len(validation_rows)} that choose the epochs of scANVI, one side "
+                "has no label at this resolution. Label cells of more training persons."
+            )
+            raise RefusedError(msg)
+        with training.quiet_session(seed):
+            adata = training.cells_anndata(table)
+            adata.obs["label"] = labels
+            model = import_extra("scvi").model.SCANVI.from_scvi_model(
+                base.model, unlabeled_category=_UNLABELLED, labels_key="label", adata=adata
+            )
+            best = training.best_epoch_callback(_CLASSIFIER_LOSS)
+            model.train(
+                max_epochs=self.label_epochs,
+                early_stopping=True,
+                early_stopping_patience=self.patience,
+                early_stopping_monitor=_CLASSIFIER_LOSS,
+                check_val_every_n_epoch=1,
+                batch_size=training.minibatch_size(len(fit_rows)),
+                datasplitter_kwargs={"external_indexing": [fit_rows, validation_rows, np.array([], dtype=np.int64)]},
+                callbacks=[best],
+                plan_kwargs={"lr": training.learning_rate(len(fit_rows))},
+                **training.SILENT_TRAINER,
+            )
+            if best.weights is None:
+                msg = "scANVI training failed: the loss of its classifier on the validation cells was never finite."
+                raise ModelFailedError(msg)
+            model.module.load_state_dict(best.weights)
+            model.module.eval()
+        notes = [f"best of at most {self.label_epochs} epochs with labels: {best.epoch}"]
+        if best.epoch >= self.label_epochs:
+            notes.append(f"{NOT_CONVERGED}: scANVI at its cap of {self.label_epochs} epochs with labels")
+        return model, notes
+
+    def _map_query(self, fitted: FittedScanvi, query: QueryView, *, seed: int) -> FittedScanvi:
+        filled = has_counts(query.counts[:, fitted.base.columns])
+        present = set(batch_levels(query.technical)[filled].tolist())
+        unseen = tuple(sorted(present.difference(fitted.batches)))
+        notes = dict(fitted._met)
+        if not unseen:
+            notes["all query batches were seen in training: nothing was fitted on the query"] = None
+            return replace(fitted, _met=notes)
+        batches = (*fitted.batches, *unseen)
+        table = cells_table(query, columns=fitted.base.columns, batches=tuple(b for b in batches if b in present))
+        with training.quiet_session(derive_seed(seed, "models", "scanvi", "query")):
+            adata = training.cells_anndata(table)
+            adata.obs["label"] = _UNLABELLED
+            mapped = import_extra("scvi").model.SCANVI.load_query_data(adata, fitted.model, accelerator="cpu")
+            n_cells = len(table.batch)
+            empty = np.array([], dtype=np.int64)
+            mapped.train(
+                max_epochs=self.query_epochs,
+                batch_size=training.minibatch_size(n_cells),
+                datasplitter_kwargs={"external_indexing": [np.arange(n_cells), empty, empty]},
+                plan_kwargs={"lr": training.learning_rate(n_cells), "weight_decay": 0.0},
+                **training.SILENT_TRAINER,
+            )
+            mapped.module.eval()
+        scope = fit_scope("scanvi/query", query.cell_ids)
+        return replace(fitted, batches=batches, model=mapped, scopes=(*fitted.scopes, scope), _met=notes)
+
+
+def _class_probability(model: Any, table: training.CellsTable, classes: tuple[str, ...]) -> np.ndarray:  # noqa: ANN401
+    with training.quiet_session(0):
+        adata = training.cells_anndata(table)
+        adata.obs["label"] = _UNLABELLED
+        found = model.predict(adata, soft=True)
+        model.deregister_manager()
+    return np.asarray(found[list(classes)], dtype=np.float64)

@@ -1,0 +1,94 @@
+import dataclasses
+import importlib.util
+
+import numpy as np
+import pytest
+
+from cytolabe.errors import LeakageError, ModelFailedError, RefusedError, UnmeasuredGeneError
+from cytolabe.models.extras import import_extra
+from cytolabe.models.protocols import Annotator, FittedAnnotator
+from cytolabe.models.scanvi import ScanviAnnotator
+from cytolabe.models.scvi_training import divide_cells
+from cytolabe.provenance import cells_digest
+
+pytestmark = [pytest.mark.models, pytest.mark.timeout(180)]
+
+TINY = ScanviAnnotator(max_epochs=3, label_epochs=3, query_epochs=2, n_hidden=16, n_latent=4)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _scvi_tools():
+    if not all(importlib.util.find_spec(module) for module in ("scvi", "torch", "safetensors")):
+        pytest.skip("the extra [models] is not installed")
+    import_extra("scvi")
+
+
+def test_types_of_a_new_batch_are_found_without_its_labels(make_train, make_query, query_truth):
+    rule = dataclasses.replace(TINY, max_epochs=30, label_epochs=30, n_hidden=32)
+    query = make_query(batches=("new",))
+    fitted = rule.fit(make_train(), query=query, seed=0)
+    output = fitted.predict(query)
+    found = np.array(output.classes)[output.probability.argmax(axis=1)]
+    assert (found == query_truth(60)).mean() > 0.9
+    np.testing.assert_allclose(output.probability.sum(axis=1), 1)
+    assert isinstance(rule, Annotator)
+    assert isinstance(fitted, FittedAnnotator)
+
+
+def test_same_seed_gives_the_same_bits_and_steps_name_their_cells(make_train, make_query):
+    query = make_query(batches=("new",))
+    first, second = (TINY.fit(make_train(), query=query, seed=4) for _ in range(2))
+    assert first.predict(query).probability.tobytes() == second.predict(query).probability.tobytes()
+    digests = {scope.step: scope.cells_digest for scope in first.scopes}
+    assert digests.pop("scanvi/query") == cells_digest(query.cell_ids)
+    assert set(digests.values()) == {cells_digest(make_train().cell_ids)}
+
+
+def test_surgery_moves_no_answer_of_a_training_cell(make_train, make_query):
+    train = make_train()
+    before = TINY.fit(train, query=None, seed=0).predict(train)
+    mapped = TINY.fit(train, query=make_query(batches=("new",)), seed=0).predict(train)
+    np.testing.assert_allclose(mapped.probability, before.probability, atol=1e-6)
+
+
+def test_labels_do_move_the_answer_and_empty_ones_are_no_class(make_train):
+    train = make_train()
+    labels = train.labels.copy()
+    labels[::4] = ""
+    part = TINY.fit(dataclasses.replace(train, labels=labels), query=None, seed=0)
+    assert part.classes == tuple(sorted(set(train.labels)))
+    assert not np.allclose(
+        part.predict(train).probability, TINY.fit(train, query=None, seed=0).predict(train).probability
+    )
+
+
+def test_what_cannot_be_answered_is_refused(make_train, make_query, without_counts):
+    train, query = make_train(), make_query(20, batches=("new",))
+    fitted = TINY.fit(train, query=None, seed=0)
+    with pytest.raises(RefusedError, match="1 batch"):
+        fitted.predict(query)
+    with pytest.raises(UnmeasuredGeneError):
+        fitted.predict(dataclasses.replace(query, genes=query.genes[1:], counts=query.counts[:, 1:]))
+    with pytest.raises(LeakageError):
+        TINY.fit(train, query=train, seed=0)
+    with pytest.raises(RefusedError, match="use `majority`"):
+        TINY.fit(dataclasses.replace(train, labels=np.full(150, "CL:1", dtype=object)), query=None, seed=0)
+    empty = dataclasses.replace(train, counts=without_counts(train.counts, [3]))
+    np.testing.assert_allclose(fitted.predict(empty).probability[3], fitted.shares)
+    assert any("1 of 150 cells have no counts" in note for note in fitted.notes)
+
+
+def test_epochs_are_not_chosen_on_persons_without_labels(make_train):
+    train = make_train()
+    labels = train.labels.copy()
+    batches = np.array(["lab1|" + batch for batch in train.technical["batch"]], dtype=object)
+    labels[divide_cells(train.persons, batches, seed=0)[1]] = ""
+    with pytest.raises(RefusedError, match="that choose the epochs of scANVI, one side has no label"):
+        TINY.fit(dataclasses.replace(train, labels=labels), query=None, seed=0)
+
+
+def test_probabilities_that_are_not_finite_are_no_answer(make_train, monkeypatch):
+    fitted = TINY.fit(make_train(), query=None, seed=0)
+    monkeypatch.setattr("cytolabe.models.scanvi._class_probability", lambda *_: np.full((150, 3), np.nan))
+    with pytest.raises(ModelFailedError, match="scANVI gave values that are not finite for 150 of 150 cells"):
+        fitted.predict(make_train())
