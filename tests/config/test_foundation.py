@@ -1,0 +1,26 @@
+"""The comparison of foundation models has its controls, whichever models are put into it."""
+
+from pathlib import Path
+
+from cytolabe.config.study import read_study
+from cytolabe.models.cards import CARDS
+from cytolabe.records import Protocol
+
+STUDIES = Path(__file__).resolve().parents[2] / "studies"
+
+
+def test_beside_each_network_from_scratch_stands_one_that_learned_nothing():
+    names = [model.name for model in read_study(STUDIES / "foundation.toml", data=STUDIES).models]
+    scratch = [name for name in names if name.endswith("_scratch")]
+    assert scratch == ["geneformer_scratch", "scgpt_scratch"]
+    for name in scratch:
+        control = name.replace("_scratch", "_random")
+        assert control in names
+        assert (CARDS[name].protocol, CARDS[control].protocol) == (Protocol.SELF_SUPERVISED, Protocol.CONTROL)
+    assert {"majority", "metadata_only", "hvg", "pca", "harmony", "scvi"} <= set(names)
+
+
+def test_a_random_network_reads_what_the_one_that_learns_reads():
+    for name in ("geneformer", "scgpt"):
+        control, learned = CARDS[f"{name}_random"], CARDS[f"{name}_scratch"]
+        assert (control.value_semantics, control.gene_ids) == (learned.value_semantics, learned.gene_ids)
