@@ -111,6 +111,13 @@ def test_batches_that_hold_one_type_each_are_refused_and_the_number_stays_outsid
     assert all("holds one type" in score.reason and "R12" in score.reason for score in found)
 
 
+def test_a_data_set_whose_batches_hold_one_type_each_is_one_batch_and_said_to_be(simulated_study, lab):
+    gates = lab(types={"CL:0000084": 30, "CL:0000236": 30}, n_persons=2, batch_is_label=True)
+    found = evaluated(simulated_study(models=("pca+knn",), n_folds=1, lab_b=gates)).integration
+    assert {score.status for score in found} <= {ScoreStatus.SCORED, ScoreStatus.QUALIFIED}
+    assert all("2 batches of lab_b hold one type each" in " ".join(score.notes) for score in found)
+
+
 def test_two_gene_spaces_have_no_one_embedding_and_no_rows(simulated_study, lab):
     study = simulated_study(
         models=(ModelPlan(name="pca+knn"),),

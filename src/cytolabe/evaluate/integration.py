@@ -37,6 +37,8 @@ CONTROL = "control: "
 INTEGRATION_METRICS = ("avg_bio", "nmi", "ari", "asw_label", "bras", "cilisi", "pcr_batch")
 """What is told of an embedding: types first, then batches. Of `pcr_batch` less is better, of the others more."""
 
+_INSIDE_TYPES = ("bras", "cilisi")
+
 CONTROLS = ("none", "shuffled", "cell types")
 
 MOST_CELLS = 5_000
@@ -147,6 +149,12 @@ def _judged_cells(run: FoldRun, task: FitTask, *, level: str) -> _Judged:
         rng = rng_for(task.seed, "evaluate", "integration", "cells")
         places = np.sort(rng.choice(places, MOST_CELLS, replace=False))
     table = run.snapshot.cells.iloc[rows[places]]
+    present = set(table["dataset_id"].tolist())
+    notes += tuple(
+        f"{n_batches} batches of {name} hold one type each: the data set is its batch here (R12)"
+        for name, (n_batches, _) in sorted(run.merged_batches.items())
+        if name in present
+    )
     batch = table["batch"].where(~table["dataset_id"].isin(sorted(run.merged_batches)), table["dataset_id"])
     return _Judged(
         places=places,
@@ -190,7 +198,7 @@ def _rows(context: RowContext, cells: _Judged, one: _One, *, why: tuple[ScoreSta
         told = measured(one.values, cells.labels, cells.batches, seed=context.seed)
     rows = []
     for metric in INTEGRATION_METRICS:
-        status, reason = why or _status(context, one, is_told=metric in told)
+        status, reason = why or _status(context, one, metric, is_told=metric in told)
         is_believed = status in {ScoreStatus.SCORED, ScoreStatus.QUALIFIED}
         value = told.get(metric)
         rows.append(
@@ -218,11 +226,12 @@ def _rows(context: RowContext, cells: _Judged, one: _One, *, why: tuple[ScoreSta
     return rows
 
 
-def _status(context: RowContext, one: _One, *, is_told: bool) -> tuple[ScoreStatus, str]:
+def _status(context: RowContext, one: _One, metric: str, *, is_told: bool) -> tuple[ScoreStatus, str]:
     if isinstance(one.values, Failure):
         return one.values.status, one.values.reason
     if not is_told:
-        return ScoreStatus.NOT_RUN, "not_applicable: no type has enough cells in two batches"
+        why = "no type has enough cells in two batches" if metric in _INSIDE_TYPES else "no type has two cells"
+        return ScoreStatus.NOT_RUN, f"not_applicable: {why}"
     refusals = () if context.override else one.refusals
     overridden = [f"refusal overridden: {reason}" for reason in one.refusals] if context.override else []
     panel = f"panel: {context.n_genes} genes" if context.is_panel else ""
