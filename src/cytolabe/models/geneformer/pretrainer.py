@@ -69,7 +69,7 @@ class GeneformerPretrainer:
         if progress.best_loss is not None:
             floor = frequency_loss(cells, filled[fit], filled[held], n_tokens=started.checkpoint.shape.n_tokens)
             notes.append(
-                f"hidden genes of held-out persons: loss {progress.best_loss:.2f}, of gene frequencies alone {floor:.2f}"
+                f"hidden genes of held-out cells: loss {progress.best_loss:.2f}, of gene frequencies alone {floor:.2f}"
             )
         learned = replace(started.checkpoint, network=objective.network, notes=(*started.checkpoint.notes, *notes))
         fitted = replace(started, checkpoint=learned).fit(train, query=None, seed=seed)
