@@ -98,6 +98,8 @@ def test_pairs_are_tested_in_cells_that_have_both_and_a_goal_is_approached_or_no
     both = call("perturb", atlas, "--checkpoint", folder, "--delete", common[1], "--goal", "dataset_id = 'amber'", *QUICK, "-o", tmp_path / "x.tsv", "--json")  # fmt: skip
     assert both.code == 2
     assert "part of the goal" in both.document["error"]["message"]
+    few = call("perturb", atlas, "--checkpoint", folder, "--delete", common[1], "--goal", "dataset_id = 'amber'", *QUICK, "--cells", "1", "-o", tmp_path / "x.tsv", "--json")  # fmt: skip
+    assert few.code == 2
 
 
 def test_what_was_done_is_in_the_ledger_without_the_words_of_the_filter(call, own_atlas, model, tmp_path):

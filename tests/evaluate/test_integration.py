@@ -1,14 +1,17 @@
 """Beside annotation stands how far an embedding mixes batches and keeps types, between controls."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cytolabe.errors import RefusedError
+from cytolabe.evaluate import harness
 from cytolabe.evaluate.documents import scores_document
 from cytolabe.evaluate.harness import evaluate_study
 from cytolabe.evaluate.integration import CONTROLS, INTEGRATION_METRICS, measured
 from cytolabe.evaluate.plan import ModelPlan
-from cytolabe.models.baselines.pca import PcaEmbedder
+from cytolabe.models.baselines.pca import FittedPca, PcaEmbedder
 from cytolabe.records import Protocol, ScoreStatus
 
 
@@ -125,6 +128,35 @@ def test_two_gene_spaces_have_no_one_embedding_and_no_rows(simulated_study, lab)
         lab_b=lab(types={"CL:0000084": 40, "CL:0000236": 40}, n_persons=3),
     )
     assert evaluated(study).integration == ()
+
+
+def test_a_refused_fold_has_no_number_here_and_one_that_was_let_out_is_stamped(simulated_study, monkeypatch):
+    verdict = harness.fold_verdict
+    monkeypatch.setattr(
+        harness, "fold_verdict", lambda *given, **named: replace(verdict(*given, **named), refusals=("persons shared",))
+    )
+    refused = evaluated(simulated_study(models=("pca+knn",), n_folds=1)).integration
+    assert {(score.status, score.value) for score in refused} == {(ScoreStatus.REFUSED, None)}
+    assert all(score.raw_value is not None for score in refused)
+    let_out = evaluated(simulated_study(models=("pca+knn",), n_folds=1, plan={"override": "to look at it"})).integration
+    for score in let_out:
+        assert (score.status, score.reason) == (ScoreStatus.QUALIFIED, "refusal overridden: persons shared")
+        assert "refusals overridden: to look at it" in score.notes
+
+
+def test_labels_that_a_program_gave_are_circular_here_on_either_side(simulated_study, lab):
+    others = lab(types={"CL:0000084": 40, "CL:0000236": 30}, n_persons=3, label_origin="automated")
+    found = evaluated(simulated_study(models=("pca+knn",), n_folds=1, lab_b=others)).integration
+    assert {score.status for score in found} == {ScoreStatus.QUALIFIED}
+    assert all("labels automated: circular" in score.reason for score in found)
+
+
+def test_what_qualifies_the_fit_of_a_model_qualifies_its_embedding(simulated_study, monkeypatch):
+    monkeypatch.setattr(FittedPca, "notes", ("not converged: by order of this test",))
+    found = evaluated(simulated_study(models=("pca+knn",), n_folds=1)).integration
+    own = [score for score in found if score.model == "pca"]
+    assert all("not converged: by order of this test" in score.reason for score in own)
+    assert all(not score.reason for score in found if score.model.startswith("control: "))
 
 
 def test_a_failed_embedding_has_no_number_and_its_reason(simulated_study, monkeypatch):

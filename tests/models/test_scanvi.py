@@ -92,3 +92,14 @@ def test_probabilities_that_are_not_finite_are_no_answer(make_train, monkeypatch
     monkeypatch.setattr("cytolabe.models.scanvi._class_probability", lambda *_: np.full((150, 3), np.nan))
     with pytest.raises(ModelFailedError, match="scANVI gave values that are not finite for 150 of 150 cells"):
         fitted.predict(make_train())
+
+
+def test_a_class_none_of_whose_cells_has_a_count_is_never_answered(make_train, without_counts):
+    train = make_train(120)
+    labels = train.labels.copy()
+    labels[:3] = "CL:0000451"
+    train = dataclasses.replace(train, labels=labels, counts=without_counts(train.counts, [0, 1, 2]))
+    output = TINY.fit(train, query=None, seed=0).predict(train)
+    place = output.classes.index("CL:0000451")
+    assert (output.probability[3:, place] == 0).all()
+    np.testing.assert_allclose(output.probability.sum(axis=1), 1)

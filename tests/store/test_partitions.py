@@ -267,6 +267,24 @@ def cells_for(counts, plan, shards, *, size=5):
         yield Block(dataset_id="lab", start=plan.first_row + start, cell_names=names, counts=csr_matrix(part))
 
 
+def test_a_read_of_many_shards_has_few_of_them_open_at_a_time(tmp_path, monkeypatch, small_chunks):
+    counts = np.random.default_rng(3).integers(1, 9, size=(60, len(NAMES)))
+    partition = Partition(partition_path(tmp_path, write(tmp_path, counts).digest))
+    n_open, located = [], shards.ShardedArray._located
+
+    def counted(array, chunks):
+        found = located(array, chunks)
+        n_open.append(len(found[2]))
+        return found
+
+    monkeypatch.setattr(shards, "AT_ONCE", 2)
+    monkeypatch.setattr(shards.ShardedArray, "_located", counted)
+    order = [NAMES.index(name) for name in partition.features]
+    assert (partition.rows(np.arange(60)).toarray() == counts[:, order]).all()
+    assert max(n_open) == 2
+    assert len(n_open) > 2
+
+
 def test_no_more_than_a_shard_and_a_block_is_held(tmp_path, monkeypatch, small_chunks):
     sizes = []
     encode = writing.encode_shard

@@ -29,7 +29,14 @@ from cytolabe.randomness import rng_for
 from cytolabe.records import UNKNOWN
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["Perturbation", "PerturbationPlan", "PerturbationResult", "combinations_of", "perturb_cells"]
+__all__ = [
+    "Perturbation",
+    "PerturbationPlan",
+    "PerturbationResult",
+    "combinations_of",
+    "perturb_cells",
+    "refuse_bad_rows",
+]
 
 _MOST_COMBINATIONS = 10_000
 
@@ -149,7 +156,7 @@ def perturb_cells(
     """
     known = embedder.checkpoint.dictionaries
     every_token = tokens_of(plan.genes, dictionaries=known)
-    _refuse_bad_rows(rows, goal_rows)
+    refuse_bad_rows(rows, goal_rows)
     cells, notes = _tokens(snapshot, embedder, rows)
     # The guard of panels has looked at each data set; here the genes are those of the dictionary, whatever measures them.
     model = dataclasses.replace(embedder, panels="flag").over(known.genes, cell_ids=[], seed=plan.seed)
@@ -244,7 +251,14 @@ def _tokens(
     )
 
 
-def _refuse_bad_rows(rows: np.ndarray, goal_rows: np.ndarray | None) -> None:
+def refuse_bad_rows(rows: np.ndarray, goal_rows: np.ndarray | None) -> None:
+    """Refuse cells that cannot be perturbed towards a goal.
+
+    Raises
+    ------
+    UsageError
+        If there is no cell, or none of the goal, or a cell is both.
+    """
     if not len(rows) or (goal_rows is not None and not len(goal_rows)):
         which = "to perturb" if not len(rows) else "of the goal"
         msg = f"No cell matches the filter of the cells {which}. 'cytolabe snapshot query ATLAS --where FILTER' counts them."

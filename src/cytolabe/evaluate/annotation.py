@@ -23,20 +23,31 @@ from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan, EvaluationPlan
 from cytolabe.evaluate.results import Confusion
 from cytolabe.evaluate.scoring import Answered, RowContext, Scored, scored_rows
 from cytolabe.models.cards import CARDS
+from cytolabe.models.protocols import NOT_CONVERGED
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.resolutions import Resolutions
 from cytolabe.provenance import cells_digest
 from cytolabe.records import FitOnQuery, FitScope, ModelCard, Score, ScoreStatus
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["PREDICTION_COLUMNS", "FoldRun", "Ledger", "score_annotator"]
+__all__ = ["PREDICTION_COLUMNS", "FoldRun", "Ledger", "Said", "score_annotator"]
 
 PREDICTION_COLUMNS = ("cell_id", "split", "model", "gene_policy", "resolution", "term", "confidence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What refuses and what qualifies the fit of a model."""
+
+    refusals: tuple[str, ...] = ()
+    qualifications: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True)
 class Ledger:
     """What a fold has produced so far; `scopes` by model, each scope once, in the order of the fits.
+
+    `fits` keeps, by annotator and level, what refuses or qualifies its fit whatever is measured of it.
 
     `cell_sets` names the sets of cells that a fit of the fold could be handed, by digest; `sets_at` by level.
     """
@@ -45,6 +56,7 @@ class Ledger:
     integration: list[Score] = field(default_factory=list)
     confusions: list[Confusion] = field(default_factory=list)
     predictions: list[pd.DataFrame] = field(default_factory=list)
+    fits: dict[tuple[str, str], Said] = field(default_factory=dict)
     scopes: dict[str, dict[FitScope, None]] = field(default_factory=dict)
     cell_sets: dict[str, CellSet] = field(default_factory=dict)
     sets_at: dict[str, dict[str, CellSet]] = field(default_factory=dict)
@@ -83,6 +95,7 @@ def score_annotator(
         Best value of the floor models by (metric, stratum).
     """
     answered = _answered(run, annotator, context)
+    run.ledger.fits[annotator.name, context.resolution] = _said(answered)
     scored = scored_rows(context, answered, floors=floors)
     run.ledger.scores += scored.scores
     if answered.by_seed:
@@ -90,6 +103,16 @@ def score_annotator(
         run.ledger.confusions.append(_confusion(run, annotator, context, scored=scored))
         run.ledger.predictions.append(_predictions(run, annotator, context, answer=first))
     return scored
+
+
+def _said(answered: Answered) -> Said:
+    failure = answered.failure
+    is_refused = failure is not None and failure.status is ScoreStatus.REFUSED
+    notes = [note for answer in answered.by_seed.values() for note in answer.notes if note.startswith(NOT_CONVERGED)]
+    return Said(
+        refusals=(*answered.refusals, *((failure.reason,) if failure is not None and is_refused else ())),
+        qualifications=(*answered.qualifications, *dict.fromkeys(notes)),
+    )
 
 
 def _answered(run: FoldRun, annotator: AnnotatorPlan, context: RowContext) -> Answered:

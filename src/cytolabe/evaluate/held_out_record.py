@@ -1,6 +1,7 @@
 """The numbers that stand beside annotated cells: how answers held on cells of units that nothing had seen.
 
-All are cross-fitted (`decisions.decide_crosswise`). Answers are held to every label: one above the answer decides nothing, so a coarser label can contradict a
+Those over persons are cross-fitted (`decisions.decide_crosswise`); those of a data set or type that was left out are of a model that had not seen it, under
+decisions that had. Answers are held to every label: one above the answer decides nothing, so a coarser label can contradict a
 fine answer and never confirm it, and precision is rather too low than too high. Classes and probabilities are held to cells whose label stands for one class. Cells of a class that only one fold has are an open set: no model of another fold knew the
 class, so they are told apart and are in no number of the others.
 """

@@ -10,18 +10,19 @@ the numbers are refused (rule R12).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
 
-from cytolabe.evaluate.annotation import FoldRun
+from cytolabe.audit.evidence import decided_by_expression
+from cytolabe.evaluate.annotation import FoldRun, Said
 from cytolabe.evaluate.batches import why_nested
 from cytolabe.evaluate.fitting import EMBEDS, Failure, FitTask
-from cytolabe.evaluate.measures import HEADLINE
 from cytolabe.evaluate.plan import AnnotatorPlan
 from cytolabe.evaluate.scoring import RowContext
 from cytolabe.evaluate.status import judged
+from cytolabe.evaluate.verdicts import circular_labels
 from cytolabe.metrics.conservation import cluster_agreement, label_silhouette
 from cytolabe.metrics.integration import batch_variance, bras, cilisi
 from cytolabe.models.cards import CARDS
@@ -56,6 +57,7 @@ class _Judged:
     labels: np.ndarray
     batches: np.ndarray
     n_donors: int
+    qualifications: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -65,7 +67,7 @@ class _One:
 
     name: str
     values: np.ndarray | Failure
-    refusals: tuple[str, ...]
+    said: Said = field(default_factory=Said)
     card: ModelCard | None = None
 
 
@@ -78,20 +80,22 @@ def integration_scores(run: FoldRun, context: RowContext, annotators: Sequence[A
         return ()
     (task,) = run.genes.tasks.values()
     cells = _judged_cells(run, task, level=context.resolution)
-    embedders = {one.name.partition("+")[0]: one for one in annotators if _embeds(run, one)}
+    # Of the probes of an embedding the first, which is the one that has nothing to converge.
+    embedders = {one.name.partition("+")[0]: one for one in reversed(annotators) if _embeds(run, one)}
+    embedders = dict(reversed(embedders.items()))
     if not embedders:
         return ()
     why = _why_nothing(run, task, cells)
     rows = []
     for name, values in _controls(run, task, cells).items():
-        one = _One(name=f"{CONTROL}{name}", values=values, refusals=context.refusals)
+        one = _One(name=f"{CONTROL}{name}", values=values)
         rows += _rows(context, cells, one, why=why)
     for name, annotator in embedders.items():
         found = run.runner.embedding(annotator, task)
         one = _One(
             name=name,
             values=found if isinstance(found, Failure) else found[cells.places],
-            refusals=_refusals(run, annotator, context),
+            said=run.ledger.fits.get((annotator.name, context.resolution), Said()),
             card=run.runner.card(annotator),
         )
         rows += _rows(context, cells, one, why=why)
@@ -126,22 +130,13 @@ def _embeds(run: FoldRun, annotator: AnnotatorPlan) -> bool:
     return card is not None and EMBEDS in card.capabilities
 
 
-def _refusals(run: FoldRun, annotator: AnnotatorPlan, context: RowContext) -> tuple[str, ...]:
-    """Return why the model's own headline is refused: a fit that may not be believed gives no embedding that may."""
-    headlines = (
-        score
-        for score in run.ledger.scores
-        if (score.model, score.resolution, (score.metric, score.stratum))
-        == (annotator.name, context.resolution, HEADLINE)
-    )
-    return tuple(score.reason for score in headlines if score.status is ScoreStatus.REFUSED)
-
-
 def _judged_cells(run: FoldRun, task: FitTask, *, level: str) -> _Judged:
     """Choose the labelled cells of both sides, and at most `MOST_CELLS` of them."""
     rows = np.concatenate([task.train_rows, task.query_rows])
     sides = run.data.train_terms[level][task.train_rows], run.data.test_terms[level][task.query_rows]
     labels = np.concatenate(sides).astype(str)
+    # Truth on both sides here: what expression decided teaches a model, and judges none (rule R6b).
+    labels[decided_by_expression(run.snapshot.cells, run.snapshot.mappings)[rows]] = ""
     places = np.flatnonzero(labels != "")
     notes: tuple[str, ...] = ()
     if len(places) > MOST_CELLS:
@@ -161,6 +156,7 @@ def _judged_cells(run: FoldRun, task: FitTask, *, level: str) -> _Judged:
         labels=labels[places],
         batches=(table["dataset_id"] + "|" + batch).to_numpy(dtype=object),
         n_donors=table.loc[table["person_state"] == "resolved", "person_id"].nunique(),
+        qualifications=tuple(circular_labels(run.snapshot, rows[places])),
         notes=notes,
     )
 
@@ -198,7 +194,9 @@ def _rows(context: RowContext, cells: _Judged, one: _One, *, why: tuple[ScoreSta
         told = measured(one.values, cells.labels, cells.batches, seed=context.seed)
     rows = []
     for metric in INTEGRATION_METRICS:
-        status, reason = why or _status(context, one, metric, is_told=metric in told)
+        status, reason = why or _status(context, cells, one, is_told=metric in told)
+        if not reason and status is ScoreStatus.NOT_RUN:
+            reason = _why_not_told(metric)
         is_believed = status in {ScoreStatus.SCORED, ScoreStatus.QUALIFIED}
         value = told.get(metric)
         rows.append(
@@ -220,22 +218,29 @@ def _rows(context: RowContext, cells: _Judged, one: _One, *, why: tuple[ScoreSta
                 gene_policy=context.gene_policy,
                 n_genes=context.n_genes,
                 fit_on_query=one.card.fit_on_query if one.card is not None else FitOnQuery.NONE,
-                notes=cells.notes,
+                notes=(*((f"refusals overridden: {context.override}",) if context.override else ()), *cells.notes),
             )
         )
     return rows
 
 
-def _status(context: RowContext, one: _One, metric: str, *, is_told: bool) -> tuple[ScoreStatus, str]:
+def _why_not_told(metric: str) -> str:
+    why = "no type has enough cells in two batches" if metric in _INSIDE_TYPES else "no type has two cells"
+    return f"not_applicable: {why}"
+
+
+def _status(context: RowContext, cells: _Judged, one: _One, *, is_told: bool) -> tuple[ScoreStatus, str]:
     if isinstance(one.values, Failure):
         return one.values.status, one.values.reason
     if not is_told:
-        why = "no type has enough cells in two batches" if metric in _INSIDE_TYPES else "no type has two cells"
-        return ScoreStatus.NOT_RUN, f"not_applicable: {why}"
-    refusals = () if context.override else one.refusals
-    overridden = [f"refusal overridden: {reason}" for reason in one.refusals] if context.override else []
+        return ScoreStatus.NOT_RUN, ""
+    found = (*context.refusals, *one.said.refusals)
+    refusals = () if context.override else found
+    overridden = [f"refusal overridden: {reason}" for reason in found] if context.override else []
     panel = f"panel: {context.n_genes} genes" if context.is_panel else ""
     is_random = one.card is not None and (one.card.determinism == "statistical" or one.card.n_seeds > 1)
     seeds = "single seed" if is_random else ""
-    verdict = judged(refusals, [*overridden, panel, *context.qualifications, seeds])
+    shared = [reason for reason in context.qualifications if reason not in context.circular]
+    said = one.said.qualifications
+    verdict = judged(refusals, [*overridden, panel, *shared, *cells.qualifications, *said, seeds])
     return verdict.status, verdict.reason

@@ -23,7 +23,14 @@ from cytolabe.split.keys import CELLS, is_person_resolved
 from cytolabe.split.rule import parse_rule
 from cytolabe.split.status import brief, persons_unknown
 
-__all__ = ["RANDOM_CELLS", "FoldVerdict", "fold_verdict", "folds_of_a_rule", "refuse_malformed_folds"]
+__all__ = [
+    "RANDOM_CELLS",
+    "FoldVerdict",
+    "circular_labels",
+    "fold_verdict",
+    "folds_of_a_rule",
+    "refuse_malformed_folds",
+]
 
 RANDOM_CELLS = "random_cells"
 """Start of the rule of a split that was asked for by random cells: stamped on every score instead of refused."""
@@ -117,10 +124,10 @@ def fold_verdict(
         qualifications += ["leaky: random cells", *leaks]
     else:
         refusals += leaks
-    circular = _circular_labels(snapshot, data)
+    circular = circular_labels(snapshot, _scored_rows(data))
     qualifications += [*_copies_left_out(data), *circular, *_pooled_suspensions(snapshot.cells, data)]
     notes = [] if follows_rule else ["the rows of this fold follow from no rule that could be run again"]
-    if "sorted" in set().union(*_origins_of(snapshot.cells, data).values()):
+    if "sorted" in set().union(*_origins_of(snapshot.cells, _scored_rows(data)).values()):
         notes.append("test labels are sort gates, not truth")
     return FoldVerdict(
         refusals=tuple(refusals), qualifications=tuple(qualifications), notes=tuple(notes), circular=circular
@@ -169,10 +176,16 @@ def _copies_left_out(data: FoldData) -> list[str]:
     return [f"{n_copies} test cells with an identical cell in training are left out"] if n_copies else []
 
 
-def _circular_labels(snapshot: SnapshotView, data: FoldData) -> dict[str, frozenset[str]]:
-    """Return what must be said of labels that a program or another data set gave, and the data sets that have them."""
-    declared = _with_origin(_origins_of(snapshot.cells, data))
-    suspected = _with_origin(_suspected_origins(snapshot, data))
+def circular_labels(snapshot: SnapshotView, rows: np.ndarray) -> dict[str, frozenset[str]]:
+    """Return what must be said of labels that a program or another data set gave, and the data sets that have them.
+
+    Parameters
+    ----------
+    rows
+        The cells whose labels are taken for truth.
+    """
+    declared = _with_origin(_origins_of(snapshot.cells, rows))
+    suspected = _with_origin(_suspected_origins(snapshot, rows))
     found = {}
     if declared:
         found[f"labels {' and '.join(sorted(declared))}: circular"] = frozenset().union(*declared.values())
@@ -201,9 +214,9 @@ def _pooled_suspensions(cells: pd.DataFrame, data: FoldData) -> list[str]:
     return []
 
 
-def _suspected_origins(snapshot: SnapshotView, data: FoldData) -> dict[str, set[str]]:
-    """Return what the files behind the query give away of the origin of their labels, whatever was declared."""
-    names = set(snapshot.cells["dataset_id"].to_numpy(dtype=object)[_scored_rows(data)].tolist())
+def _suspected_origins(snapshot: SnapshotView, rows: np.ndarray) -> dict[str, set[str]]:
+    """Return what the files behind some cells give away of the origin of their labels, whatever was declared."""
+    names = set(snapshot.cells["dataset_id"].to_numpy(dtype=object)[rows].tolist())
     return {name: {snapshot.datasets[name].label_origin_suspected} for name in names if name in snapshot.datasets}
 
 
@@ -213,9 +226,9 @@ def _scored_rows(data: FoldData) -> np.ndarray:
     return data.query_rows[np.logical_or.reduce(counts)] if counts else data.query_rows
 
 
-def _origins_of(cells: pd.DataFrame, data: FoldData) -> dict[str, set[str]]:
-    """Return the declared origins of the labels of each data set of the query."""
-    part = cells[["dataset_id", "label_origin"]].iloc[_scored_rows(data)].drop_duplicates()
+def _origins_of(cells: pd.DataFrame, rows: np.ndarray) -> dict[str, set[str]]:
+    """Return the declared origins of the labels of each data set of some cells."""
+    part = cells[["dataset_id", "label_origin"]].iloc[rows].drop_duplicates()
     found: dict[str, set[str]] = {}
     for name, origin in zip(part["dataset_id"], part["label_origin"], strict=True):
         found.setdefault(str(name), set()).add(str(origin))

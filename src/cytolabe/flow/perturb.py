@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cytolabe.apply.perturb import Perturbation, PerturbationPlan, perturb_cells
+from cytolabe.apply.perturb import Perturbation, PerturbationPlan, perturb_cells, refuse_bad_rows
 from cytolabe.errors import UsageError
 from cytolabe.files import replace_file
 from cytolabe.flow.recording import Step
@@ -93,6 +93,8 @@ def perturb_snapshot(
     )  # fmt: skip
     matching = frozen.rows(asked.where) if asked.where else np.arange(frozen.n_cells)
     towards = frozen.rows(asked.goal) if asked.goal else None
+    # Before cells are drawn: whether a draw shows that the filters overlap is chance.
+    refuse_bad_rows(matching, towards)
     rows = _drawn(matching, asked, "cells")
     goal_rows = None if towards is None else _drawn(towards, asked, "goal")
     on_progress(f"reading {len(rows):,} of {len(matching):,} cells")

@@ -230,4 +230,5 @@ def _class_probability(model: Any, table: training.CellsTable, classes: tuple[st
         adata.obs["label"] = _UNLABELLED
         found = model.predict(adata, soft=True)
         model.deregister_manager()
-    return np.asarray(found[list(classes)], dtype=np.float64)
+    # A class none of whose cells has a count was registered with nobody: nothing was learned of it.
+    return np.asarray(found.reindex(columns=list(classes), fill_value=0.0), dtype=np.float64)

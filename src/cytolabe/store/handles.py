@@ -13,10 +13,13 @@ import threading
 import weakref
 from collections import OrderedDict
 
-__all__ = ["MOST_OPEN", "OpenFile", "OpenFiles"]
+__all__ = ["AT_ONCE", "MOST_OPEN", "OpenFile", "OpenFiles"]
 
-MOST_OPEN = max(16, min(256, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+_ALLOWED = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+MOST_OPEN = 256 if _ALLOWED == resource.RLIM_INFINITY else max(16, min(256, _ALLOWED // 4))
 """Files that are kept open: a quarter at most of what the process may open."""
+AT_ONCE = MOST_OPEN // 4
+"""Files that one reader needs open at a time; several threads read."""
 
 
 class OpenFile:

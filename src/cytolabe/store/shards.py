@@ -26,7 +26,7 @@ from cytolabe.errors import IntegrityError
 from cytolabe.files import Place, read_range, size_of
 from cytolabe.store.array_spec import ArraySpec
 from cytolabe.store.gaps import place_gaps, place_values, read_chunks
-from cytolabe.store.handles import OpenFile, OpenFiles
+from cytolabe.store.handles import AT_ONCE, OpenFile, OpenFiles
 from cytolabe.store.native import decoder, is_native
 from cytolabe.store.ranges import fetched
 
@@ -166,7 +166,14 @@ class ShardedArray:
         return needed
 
     def _place_native(self, chunks: np.ndarray, pieces: Pieces, out: np.ndarray) -> None:
-        """Let the kernel read and decode; what it does not, Blosc does, or says what is wrong with it."""
+        """Let the kernel read and decode, a number of files at a time that the process may open."""
+        shards = chunks // self.spec.chunks_per_shard
+        borders = np.flatnonzero(np.diff(shards, prepend=-1))[::AT_ONCE].tolist()
+        for low, high in itertools.pairwise([*borders, len(chunks)]):
+            self._place_open(chunks[low:high], pieces, out)
+
+    def _place_open(self, chunks: np.ndarray, pieces: Pieces, out: np.ndarray) -> None:
+        """Read and decode chunks of few files; what the kernel does not, Blosc does, or says what is wrong with it."""
         spec = self.spec
         mask = np.uint64(np.iinfo(spec.dtype).max if spec.is_delta else 0)
         wanted = mask, spec.n_values, pieces.starts, pieces.stops, pieces.targets, out
