@@ -275,3 +275,22 @@ def test_its_canonical_json_is_ours(value):
     except UnicodeEncodeError:
         return
     assert verifier.canonical(value).encode() == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "protocol", "is_caught"),
+    [
+        ("pca", "self_supervised", False),
+        ("control: shuffled", "control", False),
+        ("ghost", "self_supervised", True),
+        ("ghost", "control", True),
+        ("control: ghost", "self_supervised", True),
+    ],
+)
+def test_an_embedding_was_looked_at_with_its_probes_and_only_controls_with_nobody(folder, model, protocol, is_caught):
+    path = folder / "scores.json"
+    document = json.loads(path.read_bytes())
+    row = {**document["scores"][0], "model": model, "task": "integration", "protocol": protocol}
+    path.write_bytes(canonical_json({"scores": [*document["scores"], row]}))
+    wrong = checked(folder)
+    assert any("nobody tested" in text for text in wrong) == is_caught, wrong

@@ -225,7 +225,12 @@ def check_scores(certificates: list[dict[str, Any]], document: dict[str, Any]) -
             wrong.add(f"{where}: its score quotes no certificate of its fold")
         elif quoted is not None and score["value"] is not None:
             name = f"fit scope of {score['model']}"
-            if name not in _tests(quoted) and name not in quoted.get("not_testable", {}):
+            tested = {*_tests(quoted), *quoted.get("not_testable", {})}
+            if score.get("task") == "integration":
+                # An embedding is tested with the probes on it; what is no model was fitted by nobody.
+                tested |= {one.partition("+")[0] for one in tested}
+                tested |= {name} if score["protocol"] == "control" and score["model"].startswith("control: ") else set()
+            if name not in tested:
                 wrong.add(f"{where}: nobody tested what it was fitted on")
     return sorted(wrong)
 
