@@ -172,13 +172,43 @@ def test_a_coarser_label_can_contradict_an_answer_and_never_confirm_it(asked):
 
 
 def test_a_type_left_out_of_training_is_unlike_every_type(asked):
-    laboratory, space, _, decisions = asked
-    table, skipped = open_set(laboratory, space, decisions, max_types=2)
+    laboratory, space, held, _ = asked
+    table, skipped = open_set(laboratory, space, held, wish=Wish(), max_types=2)
     assert len(table) == 2
     assert (table["auroc_novelty"] > 0.9).all()
     assert (table["unknown_fraction"] > 0.8).all()
     assert (table["known_unknown_fraction"] < 0.25).all()
     assert any("not asked, 2 types were" in line or "held-out cells in one fold" in line for line in skipped)
+
+
+def test_what_decides_about_a_type_left_out_never_saw_its_held_out_cells(asked):
+    laboratory, space, held, _ = asked
+    table, _ = open_set(laboratory, space, held, wish=Wish(), max_types=1)
+    is_asked = np.array(space.hierarchy.labels)[held.codes] == table["term"][0]
+    rng = np.random.default_rng(8)
+    spoiled = dataclasses.replace(
+        held,
+        scores=np.where(is_asked[:, None], rng.normal(size=held.scores.shape) * 9, held.scores),
+        distance=np.where(is_asked, 1e6, held.distance),
+    )
+    pd.testing.assert_frame_equal(open_set(laboratory, space, spoiled, wish=Wish(), max_types=1)[0], table)
+
+
+def test_what_decides_about_a_new_data_set_never_saw_its_held_out_cells(snapshot, asked):
+    laboratory, space, held, _ = asked
+    moved = dataclasses.replace(laboratory, reference=cells_of(snapshot, held_out="dataset"))
+    left = held_out_cells(moved, space)
+    decided = decide_crosswise(left, space, wish=Wish(), others=held)
+    first = left.folds == 0
+    is_own = np.isin(held.rows, left.rows[first])
+    spoiled = dataclasses.replace(
+        held, distance=np.where(is_own, 1e6, held.distance), scores=held.scores * np.where(is_own, -1, 1)[:, None]
+    )
+    again = decide_crosswise(left, space, wish=Wish(), others=spoiled)
+    assert 0 < is_own.sum() < len(is_own)
+    assert np.array_equal(again.confidence[first], decided.confidence[first])
+    assert np.array_equal(again.answer[first], decided.answer[first])
+    assert not np.array_equal(again.confidence[~first], decided.confidence[~first])
 
 
 def test_a_class_of_one_person_is_an_open_set_and_never_an_answer(snapshot):
@@ -215,7 +245,7 @@ def shifted(shifts, *, n_cells=300):
     classes = ((odds / odds.sum(axis=1, keepdims=True)).cumsum(axis=1) < rng.uniform(size=(len(odds), 1))).sum(axis=1)
     units = np.repeat([f"p{k}" for k in range(len(shifts))], n_cells).astype(object)
     held = HeldOutCells(
-        scores=honest, distance=rng.uniform(size=len(odds)), units=units, folds=np.arange(len(odds)) % 2,
+        rows=np.arange(len(odds)), scores=honest, distance=rng.uniform(size=len(odds)), units=units, folds=np.arange(len(odds)) % 2,
         codes=np.array([tree.labels.index(tree.classes[k]) for k in classes]),
     )  # fmt: skip
     return held, AnswerSpace.of(tree, answer_terms(tree, ontology=CL), ontology=CL)
@@ -245,7 +275,7 @@ def test_more_precision_is_paid_with_coverage():
     scores = rng.normal(size=(2000, 4)) + 2.0 * np.eye(4)[classes]
     codes = np.array([tree.labels.index(tree.classes[k]) for k in classes])
     held = HeldOutCells(
-        scores=scores, distance=rng.uniform(size=2000), codes=codes,
+        rows=np.arange(2000), scores=scores, distance=rng.uniform(size=2000), codes=codes,
         units=np.array([f"p{k % 4}" for k in range(2000)], dtype=object), folds=np.arange(2000) % 4,
     )  # fmt: skip
     found = [

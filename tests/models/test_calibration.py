@@ -90,11 +90,29 @@ def test_a_cell_far_from_all_training_cells_has_a_higher_rank_than_any_held_out_
     reference = novelty_reference(rng.normal(size=(300, 5)), np.repeat("a", 300), rng=rng)
     held_out = reference.distance(rng.normal(size=(200, 5)))
     far, near = reference.distance(np.vstack([np.full(5, 9.0), np.zeros(5)]))
-    assert novelty_rank(np.array([far, near]), held_out).tolist()[0] == 1.0
+    assert novelty_rank(np.array([far, near]), held_out).tolist()[0] == 200 / 201
     assert novelty_rank(np.array([near]), held_out)[0] < 0.5
     spread = novelty_rank(reference.distance(rng.normal(size=(2000, 5))), held_out)
     assert spread.mean() == pytest.approx(0.5, abs=0.08)
     assert reference.distance(np.zeros((0, 5))).shape == (0,)
+
+
+@pytest.mark.parametrize("n_held_out", [19, 20, 40, 300])
+def test_of_known_cells_no_more_than_the_asked_share_is_novel_however_few_were_held_out(n_held_out):
+    rng = np.random.default_rng(11)
+    draws = rng.gamma(3.0, size=(4000, n_held_out + 50))
+    ranks = np.array([novelty_rank(one[n_held_out:], one[:n_held_out]) for one in draws])
+    # Exactly floor(0.05 (n + 1)) / (n + 1) where nothing is tied; one cell of each draw is independent of the other draws'.
+    expected = np.floor(0.05 * (n_held_out + 1)) / (n_held_out + 1)
+    assert (ranks >= 0.95).mean() == pytest.approx(expected, abs=0.005)
+    assert expected <= 0.05
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=30).map(lambda found: np.array(found, dtype=float)))
+def test_a_held_out_cell_is_ranked_among_the_others_alone(held_out):
+    among = novelty_rank(held_out, held_out, are_held_out=True)
+    for k, distance in enumerate(held_out):
+        assert among[k] == novelty_rank(np.array([distance]), np.delete(held_out, k))[0]
 
 
 def test_distances_are_those_of_a_plain_search_in_the_whitened_space():

@@ -6,6 +6,8 @@ How well it holds is measured crosswise: what decides over a fold was fitted on 
 a model that never saw its units; the models behind the other folds' scores did, which only temperature, offsets and thresholds could carry over.
 """
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -68,9 +70,10 @@ class AnswerSpace:
 class HeldOutCells:
     """Cells scored by a model that saw none of their unit.
 
-    `codes` are rows of the hierarchy; a score is minus infinity where the model did not know the class.
+    `rows` are positions in the snapshot, `codes` rows of the hierarchy; a score is minus infinity where the model did not know the class.
     """
 
+    rows: Integer[np.ndarray, " cells"]
     scores: Float[np.ndarray, "cells classes"]
     distance: Float[np.ndarray, " cells"]
     codes: Integer[np.ndarray, " cells"]
@@ -80,12 +83,17 @@ class HeldOutCells:
     def take(self, chosen: Bool[np.ndarray, " cells"]) -> "HeldOutCells":
         """Return some of the cells."""
         return HeldOutCells(
+            rows=self.rows[chosen],
             scores=self.scores[chosen],
             distance=self.distance[chosen],
             codes=self.codes[chosen],
             units=self.units[chosen],
             folds=self.folds[chosen],
         )
+
+    def without_classes(self, gone: Bool[np.ndarray, " classes"]) -> "HeldOutCells":
+        """Return the cells as scored by models that do not know some of the classes."""
+        return dataclasses.replace(self, scores=np.where(gone, -np.inf, self.scores))
 
     def is_known(self, hierarchy: Hierarchy) -> Bool[np.ndarray, " cells"]:
         """Tell which cells are of a class that their model knew; the others are an open set."""
@@ -133,10 +141,10 @@ def fit_decisions(held: HeldOutCells, space: AnswerSpace, *, wish: Wish) -> Deci
     """
     known = held.take(held.is_known(space.hierarchy))
     calibration = _calibration(known, space.hierarchy)
-    distances = _distances(known, calibration)
     probability = calibration.probability(known.scores)
+    distances = _distances(known, probability, novel_fraction=wish.novel_fraction)
     # A coarser label can contradict a fine answer and never confirm it: that makes thresholds higher, never lower.
-    judge = _novelty(probability, known.distance, distances) < 1.0 - wish.novel_fraction
+    judge = _novelty(probability, known.distance, distances, are_held_out=True) < 1.0 - wish.novel_fraction
     thresholds = choose_thresholds(
         space.answers.probability(probability[judge]),
         space.verdict[:, known.codes[judge]].T,
@@ -180,20 +188,31 @@ def decide(
     )
 
 
-def decide_crosswise(held: HeldOutCells, space: AnswerSpace, *, wish: Wish) -> Decided:
-    """Answer for held-out cells by what was fitted on the other folds.
+def decide_crosswise(
+    held: HeldOutCells, space: AnswerSpace, *, wish: Wish, others: HeldOutCells | None = None
+) -> Decided:
+    """Answer for held-out cells by what was fitted on cells of other folds.
+
+    Parameters
+    ----------
+    held
+        The cells that are answered for, fold by fold.
+    others
+        What decides is fitted on these cells, less those of the fold: the same cells held out by another rule. By default on `held`.
 
     Raises
     ------
     RefusedError
-        If the other folds of a fold have no cell of a known class.
+        If a fold leaves no cell of a known class to fit on.
     """
+    fitted_on = held if others is None else others
     pieces, places = [], []
     for fold in range(int(held.folds.max()) + 1):
         inside = held.folds == fold
         if not inside.any():
             continue
-        decisions = fit_decisions(held.take(~inside), space, wish=wish)
+        outside = ~np.isin(fitted_on.rows, held.rows[inside])
+        decisions = fit_decisions(fitted_on.take(outside), space, wish=wish)
         pieces.append(decide(held.scores[inside], held.distance[inside], decisions=decisions, space=space))
         places.append(np.flatnonzero(inside))
     back = np.argsort(np.concatenate(places), kind="stable")
@@ -242,21 +261,27 @@ def _loss(calibration: Calibration, asked: HeldOutCells, hierarchy: Hierarchy) -
     return float(-np.log(np.maximum(right, 1e-12)).sum())
 
 
-def _novelty(probability: np.ndarray, distance: np.ndarray, held_out: Mapping[int, np.ndarray]) -> np.ndarray:
+def _novelty(
+    probability: np.ndarray, distance: np.ndarray, held_out: Mapping[int, np.ndarray], *, are_held_out: bool = False
+) -> np.ndarray:
     """Return the rank of each distance among held-out cells of the same most probable class, or of all where these are few."""
     top = probability.argmax(axis=1)
-    rank = novelty_rank(distance, held_out[-1])
+    rank = novelty_rank(distance, held_out[-1], are_held_out=are_held_out)
     for k, own in held_out.items():
-        rank = np.where(top == k, novelty_rank(distance, own), rank)
+        rank = np.where(top == k, novelty_rank(distance, own, are_held_out=are_held_out), rank)
     return rank
 
 
-def _distances(known: HeldOutCells, calibration: Calibration) -> dict[int, np.ndarray]:
-    """Return the distances of held-out cells by their most probable class, where there are enough, and of all under -1."""
-    top = calibration.probability(known.scores).argmax(axis=1)
+def _distances(known: HeldOutCells, probability: np.ndarray, *, novel_fraction: float) -> dict[int, np.ndarray]:
+    """Return the distances of held-out cells by their most probable class, where there are enough, and of all under -1.
+
+    Fewer than one in `novel_fraction` can make no cell unlike themselves: these classes are compared with all cells.
+    """
+    top = probability.argmax(axis=1)
+    least = max(LEAST_CELLS, math.ceil(1.0 / novel_fraction) if novel_fraction else 0)
     found = {-1: known.distance}
     for k in range(known.scores.shape[1]):
-        if (top == k).sum() >= LEAST_CELLS:
+        if (top == k).sum() >= least:
             found[k] = known.distance[top == k]
     return found
 

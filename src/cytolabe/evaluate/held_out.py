@@ -10,7 +10,7 @@ import pandas as pd
 from cytolabe.apply.reference_model import ReferenceModel, ReferencePlan, fit_reference_model
 from cytolabe.apply.views import query_view
 from cytolabe.errors import RefusedError
-from cytolabe.evaluate.decisions import AnswerSpace, Decisions, HeldOutCells, decide
+from cytolabe.evaluate.decisions import AnswerSpace, HeldOutCells, Wish, decide, fit_decisions
 from cytolabe.evaluate.reference_cells import ReferenceCells
 from cytolabe.metrics import auroc
 from cytolabe.ontology.graph import Ontology
@@ -79,24 +79,30 @@ def held_out_cells(
         msg = "No reference cell can be held to its label: all were decided by expression or have no counts in these genes."
         raise RefusedError(msg)
     return HeldOutCells(
-        scores=scores, distance=distance, codes=codes, units=reference.units, folds=reference.folds
+        rows=reference.rows, scores=scores, distance=distance, codes=codes, units=reference.units, folds=reference.folds
     ).take(can_judge)
 
 
 def open_set(
     laboratory: Laboratory,
     space: AnswerSpace,
-    decisions: Decisions,
+    held: HeldOutCells,
     *,
+    wish: Wish,
     max_types: int,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Leave each type and its descendants out of training, and ask held-out cells of it beside those of known types.
 
-    Cells labelled by an ancestor of the type are left out of training as well: some of them may be of the type.
+    Cells labelled by an ancestor of the type are left out of training as well: some of them may be of the type. What decides is fitted
+    on held-out cells of the other folds and types.
 
     Parameters
     ----------
+    held
+        The cells that `held_out_cells` gives.
+    wish
+        What is asked of answers.
     max_types
         So many types at most, those with the most held-out cells first.
 
@@ -109,7 +115,7 @@ def open_set(
         Types, each with the reason.
     """
     reference = laboratory.reference
-    can_judge = reference.is_truth & _has_counts(laboratory)
+    can_judge = np.isin(reference.rows, held.rows)
     support = {
         term: max(int(((reference.terms == term) & can_judge & (reference.folds == f)).sum()) for f in range(reference.n_folds))
         for term in space.hierarchy.classes
@@ -121,7 +127,7 @@ def open_set(
     for number, term in enumerate(asked[:max_types], start=1):
         on_progress(f"left out: type {number} of {min(max_types, len(asked))}")
         try:
-            rows.append(_left_out(laboratory, space, decisions, term=term, can_judge=can_judge))
+            rows.append(_left_out(laboratory, space, held, term=term, wish=wish))
         except RefusedError as error:
             skipped.append(f"{term}: {error}")
     skipped += [f"{term}: not asked, {max_types} types were" for term in asked[max_types:]]
@@ -135,9 +141,10 @@ _OPEN_COLUMNS = (
 
 
 def _left_out(
-    laboratory: Laboratory, space: AnswerSpace, decisions: Decisions, *, term: str, can_judge: np.ndarray
+    laboratory: Laboratory, space: AnswerSpace, held: HeldOutCells, *, term: str, wish: Wish
 ) -> dict[str, object]:
     reference, ontology = laboratory.reference, laboratory.ontology
+    can_judge = np.isin(reference.rows, held.rows)
     n_in_fold = [
         int(((reference.terms == term) & can_judge & (reference.folds == f)).sum()) for f in range(reference.n_folds)
     ]
@@ -154,6 +161,9 @@ def _left_out(
     if not known.any():
         msg = f"no held-out cell of another type in the fold of {term}"
         raise RefusedError(msg)
+    kept = ~np.isin(held.rows, reference.rows[is_touched | (reference.folds == fold)])
+    gone = _related(space.hierarchy.classes, term, ontology)
+    decisions = fit_decisions(held.take(kept).without_classes(gone), space, wish=wish)
     model = without.fit(train)
     found = {}
     for name, chosen in (("asked", asked), ("known", known)):

@@ -16,7 +16,7 @@ from cytolabe.apply.counts import RememberedCounts
 from cytolabe.apply.reference_model import ReferencePlan, inductive_embedder
 from cytolabe.audit.duplicates import identical_pairs
 from cytolabe.errors import RefusedError, UsageError
-from cytolabe.evaluate.decisions import AnswerSpace, Decisions, Wish, decide, decide_crosswise, fit_decisions
+from cytolabe.evaluate.decisions import AnswerSpace, Decisions, HeldOutCells, Wish, decide_crosswise, fit_decisions
 from cytolabe.evaluate.held_out import Laboratory, held_out_cells, open_set
 from cytolabe.evaluate.held_out_record import HeldOutRecord, held_out_record
 from cytolabe.evaluate.reference_cells import ReferenceCells, reference_cells
@@ -121,8 +121,10 @@ def annotate_query(
     names = dict(zip(space.answers.terms, space.answers.names, strict=True))
     record = held_out_record(held, decide_crosswise(held, space, wish=plan.wish), space, names=names)
     decisions = fit_decisions(held, space, wish=plan.wish)
-    table, not_asked = open_set(laboratory, space, decisions, max_types=plan.max_open_types, on_progress=on_progress)
-    moved, why_not = _as_new_dataset(laboratory, space, decisions, pairs=pairs, on_progress=on_progress)
+    table, not_asked = open_set(
+        laboratory, space, held, wish=plan.wish, max_types=plan.max_open_types, on_progress=on_progress
+    )
+    moved, why_not = _as_new_dataset(laboratory, space, held, wish=plan.wish, pairs=pairs, on_progress=on_progress)
     on_progress(f"fitting {plan.model} on {len(reference.rows):,} labelled cells")
     model = laboratory.fit(np.ones(len(reference.rows), dtype=bool))
     columns = answer_columns(
@@ -192,9 +194,15 @@ def _organism(frozen: Snapshot, reference: ReferenceCells) -> str:
 
 
 def _as_new_dataset(
-    laboratory: Laboratory, space: AnswerSpace, decisions: Decisions, *, pairs: pd.DataFrame, on_progress: Progress
+    laboratory: Laboratory,
+    space: AnswerSpace,
+    held: HeldOutCells,
+    *,
+    wish: Wish,
+    pairs: pd.DataFrame,
+    on_progress: Progress,
 ) -> tuple[HeldOutRecord | None, tuple[str, ...]]:
-    """Hold the decisions to data sets left out whole: a query is a data set of its own, and persons held out of one are not."""
+    """Hold answers to data sets left out whole, of the model and of what decides: a query is a data set of its own."""
     asked, names = laboratory.reference, dict(zip(space.answers.terms, space.answers.names, strict=True))
     if set(asked.kinds) == {"dataset"}:
         return None, ()
@@ -206,9 +214,9 @@ def _as_new_dataset(
         moved = Laboratory(
             snapshot=laboratory.snapshot, reference=reference, plan=laboratory.plan, ontology=laboratory.ontology
         )
-        held = held_out_cells(moved, space, on_progress=lambda told: on_progress(f"as a new data set: {told}"))
-        decided = decide(held.scores, held.distance, decisions=decisions, space=space)
-        return held_out_record(held, decided, space, names=names), ()
+        left = held_out_cells(moved, space, on_progress=lambda told: on_progress(f"as a new data set: {told}"))
+        decided = decide_crosswise(left, space, wish=wish, others=held)
+        return held_out_record(left, decided, space, names=names), ()
     except RefusedError as error:
         return None, (f"{lead}: {error}",)
 

@@ -2,7 +2,7 @@
 
 The distance is the mean to the nearest training cells, in units of how cells of one label differ: the embedding is whitened by the
 covariance inside labels (with 5 % of its mean variance in every direction), so that what varies inside types is near. On types left out
-of two PBMC atlases its mean AUROC was .78 and .86; that of plain distances was .76 and .81, on standardized dims .72 and .75. It is told as a rank: the share of held-out cells of known types that lie nearer. A rank of 0.99 says that of a hundred cells of
+of two PBMC atlases its mean AUROC was .78 and .86; that of plain distances was .76 and .81, on standardized dims .72 and .75. It is told as a rank: the share of held-out cells of known types that lie nearer, the cell itself counted among those that do not. A rank of 0.99 says that of a hundred cells of
 persons the model never saw, but of types that it knows, one lies that far. It cannot tell a new type from a new technique.
 """
 
@@ -100,9 +100,12 @@ def _thinned(codes: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> 
 
 
 def novelty_rank(
-    distance: Float[np.ndarray, " cells"], held_out: Float[np.ndarray, " held_out"]
+    distance: Float[np.ndarray, " cells"], held_out: Float[np.ndarray, " held_out"], *, are_held_out: bool = False
 ) -> Float[np.ndarray, " cells"]:
-    """Return the share of held-out cells that lie nearer than each cell, in [0, 1].
+    """Return one minus the conformal p-value of each cell: how surely it lies farther than cells of known types, in [0, 1).
+
+    The p-value is (1 + how many held-out cells lie as far) / (1 + n): the cell itself counts, so that of cells of known types
+    at most a share `a` has a rank of 1 - a or more, however few held-out cells there are (Vovk et al. 2005). Of n no rank is over n / (n + 1).
 
     Parameters
     ----------
@@ -110,5 +113,8 @@ def novelty_rank(
         Of the cells that are asked about.
     held_out
         Of cells of known types whose persons were held out; at least one.
+    are_held_out
+        The cells asked about are among `held_out`: each is compared with the others.
     """
-    return np.asarray(np.searchsorted(np.sort(held_out), distance, side="left") / len(held_out))
+    n_nearer = np.searchsorted(np.sort(held_out), distance, side="left")
+    return np.asarray(n_nearer / (len(held_out) + (0 if are_held_out else 1)))
