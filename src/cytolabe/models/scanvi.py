@@ -27,6 +27,7 @@ from cytolabe.models.scopes import (
     refuse_not_finite,
     refuse_other_genes,
     refuse_shared_cells,
+    refuse_unseen_batches,
 )
 from cytolabe.models.scvi import FittedScvi, ScviEmbedder, cells_table
 from cytolabe.randomness import derive_seed
@@ -69,13 +70,7 @@ class FittedScanvi:
         """
         refuse_other_genes(query, self.base.genes)
         filled = has_counts(query.counts[:, self.base.columns])
-        unseen = sorted(set(batch_levels(query.technical)[filled].tolist()).difference(self.batches))
-        if unseen:
-            msg = (
-                f"{len(unseen)} batch(es) were in neither view of the fit: {', '.join(unseen[:3])}. scANVI has no "
-                "weights for them; give these cells as the query of `fit`, so that they are mapped."
-            )
-            raise RefusedError(msg)
+        refuse_unseen_batches(batch_levels(query.technical)[filled], self.batches, model="scANVI")
         probability = np.tile(self.shares, (len(filled), 1))
         if filled.any():
             table = cells_table(query, columns=self.base.columns, batches=self.batches)

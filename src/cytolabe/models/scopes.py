@@ -26,6 +26,7 @@ __all__ = [
     "refuse_other_genes",
     "refuse_shared_cells",
     "refuse_too_few_cells",
+    "refuse_unseen_batches",
 ]
 
 BATCH_KEY = ("dataset_id", "batch")
@@ -113,5 +114,22 @@ def refuse_too_few_cells(n_cells: int, *, least: int, model: str) -> None:
         msg = (
             f"{model} has {n_cells} training cell(s) with counts in these genes and needs at least {least}. "
             "Choose a wider gene space or more training data sets."
+        )
+        raise RefusedError(msg)
+
+
+def refuse_unseen_batches(batches: np.ndarray, known: Iterable[str], *, model: str) -> None:
+    """Refuse cells of a batch that a fit with weights per batch never met.
+
+    Raises
+    ------
+    RefusedError
+        If there is such a batch.
+    """
+    unseen = sorted(set(batches.tolist()).difference(known))
+    if unseen:
+        msg = (
+            f"{len(unseen)} batch(es) were in neither view of the fit: {', '.join(unseen[:3])}. {model} has no weights "
+            "for them; give these cells as the query of `fit`, so that they are mapped."
         )
         raise RefusedError(msg)

@@ -33,6 +33,7 @@ from cytolabe.models.scopes import (
     refuse_other_genes,
     refuse_shared_cells,
     refuse_too_few_cells,
+    refuse_unseen_batches,
 )
 from cytolabe.models.variable_genes import variable_genes
 from cytolabe.randomness import derive_seed
@@ -83,13 +84,7 @@ class FittedScvi:
         """
         refuse_other_genes(view, self.genes)
         filled = has_counts(view.counts[:, self.columns])
-        unseen = sorted(set(batch_levels(view.technical)[filled].tolist()).difference(self.batches))
-        if unseen:
-            msg = (
-                f"{len(unseen)} batch(es) were in neither view of the fit: {', '.join(unseen[:3])}. scVI has no weights "
-                "for them; give these cells as the query of `fit`, so that they are mapped."
-            )
-            raise RefusedError(msg)
+        refuse_unseen_batches(batch_levels(view.technical)[filled], self.batches, model="scVI")
         embedding = np.tile(self.mean_embedding, (len(filled), 1))
         if filled.any():
             table = cells_table(view, columns=self.columns, batches=self.batches)

@@ -62,6 +62,21 @@ def test_a_look_at_held_out_cells_depends_on_the_weights_alone(objective):
     assert nobody.held_out_loss() is None
 
 
+def test_held_out_cells_are_asked_for_no_gene_that_can_be_copied(objective, monkeypatch):
+    looked = []
+
+    def spy(network, hidden, asked, *, lengths):
+        looked.append((hidden, asked))
+        return masked_loss(network, hidden, asked, lengths=lengths)
+
+    monkeypatch.setattr("cytolabe.models.geneformer.masked.masked_loss", spy)
+    objective.held_out_loss()
+    is_asked = [asked != NOT_CHOSEN for _, asked in looked]
+    assert sum(int(one.sum()) for one in is_asked) > 50
+    mask = objective.dictionaries.tokens["<mask>"]
+    assert all((hidden[one] == mask).all() for (hidden, _), one in zip(looked, is_asked, strict=True))
+
+
 def test_cells_without_a_gene_are_in_no_minibatch(objective):
     lengths = objective.cells.lengths.copy()
     lengths[:10] = 2

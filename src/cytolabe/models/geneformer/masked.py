@@ -77,19 +77,28 @@ class MaskedTraining:
 
     def loss(self, rows: np.ndarray, *, epoch: int) -> tuple[Any, int]:
         """Return the summed cross-entropy of the hidden genes of some cells, and how many there are."""
+        hidden, asked, lengths = self._asked(rows, epoch=epoch)
+        return masked_loss(self.network, hidden, asked, lengths=lengths)
+
+    def _asked(self, rows: np.ndarray, *, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         lengths = self.cells.lengths[rows]
         tokens = self.cells.tokens[rows, : int(lengths.max(initial=1))]
         hidden, asked = masked_tokens(
             tokens, cell_keys=self._keys[rows], genes=self._genes, mask=self.dictionaries.tokens["<mask>"],
             seed=derive_seed(self.seed, "models", "geneformer", "masking"), epoch=epoch,
         )  # fmt: skip
-        return masked_loss(self.network, hidden, asked, lengths=lengths)
+        return hidden, asked, lengths
 
     def held_out_loss(self) -> float | None:
-        """Return the mean cross-entropy of hidden genes of the held-out cells; None where none of them is asked."""
-        total, n_asked = 0.0, 0
+        """Return the mean cross-entropy of masked genes of the held-out cells; None where none of them is asked.
+
+        Only of genes that the mask token hides: training asks for some that stay visible, and copying these would be no learning.
+        """
+        mask, total, n_asked = self.dictionaries.tokens["<mask>"], 0.0, 0
         for rows in by_length(self.cells.lengths[self.held_out_rows], tokens_per_minibatch=_TOKENS_PER_LOOK):
-            loss, n = self.loss(self.held_out_rows[rows], epoch=_HELD_OUT_EPOCH)
+            hidden, asked, lengths = self._asked(self.held_out_rows[rows], epoch=_HELD_OUT_EPOCH)
+            out_of_sight = np.where(hidden == mask, asked, NOT_CHOSEN)
+            loss, n = masked_loss(self.network, hidden, out_of_sight, lengths=lengths)
             total, n_asked = total + float(loss.detach()), n_asked + n
         return total / n_asked if n_asked else None
 

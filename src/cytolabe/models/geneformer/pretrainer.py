@@ -100,9 +100,8 @@ class GeneformerPretrainer:
 def frequency_loss(cells: TokenizedCells, fit_rows: np.ndarray, held_rows: np.ndarray, *, n_tokens: int) -> float:
     """Return the cross-entropy of the genes of held-out cells under the frequencies of genes in the others.
 
-    What is reached without reading the cell. A tenth of the genes that are asked for stays visible, and copying those alone
-    lowers the loss by some .7: a network has to be further below than that to have learned what genes go together. Each gene counts once more than
-    it was seen, so that one that was never seen is not impossible.
+    What is reached without reading the cell; `held_out_loss` asks for no gene that stays visible, so that a network has to know what genes
+    go together to be below. Each gene counts once more than it was seen, so that one that was never seen is not impossible.
     """
     seen = np.bincount(_genes_of(cells, fit_rows), minlength=n_tokens) + 1.0
     asked = _genes_of(cells, held_rows)
