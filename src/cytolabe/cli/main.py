@@ -27,13 +27,16 @@ from cytolabe.cli import splits as split_commands
 from cytolabe.cli import study as study_commands
 from cytolabe.cli import training as training_commands
 from cytolabe.cli import validate as validate_commands
+from cytolabe.cli.guard import can_guard, guarded
 from cytolabe.cli.output import print_error
-from cytolabe.errors import CytolabeError, UnreadableInputError, UsageError
+from cytolabe.errors import CytolabeError, UnreadableInputError, UsageError, WorkerDiedError
 
 __all__ = ["app", "main"]
 
 # The base of typer's usage errors; typer exports only its children, from a module whose name differs by version.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
+_GUARDED = frozenset({"ingest"})
+"""Commands that a crash of a reader does not end."""
 _INTERRUPTED = 130
 _TERMINATED = 143
 _NO_MEMORY = (
@@ -88,7 +91,14 @@ app.command("doctor")(explain_commands.doctor)
 
 
 def main() -> NoReturn:
-    """Run one command and leave with its exit code."""
+    """Run one command and leave with its exit code; one that reads files of others, in a process of its own."""
+    if sys.argv[1:2] and sys.argv[1] in _GUARDED and can_guard():
+        sys.exit(guarded(_main, tell=_tell_crash))
+    _main()
+
+
+def _main() -> NoReturn:
+    """Run one command in this process and leave with its exit code."""
     as_json = "--json" in sys.argv
     # Termination unwinds as Ctrl-C does, so that workers end and what is staged is removed.
     before = signal.signal(signal.SIGTERM, _terminate)
@@ -125,6 +135,19 @@ class _TerminatedError(BaseException):
 
 def _terminate(_signum: int, _frame: FrameType | None) -> None:
     raise _TerminatedError
+
+
+def _tell_crash(how: str, is_last: bool) -> None:
+    if not is_last:
+        sys.stderr.write(
+            f"the process that did the work was ended by {how}; once more, so that the file can be named\n"
+        )
+        return
+    message = (
+        f"the process that did the work was ended by {how}, twice. A file crashes the library that reads it, or memory ran "
+        "out: ingest the files one at a time to see which, with more --memory. What was published before stays whole."
+    )
+    print_error(WorkerDiedError.__name__, message, as_json="--json" in sys.argv)
 
 
 def _run() -> int:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["SCRATCH_VARIABLE", "abandoned_scratch", "died_before", "held_scratch
 SCRATCH_VARIABLE = "CYTOLABE_SCRATCH"
 """Names a directory for unfinished work on atlases in object stores; with several machines one that all of them see."""
 
+_PATIENCE_SECONDS = 1.0
 _IN_HAND = "in-hand"
 """Lies in a scratch while somebody holds it; where nobody does, its holder was ended and could remove nothing."""
 
@@ -67,7 +69,7 @@ def held_scratch(atlas: Place, key: str) -> Iterator[Path]:
     root = scratch_root(atlas)
     directory, lock = root / key, root / f"{key}.lock"
     make_directory(directory)
-    handle = _locked(lock)
+    handle = _locked_soon(lock)
     if handle is None:
         msg = f"another ingest of the same source into {atlas.name} is running ({lock.name} is held). Wait for it."
         raise ConflictError(msg)
@@ -106,6 +108,14 @@ def remove_scratch(directory: Path) -> None:
     with contextlib.suppress(OSError):
         remove_directory(directory)
         remove(directory.with_name(f"{directory.name}.lock"))
+
+
+def _locked_soon(lock: Path) -> int | None:
+    """Return `_locked`, after a moment if need be: workers of a command that was killed end right after it."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (handle := _locked(lock)) is None and time.monotonic() < deadline:
+        time.sleep(_PATIENCE_SECONDS / 20)
+    return handle
 
 
 def _locked(lock: Path) -> int | None:
