@@ -1,8 +1,20 @@
 """Tables, documents, and places for results."""
 
+import io
+import json
+import sys
+
 import pytest
 
-from cytolabe.cli.output import made_folder, print_document, print_findings, print_pairs, print_table, writable_file
+from cytolabe.cli.output import (
+    made_folder,
+    print_document,
+    print_error,
+    print_findings,
+    print_pairs,
+    print_table,
+    writable_file,
+)
 from cytolabe.errors import UsageError
 from cytolabe.records import Finding, Severity
 
@@ -58,3 +70,23 @@ def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be made"):
         made_folder(tmp_path / "file", "--out")
+
+
+def test_texts_of_others_cannot_turn_a_line_around_or_color_a_terminal(capsys):
+    print_table(["label"], [["B\x1b[31m cells"], ["T\ncells"], ["\u202eNK"]])
+    print_pairs({"donor": "d\x07"})
+    print_findings([finding("E-B-01", Severity.ERROR, n_affected=1, n_total=2)], where="x\x1b]0;.h5ad")
+    print_error("UsageError", "one\ntwo \x1b[0m", as_json=False)
+    said = capsys.readouterr()
+    assert said.out.splitlines()[2:5] == ["B<U+001B>[31m cells", "T cells", "<U+202E>NK"]
+    assert said.err.splitlines() == ["UsageError: one", "two <U+001B>[0m"]
+    assert all(character.isprintable() or character == "\n" for character in said.out)
+
+
+def test_a_document_is_json_in_any_alphabet(monkeypatch):
+    for encoding in ("utf-8", "latin-1"):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace"))
+        print_document({"label": "\U0001f9a0 \udcff"})
+        sys.stdout.flush()
+        assert json.loads(raw.getvalue().decode(encoding)) == {"label": "\U0001f9a0 \udcff"}

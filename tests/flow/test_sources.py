@@ -1,5 +1,8 @@
 """Files as they are named on a command line: what enters, what is only looked at, and what is never made."""
 
+import os
+import shutil
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -76,3 +79,12 @@ def test_a_note_about_an_argument_is_a_row_that_is_valid(lab, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     rows = validate_paths([tmp_path])
     assert [(row.source, row.valid) for row in rows] == [(str(tmp_path), True), ("lab.h5ad", True)]
+
+
+def test_a_folder_whose_name_is_no_text_is_read_and_may_hold_the_atlas(lab, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    shutil.copy(lab, folder / "lab.h5ad")
+    (outcome,), _, _ = ingest_sources(folder / "atlas", [folder / "lab.h5ad"])
+    assert outcome.status == "accepted"
+    assert open_atlas(folder / "atlas").dataset_ids == ("lab",)

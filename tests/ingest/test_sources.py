@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,18 @@ def test_a_bad_id_of_the_manifest_is_not_repaired_in_silence(tmp_path):
     sources, findings = find_sources([tmp_path])
     assert not sources
     assert codes(findings) == ["E-SOURCE-05"]
+
+
+def test_a_file_whose_name_is_no_text_is_refused_and_keeps_no_other_one_out(tmp_path):
+    name = b"caf\xe9.h5ad"
+    (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    (tmp_path / os.fsdecode(b"not\xe9.txt")).write_bytes(b"x")
+    (tmp_path / "good.h5ad").write_bytes(b"x")
+    (source,), findings = find_sources([tmp_path])
+    assert source.dataset_id == "good"
+    assert codes(findings) == ["E-SOURCE-08", "N-SOURCE-03"]
+    assert findings[0].where == "caf\\xe9.h5ad"
+    assert findings[1].examples == ("not\\xe9.txt",)
 
 
 def test_missing_paths_and_empty_folders_are_errors(tmp_path):

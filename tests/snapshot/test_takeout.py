@@ -143,3 +143,17 @@ def test_to_anndata_takes_a_filter(shared_snapshot):
     assert_same(shared_snapshot.to_anndata(where=where), shared_snapshot.to_anndata(shared_snapshot.rows(where)))
     with pytest.raises(UsageError, match="not both"):
         shared_snapshot.to_anndata(np.arange(3), where=where)
+
+
+def test_a_nul_that_hdf5_cannot_hold_is_refused_by_name_and_zarr_keeps_it(make, tmp_path):
+    atlas = create_atlas(tmp_path / "atlas")
+    content = make.content("kang")
+    content.cells["contributor_label"] = ["T\0cell", *["B"] * (len(content.cells) - 1)]
+    atlas.publish([write_dataset(atlas.path, content=content)])
+    snapshot = atlas.freeze()
+    with pytest.raises(RefusedError, match=r"1 values of contributor_label .* 'T\\x00cell', which HDF5 cannot hold"):
+        export_cells(snapshot, tmp_path / "out.h5ad")
+    assert not (tmp_path / "out.h5ad").exists()
+    export_cells(snapshot, tmp_path / "out.zarr")
+    assert anndata.read_zarr(tmp_path / "out.zarr").obs["contributor_label"].iloc[0] == "T\0cell"
+    export_cells(snapshot, tmp_path / "some.h5ad", where="contributor_label = 'B'")

@@ -6,6 +6,7 @@
 
 import signal
 import sys
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -92,6 +93,10 @@ app.command("doctor")(explain_commands.doctor)
 
 def main() -> NoReturn:
     """Run one command and leave with its exit code; one that reads files of others, in a process of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A text that the alphabet of the terminal lacks must not end a command.
+            stream.reconfigure(errors="backslashreplace")
     if sys.argv[1:2] and sys.argv[1] in _GUARDED and can_guard():
         sys.exit(guarded(_main, tell=_tell_crash))
     _main()

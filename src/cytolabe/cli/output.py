@@ -24,6 +24,7 @@ __all__ = [
     "print_pairs",
     "print_table",
     "progress",
+    "shown",
     "writable_file",
 ]
 
@@ -32,7 +33,9 @@ _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 def print_document(document: Mapping[str, object]) -> None:
     """Print one JSON document on standard output; NaN and infinity are no JSON and never printed."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    # Where the terminal has another alphabet, the escapes of JSON stand for what it lacks.
+    is_unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not is_unicode, allow_nan=False) + "\n")
 
 
 def print_error(kind: str, message: str, *, as_json: bool) -> None:
@@ -40,12 +43,21 @@ def print_error(kind: str, message: str, *, as_json: bool) -> None:
     if as_json:
         print_document({"error": {"type": kind, "message": message}})
     else:
-        sys.stderr.write(f"{kind}: {message}\n")
+        sys.stderr.write("\n".join(shown(line) for line in f"{kind}: {message}".split("\n")) + "\n")
+
+
+def shown(text: str) -> str:
+    """Return a text of others as it may stand on a terminal: its control and direction characters spelled out."""
+    if text.isprintable():
+        return text
+    from cytolabe.report.text import inert
+
+    return inert(text, limit=len(text))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a plain table: columns as wide as their content, numbers as they are."""
-    texts = [["" if value is None else str(value) for value in row] for row in [header, *rows]]
+    texts = [["" if value is None else shown(str(value)) for value in row] for row in [header, *rows]]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     for position, row in enumerate(texts):
         line = "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
@@ -59,7 +71,7 @@ def print_pairs(document: Mapping[str, object]) -> None:
     width = max(map(len, document))
     for key, value in document.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
-        sys.stdout.write(f"{key.ljust(width)}  {text}".rstrip() + "\n")
+        sys.stdout.write(f"{key.ljust(width)}  {shown(text)}".rstrip() + "\n")
 
 
 def print_findings(findings: Sequence["Finding"], *, where: str = "") -> None:
@@ -67,9 +79,9 @@ def print_findings(findings: Sequence["Finding"], *, where: str = "") -> None:
     lead = f"{where}: " if where else ""
     for finding in sorted(findings, key=lambda f: (_ORDER[str(f.severity)], f.code)):
         share = f" ({finding.n_affected:,} of {finding.n_total:,})" if finding.n_total else ""
-        sys.stdout.write(f"{lead}{finding.code} {finding.where}{share}: {finding.message}\n")
+        sys.stdout.write(shown(f"{lead}{finding.code} {finding.where}{share}: {finding.message}") + "\n")
         if str(finding.severity) != "note":
-            sys.stdout.write(f"    do: {finding.remedy}\n")
+            sys.stdout.write(f"    do: {shown(finding.remedy)}\n")
 
 
 def progress() -> Callable[[str], None]:

@@ -8,6 +8,7 @@ changes nothing. An id is never a path: it is a slug of the file's name, with a 
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def find_sources(paths: Sequence[Path]) -> tuple[tuple[SourceFile, ...], tuple[F
         folder: _manifests(folder) for folder in sorted({folder_of_manifest(file) for file in chosen.values()})
     }
     sources = []
-    for file in chosen.values():
+    for file in _named_by_text(chosen.values(), findings):
         declared = manifests[folder_of_manifest(file)]
         manifest = declared.get(file.name, declared[""])
         source = _with_id(file, manifest, findings)
@@ -89,6 +90,27 @@ def find_sources(paths: Sequence[Path]) -> tuple[tuple[SourceFile, ...], tuple[F
             sources.append(source)
     kept = without_clashes(sorted(sources, key=lambda s: (s.dataset_id, s.path.as_posix())), findings)
     return kept, tuple(sorted(findings, key=lambda f: (f.code, f.where, f.message)))
+
+
+def _named_by_text(files: Iterable[Path], findings: list[Finding]) -> Iterator[Path]:
+    """Yield the files that findings and records can name; what bytes of another alphabet mean nobody could say later."""
+    for file in files:
+        shown = os.fsencode(file.name).decode("utf-8", "backslashreplace")
+        if shown == file.name:
+            yield file
+            continue
+        findings.append(
+            Finding(
+                code="E-SOURCE-08",
+                severity=Severity.ERROR,
+                where=shown,
+                n_affected=1,
+                n_total=1,
+                message="The name of the file has bytes that are no UTF-8, so that no record could name it.",
+                remedy="Rename it, and ingest it again.",
+                rule="cytolabe/sources",
+            )
+        )
 
 
 def folder_of_manifest(source: Path) -> Path:
@@ -172,7 +194,7 @@ def _unread(folder: Path, files: list[Path], others: list[str], *, n_entries: in
             where=str(folder),
             n_affected=len(others),
             n_total=n_entries,
-            examples=tuple(others[:5]),
+            examples=tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in others[:5]),
             message=f"{len(others)} entries of the folder are no sources and are not read.",
             remedy="Nothing to do, unless one of them was meant: name it itself, or convert it to .h5ad.",
             rule="cytolabe/sources",

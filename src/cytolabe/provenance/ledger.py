@@ -7,6 +7,7 @@ in it can be stale. A result is JSON and arrays in one `.npz` file, written whol
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from functools import cache
@@ -65,16 +66,21 @@ def source_state(path: Path) -> dict[str, object]:
     """Return what tells a file, or the files of a folder, from their state after a change, without reading them."""
     found = path.stat()
     state: dict[str, object] = {
-        "path": str(path.resolve()),
+        "path": _text(path.resolve()),
         "size": found.st_size,
         "mtime_ns": str(found.st_mtime_ns),
         "inode": str(found.st_ino),
     }
     if path.is_dir():
         inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
-        stats = [(str(entry.relative_to(path)), entry.stat()) for entry in inside]
+        stats = [(_text(entry.relative_to(path)), entry.stat()) for entry in inside]
         state["files"] = digest_of([[name, found.st_size, str(found.st_mtime_ns)] for name, found in stats])
     return state
+
+
+def _text(path: Path) -> str:
+    """Return a path as text; bytes in it that are none, which a name on a disk may have, are spelled out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @cache

@@ -16,7 +16,7 @@ import pandas as pd
 import zarr
 from scipy.sparse import csr_matrix
 
-from cytolabe.errors import ConflictError, MissingExtraError, UsageError
+from cytolabe.errors import ConflictError, MissingExtraError, RefusedError, UsageError
 from cytolabe.files import publish_directory, publish_file, staged_directory
 from cytolabe.snapshot.access import require_access
 from cytolabe.snapshot.selection import EXACT_FLOAT32, Selection, select
@@ -64,7 +64,7 @@ def export_cells(
     UsageError
         If the name is taken, its suffix is unknown, or the filter cannot be read.
     RefusedError
-        If no cell matches, or one is of a stricter access class.
+        If no cell matches, one is of a stricter access class, or a text has a NUL that an h5ad cannot hold.
     UnmeasuredGeneError
         If a data set among the cells does not measure a gene that was named.
     MissingExtraError
@@ -113,6 +113,7 @@ def _as_floats(counts: csr_matrix, dtype: np.dtype) -> np.ndarray:
 
 
 def _write_h5ad(path: Path, blocks: "_Blocks") -> None:
+    _require_no_nul(blocks.selection)
     with h5py.File(path, "w") as file:
         # gzip is the one filter that every HDF5 library has.
         options = {"chunks": (_CHUNK_VALUES,), "maxshape": (None,), "compression": "gzip", "compression_opts": 1}
@@ -121,6 +122,22 @@ def _write_h5ad(path: Path, blocks: "_Blocks") -> None:
             lambda group, name, kind: group.create_dataset(name, shape=(0,), dtype=kind, shuffle=True, **options),
             blocks,
         )
+
+
+def _require_no_nul(selection: Selection) -> None:
+    """Refuse texts that HDF5 would cut off or cannot hold: those of other formats may have a NUL in them."""
+    texts = {"cell_id": selection.obs.index.to_series(), **{str(name): selection.obs[name] for name in selection.obs}}
+    for name, column in texts.items():
+        values = column.cat.categories.to_series() if isinstance(column.dtype, pd.CategoricalDtype) else column
+        if not pd.api.types.is_string_dtype(values.dtype) and values.dtype != object:
+            continue
+        found = values[values.str.contains("\0", regex=False).fillna(value=False).astype(bool)]
+        if len(found):
+            msg = (
+                f"{len(found)} values of {name} have a NUL in them, the first one {found.iloc[0]!r}, which HDF5 cannot hold. "
+                "Write a .zarr, or leave these cells out with --where."
+            )
+            raise RefusedError(msg)
 
 
 def _write_zarr(path: Path, blocks: "_Blocks") -> None:
