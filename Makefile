@@ -51,6 +51,7 @@ bench: $(VENV)/.test
 	$(BIN)/python bench/confounding.py
 	$(BIN)/python bench/splits.py
 	$(BIN)/python bench/embeddings.py
+	$(BIN)/python bench/embed_memory.py $(BENCH_CELLS) 3000
 	$(BIN)/python bench/training.py
 	$(BIN)/python bench/duplicates.py $(BENCH_CELLS)
 	test ! -d $(REAL) || $(BIN)/python bench/sizes.py $(REAL)

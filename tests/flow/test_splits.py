@@ -26,7 +26,7 @@ from cytolabe.snapshot import embeddings
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
 from cytolabe.snapshot.strata import strata_of
-from cytolabe.split import split_of, write_split
+from cytolabe.split import plan_rule, split_of, write_split
 from cytolabe.split.document import plan_document
 
 N_SHARED = 30
@@ -239,3 +239,12 @@ def test_the_strata_of_a_frozen_snapshot_are_those_of_its_table_of_cells(snapsho
     )  # fmt: skip
     assert not found.table.duplicated(list(columns)).any()
     assert found.table["n_cells"].tolist() == np.bincount(found.number_of_row).tolist()
+
+
+@pytest.mark.parametrize("by", ["person", "cells"])
+def test_a_split_is_the_same_however_many_cells_are_looked_at_together(snapshot, by, monkeypatch):
+    rule = rule_asked(snapshot, AskedSplit(by=(by,), n_folds=2, leaks=True))
+    whole = plan_document(plan_rule(snapshot, rule, seed=3))
+    for module in ("cytolabe.snapshot.strata", "cytolabe.split.plan"):
+        monkeypatch.setattr(f"{module}.CHUNK_CELLS", 7)
+    assert plan_document(plan_rule(snapshot, rule, seed=3)) == whole

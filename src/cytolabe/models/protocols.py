@@ -4,7 +4,7 @@ A `QueryView` physically lacks labels and persons; a `TrainView` physically lack
 is fitted leaves a `FitScope`: without one there is no score.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -25,6 +25,7 @@ __all__ = [
     "EmbeddingFacts",
     "FittedAnnotator",
     "FittedEmbedder",
+    "FrozenEmbedder",
     "GeneEmbedder",
     "QueryMapper",
     "QueryView",
@@ -97,6 +98,15 @@ class Embedder(Protocol):
 
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedEmbedder:
         """Fit on the train view; `query` is given only where the card's `fit_on_query` is not `none`."""
+        ...
+
+
+@runtime_checkable
+class FrozenEmbedder(Protocol):
+    """An embedder that learns nothing from the cells it is handed, so that none of their counts has to be read for it."""
+
+    def over(self, genes: Sequence[str], *, cell_ids: Iterable[str], seed: int) -> FittedEmbedder:
+        """Return what `fit` returns for cells of these names over these genes."""
         ...
 
 

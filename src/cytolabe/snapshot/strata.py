@@ -26,10 +26,13 @@ from cytolabe.snapshot.overlays import decided_terms
 from cytolabe.snapshot.view import CELL_COLUMNS, SnapshotView
 from cytolabe.store.scans import TablePart, opened_table, require_whole
 
-__all__ = ["N_CELLS", "Strata", "contributed_columns", "strata_of"]
+__all__ = ["CHUNK_CELLS", "N_CELLS", "Strata", "contributed_columns", "strata_of"]
 
 N_CELLS = "n_cells"
 """Column of a table of strata: how many cells are like this row."""
+
+CHUNK_CELLS = 1 << 20
+"""Cells that are looked at together wherever something is done for each cell."""
 
 _PERSONS = ("person_id", "person_state")
 _TERMS = tuple(column for column in OVERLAY_COLUMNS if column not in _PERSONS)
@@ -117,8 +120,11 @@ def _of_frozen(snapshot: Snapshot, columns: Sequence[str], extra: Extra) -> Stra
     facts |= {"contributor_label"} if not set(_TERMS).isdisjoint(columns) else set()
     names = (*sorted(facts), *extra)
     known: dict[tuple[str, ...], int] = {}
-    pieces = [_numbered(keys, codes, known) for keys, codes in _groups(snapshot, sorted(facts), extra)]
-    number_of_row = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int32)
+    # One array of four bytes for each cell, filled and renumbered in place: copies of it would be most of the memory.
+    number_of_row, n_seen = np.empty(snapshot.n_cells, dtype=np.int32), 0
+    for keys, codes in _groups(snapshot, sorted(facts), extra):
+        number_of_row[n_seen : n_seen + len(codes)] = _numbered(keys, codes, known)
+        n_seen += len(codes)
     rows = pd.DataFrame(list(known), columns=list(names), dtype=object)
     joined = _with_overlays(rows, snapshot, columns)[[*columns, *extra]]
     if joined.empty:
@@ -126,10 +132,12 @@ def _of_frozen(snapshot: Snapshot, columns: Sequence[str], extra: Extra) -> Stra
     merged = joined.groupby(list(joined.columns), sort=True, observed=True).ngroup().to_numpy(dtype=np.int32)
     first = pd.Series(merged).drop_duplicates().sort_values().index
     table = joined.iloc[first].reset_index(drop=True)
-    number_of_row = merged[number_of_row]
-    return Strata(
-        table=table.assign(**{N_CELLS: np.bincount(number_of_row, minlength=len(table))}), number_of_row=number_of_row
-    )
+    n_cells = np.zeros(len(table), dtype=np.int64)
+    for start in range(0, len(number_of_row), CHUNK_CELLS):
+        chunk = number_of_row[start : start + CHUNK_CELLS]
+        chunk[:] = merged[chunk]
+        n_cells += np.bincount(chunk, minlength=len(table))
+    return Strata(table=table.assign(**{N_CELLS: n_cells}), number_of_row=number_of_row)
 
 
 def _numbered(keys: list[tuple[str, ...]], codes: np.ndarray, known: dict[tuple[str, ...], int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Integer
 from cytolabe.errors import UsageError
 from cytolabe.randomness import rng_for
 from cytolabe.records import Finding, Fold
-from cytolabe.snapshot.strata import N_CELLS, Strata, strata_of
+from cytolabe.snapshot.strata import CHUNK_CELLS, N_CELLS, Strata, strata_of
 from cytolabe.snapshot.view import SnapshotView
 from cytolabe.split.components import Components, components_with
 from cytolabe.split.keys import CELLS, columns_of
@@ -27,8 +27,6 @@ from cytolabe.split.sides import Sides, class_names, dated, sides_of
 from cytolabe.split.status import CellFacts, FoldFacts, facts_of, fold_status, split_findings
 
 __all__ = ["PlannedFold", "SplitPlan", "plan_split", "strata_for"]
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +87,8 @@ class SplitPlan:
         """Return what `document.rows_digest` says of the rows of a side, without listing them."""
         numbers = self.strata.number_of_row
         found = hashlib.sha256()
-        for start in range(0, len(numbers), _CHUNK):
-            found.update((np.flatnonzero(side[numbers[start : start + _CHUNK]]) + start).astype("<i8").tobytes())
+        for start in range(0, len(numbers), CHUNK_CELLS):
+            found.update((np.flatnonzero(side[numbers[start : start + CHUNK_CELLS]]) + start).astype("<i8").tobytes())
         return "sha256:" + found.hexdigest()
 
 
@@ -149,16 +147,22 @@ def _words_read(rule: SplitRule) -> tuple[str, ...]:
 def _sliced(strata: Strata, shares: np.ndarray, seed: int) -> Strata:
     """Divide every stratum by lot: the column `cells` is the lot of a cell, and says nothing else about it."""
     n_lots = len(shares)
-    draws = rng_for(seed, "split", CELLS).random(len(strata.number_of_row))
-    lots = np.minimum(np.searchsorted(np.cumsum(shares), draws, side="right"), n_lots - 1).astype(np.int32)
-    numbers = strata.number_of_row * np.int32(n_lots) + lots
-    n_cells = np.bincount(numbers, minlength=len(strata.table) * n_lots)
+    numbers, rng = np.empty_like(strata.number_of_row), rng_for(seed, "split", CELLS)
+    n_cells = np.zeros(len(strata.table) * n_lots, dtype=np.int64)
+    for start in range(0, len(numbers), CHUNK_CELLS):
+        chunk = slice(start, start + CHUNK_CELLS)
+        draws = rng.random(len(numbers[chunk]))
+        lots = np.minimum(np.searchsorted(np.cumsum(shares), draws, side="right"), n_lots - 1).astype(np.int32)
+        numbers[chunk] = strata.number_of_row[chunk] * np.int32(n_lots) + lots
+        n_cells += np.bincount(numbers[chunk], minlength=len(n_cells))
     table = strata.table.loc[strata.table.index.repeat(n_lots)].reset_index(drop=True)
     table[CELLS] = np.tile([f"{lot + 1:03d}" for lot in range(n_lots)], len(strata.table))
     table[N_CELLS] = n_cells
     kept = np.flatnonzero(n_cells)
-    place = np.cumsum(n_cells > 0, dtype=np.int64) - 1
-    return Strata(table=table.iloc[kept].reset_index(drop=True), number_of_row=place[numbers].astype(np.int32))
+    place = np.cumsum(n_cells > 0, dtype=np.int32) - np.int32(1)
+    for start in range(0, len(numbers), CHUNK_CELLS):
+        numbers[start : start + CHUNK_CELLS] = place[numbers[start : start + CHUNK_CELLS]]
+    return Strata(table=table.iloc[kept].reset_index(drop=True), number_of_row=numbers)
 
 
 def _planned(sides: Sides, facts: CellFacts, components: Components, *, by: Sequence[str]) -> PlannedFold:

@@ -52,7 +52,7 @@ def same(found, expected, valid=...):
 def test_every_head_answers_as_the_published_code_on_valid_tokens(case, original):
     network, tokens, expected = network_of(original, **CASES[case]), cells_of(original, case), original.golden(case)
     with torch.no_grad():
-        answer, states = network(tokens), network.encode(tokens).states
+        answer, states, cells = network(tokens), network.encode(tokens).states, network.cell_embeddings(tokens)
     valid = (~tokens.padding).numpy()
     found = {
         "states": states, "cells": answer.cells, "gep": answer.gep.values, "gep_nonzero": answer.gep.nonzero,
@@ -62,6 +62,7 @@ def test_every_head_answers_as_the_published_code_on_valid_tokens(case, original
     assert len(expected) >= 5
     for name, values in expected.items():
         same(found[name], values, valid if values.shape == valid.shape or name == "states" else ...)
+    same(cells, expected["cells"])
 
 
 @pytest.mark.parametrize("style", ["sum query", "concat query"])

@@ -49,7 +49,7 @@ class FittedScgptAnnotator:
         network = self.model.network
         for minibatch in cells.by_length(tokens_per_minibatch=16_384):
             with torch.no_grad():
-                logits = network.cls_decoder(network.encode(on_device(network, minibatch)).cells)
+                logits = network.cls_decoder(network.cell_embeddings(on_device(network, minibatch)))
             probability[minibatch.rows] = torch.softmax(logits.double(), dim=1).cpu().numpy()
         return AnnotatorOutput(classes=self.classes, probability=probability)
 

@@ -7,7 +7,7 @@ its id and the seed; other cells move it by rounding only (minibatches of anothe
 Cells of a panel are refused (rule R3). A cell without counts in the vocabulary is `<cls>` alone, and the notes say so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -141,13 +141,25 @@ class ScgptEmbedder:
         UsageError
             If no gene is in the vocabulary.
         """
-        why_not = why_not_ranked(len(train.genes), None)
+        return self.over(train.genes, cell_ids=train.cell_ids, seed=seed)
+
+    def over(self, genes: Sequence[str], *, cell_ids: Iterable[str], seed: int) -> FittedScgpt:
+        """Return the model over some genes; `cell_ids` names the cells that it was handed, none of which it reads.
+
+        Raises
+        ------
+        RefusedError
+            If the genes are those of a panel (rule R3), and `panels` is `refuse`.
+        UsageError
+            If no gene is in the vocabulary.
+        """
+        why_not = why_not_ranked(len(genes), None)
         if why_not and self.panels == "refuse":
             msg = f"scGPT is not asked here: {why_not} (rule R3). Say panels = 'flag' to look at it all the same."
             raise RefusedError(msg)
         tokenizer = ScgptTokenizer(
             vocabulary=self.model.vocabulary,
-            genes=train.genes,
+            genes=genes,
             reference=load_reference(self.organism),
             max_length=self.max_length or self.model.config.max_length,
             n_bins=self.model.config.n_bins,
@@ -164,7 +176,7 @@ class ScgptEmbedder:
             model=model,
             tokenizer=tokenizer,
             seed=seed,
-            scopes=(*scopes, fit_scope("scgpt/frozen", train.cell_ids)),
+            scopes=(*scopes, fit_scope("scgpt/frozen", cell_ids)),
             _met=notes,
         )
 
@@ -234,5 +246,5 @@ def cell_states(
         raise UsageError(msg)
     with torch.no_grad():
         tokens = on_device(network, minibatch) if batches is None else on_device(network, minibatch, batches=batches)
-        states: np.ndarray = network.encode(tokens).cells.float().cpu().numpy()
+        states: np.ndarray = network.cell_embeddings(tokens).float().cpu().numpy()
     return states

@@ -57,10 +57,15 @@ class _Attention(nn.Module):  # type: ignore[misc]
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(
-        self, states: Float[Tensor, "cells tokens dims"], allowed: Tensor, n_perceived: int | None
-    ) -> Float[Tensor, "cells tokens dims"]:
-        """Return what each token gathers from those that it may look at."""
-        query, key, value = self.projected(states)
+        self,
+        states: Float[Tensor, "cells tokens dims"],
+        allowed: Tensor,
+        n_perceived: int | None,
+        *,
+        n_asked: int | None = None,
+    ) -> Float[Tensor, "cells asked dims"]:
+        """Return what each token, or each of the first `n_asked`, gathers from those that it may look at."""
+        query, key, value = self.projected(states) if n_asked is None else self._projected_for(states, n_asked)
         dropout = self.dropout if self.training else 0.0
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
         context = mixed.transpose(1, 2).flatten(2)
@@ -73,6 +78,15 @@ class _Attention(nn.Module):  # type: ignore[misc]
         joint = functional.linear(states, self.in_proj_weight, self.in_proj_bias)
         parts = joint.unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         return parts[0], parts[1], parts[2]
+
+    def _projected_for(self, states: Tensor, n_asked: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the queries of the first tokens, and the keys and values of all."""
+        n_dims = states.shape[2]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        query = functional.linear(states[:, :n_asked], weight[:n_dims], bias[:n_dims])
+        joint = functional.linear(states, weight[n_dims:], bias[n_dims:])
+        parts = joint.unflatten(2, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        return query.unflatten(2, (self.n_heads, -1)).transpose(1, 2), parts[0], parts[1]
 
 
 class _Layer(nn.Module):  # type: ignore[misc]
@@ -88,14 +102,18 @@ class _Layer(nn.Module):  # type: ignore[misc]
         self.dropout = nn.Dropout(config.dropout)
         self.norm: Literal["post", "pre"] = config.norm
 
-    def forward(self, states: Tensor, allowed: Tensor, n_perceived: int | None) -> Tensor:
-        """Return the states (cells x tokens x dims) of the next layer."""
+    def forward(
+        self, states: Tensor, allowed: Tensor, n_perceived: int | None, *, n_asked: int | None = None
+    ) -> Tensor:
+        """Return the states (cells x tokens x dims) of the next layer; of the first `n_asked` tokens alone where given."""
         if self.norm == "pre":
             states = self.norm1(states)
-            states = states + self.dropout(self.self_attn(states, allowed, n_perceived))
+        gathered = self.dropout(self.self_attn(states, allowed, n_perceived, n_asked=n_asked))
+        states = states[:, :n_asked] + gathered
+        if self.norm == "pre":
             states = self.norm2(states)
             return states + self.dropout(self._perceptron(states))
-        states = self.norm1(states + self.dropout(self.self_attn(states, allowed, n_perceived)))
+        states = self.norm1(states)
         return self.norm2(states + self.dropout(self._perceptron(states)))
 
     def _perceptron(self, states: Tensor) -> Tensor:
@@ -117,6 +135,16 @@ class Encoder(nn.Module):  # type: ignore[misc]
         for layer in self.layers:
             states = layer(states, allowed, n_perceived)
         return states
+
+    def first_token(
+        self, states: Float[Tensor, "cells tokens dims"], padding: Bool[Tensor, "cells tokens"]
+    ) -> Float[Tensor, "cells 1 dims"]:
+        """Return the state of the first token alone: the last layer is spared for all others, whose keys and values it needs."""
+        allowed = attention_mask(padding)
+        for layer in self.layers[:-1]:
+            states = layer(states, allowed, None)
+        last: Tensor = self.layers[-1](states, allowed, None, n_asked=1)
+        return last
 
     def attention_of_last(self, states: Tensor, padding: Tensor) -> Float[Tensor, "cells heads queries keys"]:
         """Return the attention weights of the last layer; rows sum to 1 over tokens that are no padding."""
