@@ -47,8 +47,15 @@ def test_other_workers_and_another_order_give_the_same_bytes(demo, tmp_path, qui
     )  # fmt: skip
     for name in ("scores.json", "split.json", "certificate.json", "mappings.sssom.tsv", "report.html"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes(), name
+    # Costs are of one run each: they stand beside what two runs share, and no record names them.
+    costs = [json.loads((folder / "costs.json").read_bytes()) for folder in (out, tmp_path)]
+    assert [cost["n_workers"] for cost in costs] == [1, 2]
+    what = [{(row["split"], row["model"], row["step"], row["resolution"]) for row in cost["rows"]} for cost in costs]
+    assert what[0] == what[1]
     first, second = (json.loads((folder / "run.json").read_bytes()) for folder in (out, tmp_path))
     assert first["snapshot_id"] == second["snapshot_id"]
+    assert not [item for item in first["outputs"] if item["name"].startswith("costs")]
+    assert {item["sha256"] for item in first["outputs"]} == {item["sha256"] for item in second["outputs"]}
 
 
 def test_another_seed_gives_another_snapshot(demo, tmp_path):

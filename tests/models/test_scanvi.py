@@ -42,6 +42,7 @@ def test_same_seed_gives_the_same_bits_and_steps_name_their_cells(make_train, ma
     digests = {scope.step: scope.cells_digest for scope in first.scopes}
     assert digests.pop("scanvi/query") == cells_digest(query.cell_ids)
     assert set(digests.values()) == {cells_digest(make_train().cell_ids)}
+    assert first.network_size.n_trained == first.network_size.n_parameters > first.base.network_size.n_parameters
 
 
 def test_surgery_moves_no_answer_of_a_training_cell(make_train, make_query):

@@ -87,6 +87,8 @@ def test_another_query_needs_no_second_training_and_leaves_the_first_fit_alone(f
     assert mapped.embed(query).tobytes() == fitted.embed(query).tobytes()
     assert (mapped.notes, mapped.scopes) == (fitted.notes, fitted.scopes)
     assert (trained.notes, trained.batches) == (before, ("lab1|b1", "lab1|b2"))
+    # Surgery holds the old weights fast: they were trained all the same, and the new batches bring weights of their own.
+    assert mapped.network_size.n_trained == mapped.network_size.n_parameters > trained.network_size.n_parameters
     with pytest.raises(UnmeasuredGeneError):
         TINY.map_query(trained, dataclasses.replace(query, genes=query.genes[::-1]), seed=5)
 

@@ -16,6 +16,7 @@ from cytolabe.audit.fit_scopes import CellSet, check_fit_scopes, may_fit_on
 from cytolabe.audit.leakage import FoldAudit
 from cytolabe.evaluate.coarse import takes_coarse_labels, with_coarser
 from cytolabe.evaluate.controls import Ceiling, Headline, answer_of, ceiling_of, sensitivity_of
+from cytolabe.evaluate.costs import Cost
 from cytolabe.evaluate.fitting import Answer, Failure, FitTask, ModelRunner
 from cytolabe.evaluate.folds import FoldData, PolicyData
 from cytolabe.evaluate.measures import HEADLINE, confusion_tensor
@@ -49,6 +50,8 @@ class Ledger:
 
     `fits` keeps, by annotator and level, what refuses or qualifies its fit whatever is measured of it.
 
+    `costs` are in the order of the fits; no other thing here depends on them.
+
     `cell_sets` names the sets of cells that a fit of the fold could be handed, by digest; `sets_at` by level.
     """
 
@@ -56,6 +59,7 @@ class Ledger:
     integration: list[Score] = field(default_factory=list)
     confusions: list[Confusion] = field(default_factory=list)
     predictions: list[pd.DataFrame] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
     fits: dict[tuple[str, str], Said] = field(default_factory=dict)
     scopes: dict[str, dict[FitScope, None]] = field(default_factory=dict)
     cell_sets: dict[str, CellSet] = field(default_factory=dict)
@@ -125,7 +129,7 @@ def _answered(run: FoldRun, annotator: AnnotatorPlan, context: RowContext) -> An
         return Answered(annotator=annotator, card=card, by_seed={}, failure=failure)
     by_seed: dict[int, Answer] = {}
     for number in range(_n_seeds(run.plan, card)):
-        tasks = _seeded(run, number)
+        tasks = _seeded(run, number, level=context.resolution)
         answer = answer_of(run.runner, annotator, tasks, terms=terms, rows=run.data.query_rows)
         if isinstance(answer, Failure):
             return Answered(annotator=annotator, card=card, by_seed={}, failure=answer)
@@ -159,10 +163,10 @@ def _integrates(card: ModelCard | None) -> bool:
     return card is not None and "batch" in card.inputs
 
 
-def _seeded(run: FoldRun, number: int) -> dict[str, FitTask]:
+def _seeded(run: FoldRun, number: int, *, level: str) -> dict[str, FitTask]:
     """Return the fits with one seed. The sensitivity asks for the training of the first one again."""
     return {
-        name: dataclasses.replace(task, seed=task.seed + number, is_asked_again=number == 0)
+        name: dataclasses.replace(task, seed=task.seed + number, is_asked_again=number == 0, resolution=level)
         for name, task in run.genes.tasks.items()
     }
 
@@ -261,7 +265,7 @@ def _sensitivity(
     return sensitivity_of(
         run.runner,
         annotator,
-        _seeded(run, 0),
+        _seeded(run, 0, level=context.resolution),
         terms=run.data.train_terms[context.resolution],
         headline=Headline(
             truth=run.data.test_terms[context.resolution][run.data.query_rows],

@@ -260,7 +260,9 @@ def sensitivity_of(
     if not classes or not scored.any():
         return {}, f"sensitivity not measured: without {told} no headline class is left"
     reduced = {
-        name: dataclasses.replace(task, query_rows=task.query_rows[np.isin(task.query_rows, headline.rows[keep])])
+        name: dataclasses.replace(
+            task, query_rows=task.query_rows[np.isin(task.query_rows, headline.rows[keep])], purpose="sensitivity"
+        )
         for name, task in tasks.items()
     }
     reduced = {name: task for name, task in reduced.items() if len(task.query_rows)}

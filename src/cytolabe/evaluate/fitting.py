@@ -23,6 +23,7 @@ from jaxtyping import Float
 from cytolabe.apply.views import query_view, train_view
 from cytolabe.errors import LeakageError, MissingExtraError, RefusedError, UnseenLevelsError
 from cytolabe.evaluate.collapse import collapse_note
+from cytolabe.evaluate.costs import Cost, Watch
 from cytolabe.evaluate.plan import AnnotatorPlan
 from cytolabe.models.baselines.probes import fit_probe
 from cytolabe.models.protocols import (
@@ -55,6 +56,8 @@ class FitTask:
     """Cells, genes and seed of one fit; rows are positions in the snapshot.
 
     `is_asked_again` says that the same training will be asked for with another query: what it gave is then kept.
+    `purpose` and `resolution` say what the fit is run for and whose labels it reads: its cost names them, and nothing
+    else depends on them.
     """
 
     train_rows: np.ndarray
@@ -62,6 +65,8 @@ class FitTask:
     genes: tuple[str, ...]
     seed: int
     is_asked_again: bool = False
+    purpose: str = "score"
+    resolution: str = ""
 
     @cached_property
     def training_key(self) -> str:
@@ -158,6 +163,7 @@ class ModelRunner:
         self._merged_batches = merged_batches
         self._embeddings: dict[str, _Embedded | Failure] = {}
         self._trained: dict[str, FittedEmbedder] = {}
+        self.costs: list[Cost] = []
 
     def card(self, annotator: AnnotatorPlan) -> ModelCard | None:
         """Return the card of an annotator's model; None where there is no model."""
@@ -175,15 +181,14 @@ class ModelRunner:
         model = self._models.model(annotator)
         if isinstance(model, Failure):
             return model
-        labelled = task.train_rows[terms[task.train_rows] != ""]
-        if not len(labelled):
+        if not (terms[task.train_rows] != "").any():
             return Failure(status=ScoreStatus.REFUSED, reason="no training cell has a label at this level")
         if EMBEDS in model.card.capabilities:
             embedded = self._embedded(annotator, cast("Embedder", model), task)
             if isinstance(embedded, Failure):
                 return embedded
             return _attempt(lambda: self._probed(annotator, embedded, task, terms=terms))
-        return _attempt(lambda: self._annotated(cast("Annotator", model), task, labelled, terms=terms))
+        return _attempt(lambda: self._annotated(annotator, cast("Annotator", model), task, terms=terms))
 
     def embedding(self, annotator: AnnotatorPlan, task: FitTask) -> Float[np.ndarray, "cells dims"] | Failure:
         """Return the embedding of the training cells and then the query cells of a task, or why there is none."""
@@ -203,15 +208,18 @@ class ModelRunner:
         train = self._train_view(task.train_rows, task.genes, labels=np.full(len(task.train_rows), "", dtype=object))
         query = self._query_view(task.query_rows, task.genes)
         shared = _shared_query(model, query)
-        if shared is not None and isinstance(model, QueryMapper):
-            fitted = model.map_query(self._training(annotator, model, train, task=task), shared, seed=task.seed)
-        else:
-            fitted = model.fit(train, query=shared, seed=task.seed)
-        values = _checked_embedding(fitted.embed(train), len(task.train_rows))
-        collapsed = collapse_note(values)
+        with Watch(_cost(annotator, "embedding", task, n_train=len(task.train_rows)), into=self.costs) as watch:
+            if shared is not None and isinstance(model, QueryMapper):
+                fitted = model.map_query(self._training(annotator, model, train, task=task), shared, seed=task.seed)
+            else:
+                fitted = model.fit(train, query=shared, seed=task.seed)
+            watch.answering(fitted)
+            of_train = _checked_embedding(fitted.embed(train), len(task.train_rows))
+            of_query = _checked_embedding(fitted.embed(query), len(task.query_rows))
+        collapsed = collapse_note(of_train)
         return _Embedded(
-            train=values,
-            query=_checked_embedding(fitted.embed(query), len(task.query_rows)),
+            train=of_train,
+            query=of_query,
             scopes=tuple(fitted.scopes),
             notes=(*fitted.notes, *((collapsed,) if collapsed else ())),
         )
@@ -233,21 +241,26 @@ class ModelRunner:
         is_labelled = own != ""
         labels = own[is_labelled]
         ids = self._snapshot.cells["cell_id"].to_numpy(dtype=object)[task.train_rows[is_labelled]]
-        probe = fit_probe(
-            annotator.probe, embedded.train[is_labelled], labels, seed=task.seed, cell_ids=np.asarray(ids)
-        )
-        output = _checked_output(probe.predict_probability(embedded.query), len(task.query_rows))
+        with Watch(_cost(annotator, "probe", task, n_train=len(labels)), into=self.costs) as watch:
+            probe = fit_probe(
+                annotator.probe, embedded.train[is_labelled], labels, seed=task.seed, cell_ids=np.asarray(ids)
+            )
+            watch.answering(probe)
+            output = _checked_output(probe.predict_probability(embedded.query), len(task.query_rows))
         # An embedding that says nothing of what it was fitted on is not made clean by a probe that does.
         scopes = (*embedded.scopes, *probe.scopes) if embedded.scopes else ()
         return _answer(output, scopes, (*embedded.notes, *probe.notes))
 
-    def _annotated(self, model: Annotator, task: FitTask, labelled: np.ndarray, *, terms: np.ndarray) -> Answer:
+    def _annotated(self, annotator: AnnotatorPlan, model: Annotator, task: FitTask, *, terms: np.ndarray) -> Answer:
         _refuse_shared_rows(task)
+        labelled = task.train_rows[terms[task.train_rows] != ""]
         genes = () if model.card.value_semantics == _READS_NO_EXPRESSION else task.genes
         train = self._train_view(labelled, genes, labels=terms[labelled])
         query = self._query_view(task.query_rows, genes)
-        fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
-        output = _checked_output(fitted.predict(query), len(task.query_rows))
+        with Watch(_cost(annotator, "annotator", task, n_train=len(labelled)), into=self.costs) as watch:
+            fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
+            watch.answering(fitted)
+            output = _checked_output(fitted.predict(query), len(task.query_rows))
         return _answer(output, tuple(fitted.scopes), tuple(fitted.notes))
 
     def _train_view(self, rows: np.ndarray, genes: tuple[str, ...], *, labels: np.ndarray) -> TrainView:
@@ -299,6 +312,21 @@ def combined(answers: Mapping[str, tuple[np.ndarray, Answer]], query_rows: np.nd
 
 def _model_key(annotator: AnnotatorPlan) -> str:
     return f"{annotator.component} {digest_of(dict(annotator.options))}"
+
+
+def _cost(annotator: AnnotatorPlan, step: str, task: FitTask, *, n_train: int) -> Cost:
+    """Name what will be measured; an embedding is that of all probes and levels."""
+    is_shared = step == "embedding"
+    return Cost(
+        model=annotator.name.partition("+")[0] if is_shared else annotator.name,
+        step=step,
+        purpose=task.purpose,
+        resolution="" if is_shared else task.resolution,
+        seed=task.seed,
+        n_train=n_train,
+        n_query=len(task.query_rows),
+        n_genes=len(task.genes),
+    )
 
 
 def _rows_digest(rows: np.ndarray) -> str:

@@ -170,6 +170,10 @@ def _ceilings(tasks: dict[str, FitTask]) -> dict[str, FitTask]:
         target = name.partition(">")[2]
         genes = set(task.genes) | (set(found[target].genes) if target in found else set())
         found[target] = FitTask(
-            train_rows=task.query_rows, query_rows=task.query_rows, genes=tuple(sorted(genes)), seed=task.seed
+            train_rows=task.query_rows,
+            query_rows=task.query_rows,
+            genes=tuple(sorted(genes)),
+            seed=task.seed,
+            purpose="ceiling",
         )
     return found

@@ -29,6 +29,7 @@ from cytolabe.evaluate.aggregate import pooled_scores
 from cytolabe.evaluate.annotation import PREDICTION_COLUMNS, FoldRun, Ledger, score_annotator
 from cytolabe.evaluate.batches import merged_batches, why_nested
 from cytolabe.evaluate.controls import CeilingPlan, ceiling_plan
+from cytolabe.evaluate.costs import StudyCosts, machine_facts
 from cytolabe.evaluate.fitting import EMBEDS, ModelRunner, Models
 from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, policy_data
 from cytolabe.evaluate.integration import integration_scores
@@ -146,6 +147,11 @@ def evaluate_study(
         certificates=tuple(certificates),
         audits=tuple(task.audit for task in first_of_fold),
         predictions=_stacked([table for ledger in ledgers for table in ledger.predictions], PREDICTION_COLUMNS),
+        costs=StudyCosts(
+            rows=tuple(cost for ledger in ledgers for cost in ledger.costs),
+            machine=machine_facts(),
+            n_workers=plan.n_workers,
+        ),
     )
 
 
@@ -259,6 +265,9 @@ def _evaluate(task: _Task, models: Models, say: Callable[[str], None]) -> tuple[
                 for key, value in found.values.items():
                     floors[labels.level][key] = max(value, floors[labels.level].get(key, value))
     run.ledger.integration += integration_scores(run, contexts[study.plan.decision_level], wanted)
+    run.ledger.costs += [
+        dataclasses.replace(cost, split=data.fold.split_id, gene_policy=task.policy) for cost in run.runner.costs
+    ]
     return run.ledger, genes
 
 

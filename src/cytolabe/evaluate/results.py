@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cytolabe.audit.leakage import FoldAudit
+from cytolabe.evaluate.costs import StudyCosts
 from cytolabe.evaluate.gene_space import GeneSpace
 from cytolabe.records import Certificate, Score
 
@@ -46,7 +47,7 @@ class StudyResult:
     `support` counts cells by level, data set, class and reason; `open_set` lists the classes that only test sides
     have; `dropped` counts the test cells that were left out because of a copy; `predictions` has one row per cell,
     fold, model, policy and resolution (first seed). `ontology_release` and `levels_digest` say what a resolution means
-    here: numbers under other ones are other metrics.
+    here: numbers under other ones are other metrics. `costs` are of this run and no part of what two runs share.
     """
 
     snapshot_id: str
@@ -64,3 +65,4 @@ class StudyResult:
     certificates: tuple[Certificate, ...]
     audits: tuple[FoldAudit, ...]
     predictions: pd.DataFrame
+    costs: StudyCosts | None = field(default=None, compare=False)

@@ -1,7 +1,7 @@
 """Lay out what a study found, and write it down: tables, report, and the run record that names them by digest.
 
-`run.json` is written last, so that a folder with one is whole. Neither it nor any other file holds a time, a host or
-a path: two runs of the same study are equal byte for byte.
+`run.json` is written last, so that a folder with one is whole. Neither it nor any file that it names holds a time, a
+host or a path: two runs of the same study are equal byte for byte. What the run cost stands beside them (`flow.costs`).
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from cytolabe.evaluate.documents import write_scores
 from cytolabe.evaluate.gene_space import gene_spaces_table
 from cytolabe.files import replace_file
 from cytolabe.flow.certificates import labels_of_levels, write_grounds
+from cytolabe.flow.costs import write_costs
 from cytolabe.flow.ladder import LADDER_FILE, Ladder, write_ladder
 from cytolabe.flow.quality import quality_document
 from cytolabe.flow.recording import Step, model_parents, parameters_of, step_record
@@ -71,6 +72,8 @@ def publish_run(
     before = [artifact_of(out / name, "output") for name in outputs if name != "report.html"]
     content = dataclasses.replace(content, artifacts=[(artifact.name, artifact.sha256) for artifact in before])
     write_report(content, out / "report.html")
+    if evidence.result.costs is not None:
+        write_costs(content, evidence.result.costs, out)
     _write_run_record(evidence, out, outputs=outputs, asked=asked or {})
     # The record names all outputs by digest: with it a withdrawal finds the scores and predictions of the run.
     evidence.atlas.register_artifact("run", out / RUN_RECORD, evidence.snapshot.snapshot_id)

@@ -18,6 +18,7 @@ from cytolabe.models import scvi_training as training
 from cytolabe.models.baselines.majority import labelled_cells
 from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
+from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import NOT_CONVERGED, AnnotatorOutput, QueryView, TrainView
 from cytolabe.models.scopes import (
     BATCH_KEY,
@@ -55,6 +56,12 @@ class FittedScanvi:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of this fit and of the queries that it answered."""
         return tuple(self._met)
+
+    @property
+    def network_size(self) -> NetworkSize:
+        """Weights of the network. All were trained, those that surgery held fast for the query among them."""
+        n_parameters = size_of(self.model.module, is_trained=True).n_parameters
+        return NetworkSize(n_parameters=n_parameters, n_trained=n_parameters)
 
     def predict(self, query: QueryView) -> AnnotatorOutput:
         """Return one probability per cell and class, at the posterior mean; rows sum to 1.

@@ -23,6 +23,7 @@ from cytolabe.encode import log1p_cp10k
 from cytolabe.errors import RefusedError
 from cytolabe.models import scvi_training as training
 from cytolabe.models.cards import CARDS
+from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import QueryView, TrainView
 from cytolabe.models.scopes import (
     BATCH_KEY,
@@ -64,6 +65,12 @@ class FittedScvi:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of this fit and of the views that it embedded."""
         return tuple(self._met)
+
+    @property
+    def network_size(self) -> NetworkSize:
+        """Weights of the network. All were trained, those that surgery held fast for the query among them."""
+        n_parameters = size_of(self.model.module, is_trained=True).n_parameters
+        return NetworkSize(n_parameters=n_parameters, n_trained=n_parameters)
 
     def embed(self, view: QueryView) -> Float[np.ndarray, "cells dims"]:
         """Return the posterior mean of each cell.

@@ -5,6 +5,7 @@
 
 from cytolabe.report.annotation import render_annotation, write_annotation_page
 from cytolabe.report.content import Confusion, PlantedFault, ReportContent, RunFacts, SourceRow
+from cytolabe.report.costs import render_costs, write_costs_page
 from cytolabe.report.html import MAX_BYTES, render_report, write_report
 from cytolabe.report.review_sheet import ReviewSheet, render_review_sheet, write_review_sheet
 from cytolabe.report.terminal import (
@@ -31,11 +32,13 @@ __all__ = [
     "leaderboard_markdown",
     "leaderboard_table",
     "render_annotation",
+    "render_costs",
     "render_report",
     "render_review_sheet",
     "sources_table",
     "verdict_lines",
     "write_annotation_page",
+    "write_costs_page",
     "write_report",
     "write_review_sheet",
 ]

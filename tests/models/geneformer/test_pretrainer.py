@@ -83,6 +83,9 @@ def test_the_control_reads_cells_alike_and_has_learned_nothing(train, trained, m
     assert control.embed(query).shape == trained.embed(query).shape
     assert not np.allclose(control.embed(query), trained.embed(query))
     assert {scope.step for scope in control.scopes} == {"geneformer/medians", "geneformer/frozen"}
+    n_weights = sum(weight.numel() for weight in trained.network.parameters())
+    assert (trained.network_size.n_parameters, trained.network_size.n_trained) == (n_weights, n_weights)
+    assert (control.network_size.n_parameters, control.network_size.n_trained) == (n_weights, 0)
 
 
 def test_the_floor_is_the_cross_entropy_of_gene_frequencies():

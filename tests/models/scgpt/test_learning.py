@@ -184,3 +184,5 @@ def test_the_control_of_a_network_from_scratch_reads_cells_alike_and_has_learned
     assert control.notes[0].startswith("a panel")
     trained = make_model("scgpt_scratch", preset="tiny", panels="flag", n_steps=4).fit(train, query=None, seed=0)
     assert not np.allclose(control.embed(query), trained.embed(query))
+    assert control.network_size.n_trained == 0
+    assert trained.network_size.n_trained == trained.network_size.n_parameters > 0

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.fine_tuning import FittedCellTasks, TaskLabels, fit_cell_tasks
 from cytolabe.models.geneformer.source import GeneformerAnnotatorSource
+from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import AnnotatorOutput, QueryView, TrainView
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.hierarchy import hierarchy_of, marginal_probability
@@ -37,6 +38,11 @@ class FittedGeneformerAnnotator:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know: who ended the training, `not converged`, `marginal loss`."""
         return self.fitted.notes
+
+    @property
+    def network_size(self) -> NetworkSize:
+        """Weights of trunk and heads; layers that are held fast are not trained."""
+        return size_of(self.fitted.network, is_trained=True)
 
     def predict(self, query: QueryView) -> AnnotatorOutput:
         """Return class probabilities of each cell, float64.

@@ -23,6 +23,7 @@ from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.minibatches import by_length
 from cytolabe.models.geneformer.network import blank_network, gene_positions, hidden_states, placed
 from cytolabe.models.geneformer.tokenizer import GeneformerTokenizer, TokenizedCells
+from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scopes import fit_scope, refuse_not_finite, refuse_other_genes
 from cytolabe.records import FitScope, ModelCard
@@ -60,12 +61,18 @@ class FittedGeneformer:
     weights: str
     scopes: tuple[FitScope, ...]
     tokens_per_minibatch: int = _TOKENS_PER_MINIBATCH
+    is_trained_here: bool = False
     _met: dict[str, None] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of the weights and of the views that were embedded."""
         return tuple(self._met)
+
+    @property
+    def network_size(self) -> NetworkSize:
+        """Weights of the network; those that were trained, if this fit trained any."""
+        return size_of(self.network, is_trained=self.is_trained_here)
 
     @property
     def facts(self) -> EmbeddingFacts:

@@ -73,7 +73,7 @@ class GeneformerPretrainer:
             )
         learned = replace(started.checkpoint, network=objective.network, notes=(*started.checkpoint.notes, *notes))
         fitted = replace(started, checkpoint=learned).fit(train, query=None, seed=seed)
-        return replace(fitted, weights="trained here", scopes=(_scopes(train)[1], *fitted.scopes))
+        return replace(fitted, weights="trained here", is_trained_here=True, scopes=(_scopes(train)[1], *fitted.scopes))
 
     def _started(self, train: TrainView, *, seed: int) -> GeneformerEmbedder:
         """Return the embedder of a network that has learned nothing, over the genes and medians of the training cells."""

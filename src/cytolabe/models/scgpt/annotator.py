@@ -11,6 +11,7 @@ import numpy as np
 from cytolabe.errors import RefusedError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.learning import balanced_weights, run_training
+from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import AnnotatorOutput, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt
 from cytolabe.models.scgpt.embedder import on_device
@@ -33,6 +34,11 @@ class FittedScgptAnnotator:
     seed: int
     scopes: tuple[FitScope, ...]
     notes: tuple[str, ...]
+
+    @property
+    def network_size(self) -> NetworkSize:
+        """Weights of the network, all of them trained."""
+        return size_of(self.model.network, is_trained=True)
 
     def predict(self, query: QueryView) -> AnnotatorOutput:
         """Return class probabilities of each cell, float64.

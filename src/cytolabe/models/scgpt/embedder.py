@@ -19,6 +19,7 @@ from cytolabe.errors import RefusedError, UnmeasuredGeneError, UsageError
 from cytolabe.genes import load_reference
 from cytolabe.genes.panels import why_not_ranked
 from cytolabe.models.extras import import_extra
+from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
 from cytolabe.models.scgpt.tokens import PaddedCells, ScgptTokenizer, TokenizedCells
@@ -38,12 +39,18 @@ class FittedScgpt:
     tokenizer: ScgptTokenizer
     seed: int
     scopes: tuple[FitScope, ...]
+    is_trained_here: bool = False
     _met: dict[str, None] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of the views that were embedded."""
         return tuple(self._met)
+
+    @property
+    def network_size(self) -> NetworkSize:
+        """Weights of the network; those that were trained, if this fit trained any."""
+        return size_of(self.model.network, is_trained=self.is_trained_here)
 
     @property
     def facts(self) -> EmbeddingFacts:

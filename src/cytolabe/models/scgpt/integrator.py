@@ -18,6 +18,7 @@ from jaxtyping import Float
 from cytolabe.errors import RefusedError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.learning import run_training
+from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt
 from cytolabe.models.scgpt.embedder import on_device, unit_states
@@ -45,6 +46,11 @@ class FittedScgptIntegrator:
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of this fit."""
         return tuple(self._met)
+
+    @property
+    def network_size(self) -> NetworkSize:
+        """Weights of the network, all of them trained."""
+        return size_of(self.model.network, is_trained=True)
 
     @property
     def facts(self) -> EmbeddingFacts:

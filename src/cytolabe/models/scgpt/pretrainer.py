@@ -89,6 +89,7 @@ class ScgptPretrainer:
             tokenizer=prepared.tokenizer,
             seed=seed,
             scopes=model.origin.scopes,
+            is_trained_here=True,
             _met=dict.fromkeys((*prepared.notes, told)),
         )
         return Pretrained(fitted, progress, len(prepared.held_rows))
