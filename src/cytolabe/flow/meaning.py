@@ -14,6 +14,7 @@ from cytolabe.errors import CytolabeError
 from cytolabe.flow.conform import Conformed
 from cytolabe.flow.delivered import open_delivered
 from cytolabe.flow.delivered_table import FileTable
+from cytolabe.ingest.nodes import is_group
 from cytolabe.ingest.refusals import readable
 from cytolabe.records import Finding
 from cytolabe.validate.check_meaning import colliding_donors
@@ -55,11 +56,13 @@ def with_collisions(rows: Sequence[Conformed]) -> tuple[Conformed, ...]:
 
 
 def _donors_of(path: Path) -> Mapping[str, int]:
-    """Return the donors of a scanned file with their cells; empty where it has no such column."""
+    """Return the donors of a scanned file with their cells; empty where it has no such column, or is of version 0.6."""
     if not h5py.is_hdf5(path):
         return {}
     try:
         with readable(path.name), h5py.File(path, "r", locking=False) as file:
+            if not is_group(file.get("obs")):
+                return {}
             obs = FileTable(file["obs"], "obs")
             levels = obs.count((_DONOR,)) if _DONOR in obs.columns else {}
     except CytolabeError:
