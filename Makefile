@@ -24,12 +24,14 @@ test: $(VENV)/.test
 kill-trials: $(VENV)/.test
 	$(BIN)/python -W ignore tests/faults/kill_trials.py --trials 300
 
-# The official validator of CELLxGENE in an environment of its own (about 1.1 GB), and what it says of the variants of
-# the tests, recorded anew. Neither the tests nor the package need it.
+# The official validators of CELLxGENE, one for each version of its schema, in environments of their own (about 1.1 GB
+# each), and what they say of the variants of the tests, recorded anew. Neither the tests nor the package need them.
 oracle: $(VENV)/.test
-	test -x .venv-oracle/bin/python || $(PYTHON) -m venv .venv-oracle
-	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check cellxgene-schema==7.1.2
-	$(BIN)/python scripts/record_verdicts.py .venv-oracle/bin/python
+	for peer in .venv-oracle=7.1.2 .venv-oracle-6=6.2.2 .venv-oracle-5=5.3.2; do \
+	    test -x $${peer%%=*}/bin/python || $(PYTHON) -m venv $${peer%%=*} || exit 1; \
+	    $${peer%%=*}/bin/python -m pip install --quiet --disable-pip-version-check cellxgene-schema==$${peer##*=} || exit 1; \
+	    $(BIN)/python scripts/record_verdicts.py $${peer%%=*}/bin/python || exit 1; \
+	done
 
 # Speed and size beside named peers, which get environments of their own. SIZE=full is the atlas of 300,000 cells and
 # tables of 170 M rows instead of 20 M; MEMORY=1 ingests 3 M cells as well; REAL names a folder of h5ad files whose sizes are measured.

@@ -11,13 +11,13 @@ _SPEC.loader.exec_module(variants)
 
 @pytest.fixture(scope="session")
 def variant(tmp_path_factory):
-    """Return a function that writes a variant of the valid file and returns its path."""
+    """Return a function that writes a variant of the valid file, in the form of a schema, and returns its path."""
     folder = tmp_path_factory.mktemp("variants")
 
-    def write(name):
+    def write(name, schema=7):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of anndata, about names that are none
-            return variants.write_variant(name, folder)
+            return variants.write_variant(name, folder, schema=schema)
 
     return write
 

@@ -1,7 +1,8 @@
 """A small file that obeys CELLxGENE schema 7, and copies of it with one planted fault each.
 
-The names and what the official validator says of them are recorded in `verdicts.json`, by
-`scripts/record_verdicts.py`; a change here that changes a file has to be recorded anew.
+Schema 6 has the same form. For schema 5 the organism moves to a column of cells after the fault was planted. The names
+and what the official validators say of them are recorded in `verdicts-<schema>.json`, by `scripts/record_verdicts.py`;
+a change here that changes a file has to be recorded anew.
 """
 
 from collections.abc import Callable
@@ -278,6 +279,63 @@ def with_perturbation(ids: str, strategy: str) -> Edit:
     return edit
 
 
+GENES_OF = {
+    "NCBITaxon:7955": ("ENSDARG000000%05d", 6316, 6332, 6341, 6345, 6350, 6353, 6356, 6368, 6370, 6372, 6383, 6385,
+                       6389, 6392, 6395, 6396, 6397, 6399, 6408, 6409, 6413, 6420, 6422, 6427),
+    "NCBITaxon:7227": ("FBgn00%05d", 10053, 10078, 10097, 10100, 10105, 10109, 10113, 10114, 10173, 10194, 10197, 10198,
+                       10213, 10215, 10217, 10220, 10222, 10223, 10225, 10226, 10228, 10235, 10238, 10240),
+    "NCBITaxon:6239": ("WBGene000%05d", 1243, 1244, 1245, 1246, 1247, 1248, 1249, 1250, 1251, 1252, 1253, 1258,
+                       1259, 1262, 1263, 1281, 1284, 1303, 1309, 1310, 1311, 1320, 1324, 1325),
+    "NCBITaxon:10090": ("ENSMUSG000000%05d", 6435, 6442, 6445, 6456, 6457, 6462, 6463, 6464, 6469, 6471, 6476, 6488,
+                        6490, 6494, 6498, 6517, 6519, 6522, 6526, 6527, 6529, 6538, 6542, 6546),
+}  # fmt: skip
+"""Organism -> the form of its ids, and the numbers of genes that the tables of all three validators have."""
+FISH, FLY, WORM, MOUSE = GENES_OF
+
+
+def organism(taxon: str, **columns: str) -> Edit:
+    """Make the cells those of another organism: its genes, no stage, and other values where `columns` say so."""
+    form, *numbers = GENES_OF[taxon]
+    given = {
+        "self_reported_ethnicity_ontology_term_id": "na", "development_stage_ontology_term_id": "unknown",
+        "sex_ontology_term_id": "unknown", **columns,
+    }  # fmt: skip
+
+    def edit(data: ad.AnnData) -> ad.AnnData:
+        named = with_genes(lambda _: [form % number for number in numbers])(data)
+        assert named is not None
+        named.uns["organism_ontology_term_id"] = taxon
+        for name, value in given.items():
+            named.obs[name] = pd.Series(value, index=named.obs_names).astype("category")
+        return named
+
+    return edit
+
+
+def old_culture(term: str) -> Edit:
+    """Name a culture as schemas 5 and 6 do."""
+    return all_of(with_column("tissue_type", "cell culture"), with_column("tissue_ontology_term_id", term))
+
+
+def culture_of(taxon: str, term: str, tissue_type: str) -> Edit:
+    return organism(taxon, tissue_type=tissue_type, tissue_ontology_term_id=term)
+
+
+def with_raw_columns(**columns: object) -> Edit:
+    def edit(data: ad.AnnData) -> None:
+        for name, value in columns.items():
+            data.raw.var[name] = value
+
+    return edit
+
+
+def with_var_column(name: str, value: object) -> Edit:
+    def edit(data: ad.AnnData) -> None:
+        data.var[name] = value
+
+    return edit
+
+
 VARIANTS: dict[str, Edit] = {
     # nothing is wrong with these
     "valid": lambda _: None,
@@ -439,6 +497,62 @@ VARIANTS: dict[str, Edit] = {
     "a strategy that is none": perturbed(strategy="magic"),
     "a control that targets": perturbed(strategy="control"),
     "perturbed without a perturbation": perturbed(strategy="no perturbations"),
+    # one fault for each rule that none of the above breaks
+    "valid: a mouse": organism(MOUSE, development_stage_ontology_term_id="MmusDv:0000110"),
+    "valid: a worm": organism(WORM, cell_type_ontology_term_id="WBbt:0003675", sex_ontology_term_id="PATO:0001340"),
+    "valid: a fly": organism(FLY, cell_type_ontology_term_id="FBbt:00005106"),
+    "valid: a fish": organism(FISH, cell_type_ontology_term_id="ZFA:0009141", tissue_ontology_term_id="ZFA:0000107"),
+    "a mouse with a stage of man": organism(MOUSE, development_stage_ontology_term_id="HsapDv:0000258"),
+    "a worm with a cell of the fly": organism(WORM, cell_type_ontology_term_id="FBbt:00005106"),
+    "a worm with a stage of man": organism(WORM, development_stage_ontology_term_id="HsapDv:0000258"),
+    "a worm that is female": organism(WORM, sex_ontology_term_id="PATO:0000383"),
+    "a worm with a tissue of the fish": organism(WORM, tissue_ontology_term_id="ZFA:0000107"),
+    "a fly with a cell of the fish": organism(FLY, cell_type_ontology_term_id="ZFA:0009141"),
+    "a fly with a stage of man": organism(FLY, development_stage_ontology_term_id="HsapDv:0000258"),
+    "a fly with a tissue of the fish": organism(FLY, tissue_ontology_term_id="ZFA:0000107"),
+    "a fish with a cell of the fly": organism(FISH, cell_type_ontology_term_id="FBbt:00005106"),
+    "a fish with a stage of man": organism(FISH, development_stage_ontology_term_id="HsapDv:0000258"),
+    "a fish with a tissue of the fly": organism(FISH, tissue_ontology_term_id="FBbt:00005146"),
+    "a culture of the worm's, of the fly": culture_of(WORM, "FBbt:00005106", "primary cell culture"),
+    "a culture of the fly's, of the fish": culture_of(FLY, "ZFA:0009141", "primary cell culture"),
+    "a culture of the fish's, of the fly": culture_of(FISH, "FBbt:00005106", "primary cell culture"),
+    "an older culture of the worm's, of the fly": culture_of(WORM, "FBbt:00005106", "cell culture"),
+    "an older culture of the fly's, of the fish": culture_of(FLY, "ZFA:0009141", "cell culture"),
+    "an older culture of the fish's, of the fly": culture_of(FISH, "FBbt:00005106", "cell culture"),
+    "an older culture of man's, of the fly": old_culture("FBbt:00005106"),
+    "an older culture of a tissue": old_culture("UBERON:0000178"),
+    "an organoid of a cell": all_of(
+        with_column("tissue_type", "organoid"), with_column("tissue_ontology_term_id", "CL:0000236")
+    ),
+    "cell types without a value": with_missing("cell_type_ontology_term_id"),
+    "stages without a value": with_missing("development_stage_ontology_term_id"),
+    "diseases without a value": with_missing("disease_ontology_term_id"),
+    "ethnicities without a value": with_missing("self_reported_ethnicity_ontology_term_id"),
+    "sexes without a value": with_missing("sex_ontology_term_id"),
+    "tissues without a value": with_missing("tissue_ontology_term_id"),
+    "tissue types without a value": with_missing("tissue_type"),
+    "suspensions without a value": with_missing("suspension_type"),
+    "the tissue type as numbers": with_column("tissue_type", list(range(N_CELLS)), category=False),
+    "the suspension as numbers": with_column("suspension_type", list(range(N_CELLS)), category=False),
+    "nuclei that the assay has not": all_of(
+        with_column("assay_ontology_term_id", "EFO:0030002"), with_column("suspension_type", "nucleus")
+    ),
+    "a feature twice": with_genes(lambda names: [names[1], *names[1:]]),
+    "a reserved column of features": with_var_column("feature_name", "x"),
+    "a reserved column of raw features": with_raw_columns(feature_name="x"),
+    "the flag in the raw features": with_raw_columns(feature_is_filtered=False),
+    "an organism that is a number": with_uns(organism_ontology_term_id=9606),
+    "perturbations na for all": all_of(perturbed(), with_column("genetic_perturbation_id", "na")),
+    "perturbations as numbers": all_of(
+        perturbed(), with_column("genetic_perturbation_id", [number % 2 for number in range(N_CELLS)])
+    ),
+    "strategies as numbers": all_of(
+        perturbed(), with_column("genetic_perturbation_strategy", [number % 2 for number in range(N_CELLS)])
+    ),
+    "conditions without a value": all_of(
+        with_column("experimental_condition_ontology_term_id", ["CHEBI:16412"] * 4 + ["na"] * (N_CELLS - 4)),
+        with_missing("experimental_condition_ontology_term_id"),
+    ),
     # what a schema does not ask
     "passes: rounded up CP10K": with_raw(ceil_cp10k),
     "passes: no donor known": with_column("donor_id", "unknown"),
@@ -447,10 +561,21 @@ VARIANTS: dict[str, Edit] = {
 """Name -> what is done to the valid object."""
 
 
-def write_variant(name: str, folder: Path) -> Path:
-    """Write one variant, named by its number, and return its path."""
+def write_variant(name: str, folder: Path, *, schema: int = 7) -> Path:
+    """Write one variant in the form of a version of the schema, named by its number, and return its path."""
     data = valid_data()
     changed = VARIANTS[name](data)
-    path = folder / f"variant_{list(VARIANTS).index(name):03}.h5ad"
-    (changed if isinstance(changed, ad.AnnData) else data).write_h5ad(path)
+    written = changed if isinstance(changed, ad.AnnData) else data
+    path = folder / f"variant_{list(VARIANTS).index(name):03}_{'5' if schema < 6 else '7'}.h5ad"
+    if schema < 6:
+        with_organism_of_cells(written)
+    if not path.exists():
+        written.write_h5ad(path)
     return path
+
+
+def with_organism_of_cells(data: ad.AnnData) -> None:
+    """Say the organism at every cell, as schema 5 wants it."""
+    organism = data.uns.pop("organism_ontology_term_id", None)
+    if organism is not None and "organism_ontology_term_id" not in data.obs:
+        data.obs["organism_ontology_term_id"] = pd.Series(organism, index=data.obs_names).astype("category")

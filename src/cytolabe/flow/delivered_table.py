@@ -100,6 +100,15 @@ class FileTable:
         with readable(self._where):
             return tuple(text_of(value) for value in self._index[start:stop])
 
+    def rows_with(self, column: str, level: str) -> Sequence[int]:
+        """Return the rows that carry a level of a column, which is read whole."""
+        with readable(self._where):
+            reader = _LevelReader(self._group[column])
+            codes = reader.codes(0, self.n_rows)
+        named = [code for code in np.unique(codes).tolist() if reader.level(code) == level]
+        found: list[int] = np.flatnonzero(np.isin(codes, named)).tolist()
+        return found
+
     def repeated_names(self) -> tuple[int, tuple[str, ...]]:
         """Return how many rows bear a name that an earlier row bears, and up to five such names."""
         marks = np.empty(self.n_rows, dtype=np.int64)

@@ -46,11 +46,12 @@ def features(rule: Rule, look: Look) -> Iterator[Found]:
             values={"hint": _hint(unknown, repairs), "releases": _releases(look)},
             autofix=_renaming(place, repairs) if repairs and is_distinct else (),
         )
-    yield from _foreign(homes, organism, look, where=where)
+    code = "W-FEATURE-21" if rule.word("foreign") == "passed" else "E-FEATURE-12"
+    yield from _foreign(homes, organism, look, where=where, code=code)
 
 
 def _foreign(
-    homes: Sequence[tuple[str, Mapping[str, str] | None]], organism: str, look: Look, *, where: str
+    homes: Sequence[tuple[str, Mapping[str, str] | None]], organism: str, look: Look, *, where: str, code: str
 ) -> Iterator[Found]:
     """Say which features are of another organism, and which could not be looked up."""
     if organism:
@@ -61,7 +62,7 @@ def _foreign(
         if foreign:
             values = {"organism": organism}
             yield Found(
-                code="E-FEATURE-12",
+                code=code,
                 where=where,
                 n_affected=len(foreign),
                 n_total=len(homes),
@@ -169,20 +170,24 @@ def filtered_flag(rule: Rule, look: Look) -> Iterator[Found]:
     if column is None or column.kind != "bool":
         return
     where = f"var[{name!r}]"
-    flags = look.delivered.var.count((name,))
-    n_flagged = sum(rows for (level,), rows in flags.items() if level == "True")
+    flagged = look.delivered.var.rows_with(name, "True")
     n_total = look.delivered.var.n_rows
     if "raw.X" not in look.delivered.matrices:
-        if n_flagged:
-            yield Found(code="E-FEATURE-17", where=where, n_affected=n_flagged, n_total=n_total)
+        if flagged:
+            yield Found(code="E-FEATURE-17", where=where, n_affected=len(flagged), n_total=n_total)
         return
     matrix, raw = look.delivered.matrices["X"], look.delivered.matrices["raw.X"]
-    if n_flagged and matrix.is_read and matrix.n_nonzero and all(matrix.seen) and len(matrix.seen) == n_total:
-        yield Found(code="W-FEATURE-18", where=where, n_affected=n_flagged, n_total=n_total)
+    if matrix.is_read and len(matrix.seen) == n_total:
+        filled = [row for row in flagged if matrix.seen[row]]
+        code = "E-FEATURE-20" if rule.word("with_values") == "refused" else "W-FEATURE-18"
+        if filled:
+            names = look.delivered.var.names()
+            shown = tuple(names[row] for row in filled[:5])
+            yield Found(code=code, where=where, n_affected=len(filled), n_total=n_total, examples=shown)
     if matrix.is_read and raw.is_read and len(matrix.seen) == len(raw.seen):
         n_lost = sum(there and not here for here, there in zip(matrix.seen, raw.seen, strict=True))
-        if n_lost > n_flagged:
-            yield Found(code="W-FEATURE-19", where=where, n_affected=n_lost - n_flagged, n_total=n_total)
+        if n_lost > len(flagged):
+            yield Found(code="W-FEATURE-19", where=where, n_affected=n_lost - len(flagged), n_total=n_total)
 
 
 FEATURE_CHECKS = {

@@ -54,6 +54,10 @@ class Table(Protocol):
         """Return the index; for tables of features only, it is read whole."""
         ...
 
+    def rows_with(self, column: str, level: str) -> Sequence[int]:
+        """Return the rows that carry a level of a column; for tables of features only, it is read whole."""
+        ...
+
     def repeated_names(self) -> tuple[int, tuple[str, ...]]:
         """Return how many rows bear a name that an earlier row bears, and up to five such names."""
         ...
