@@ -61,7 +61,9 @@ class TestLadder:
         assert called.code == finished[1].code
         document = json.loads((out / "ladder.json").read_bytes())
         assert document["stamp"].startswith("LEAKY")
-        assert [rung["rung"] for rung in document["rungs"]][:2] == ["random", "person"]
+        assert [rung["rung"] for rung in document["rungs"]] == ["random", "person", "batch", "dataset", "time"]
+        assert document["rungs"][-1]["status"] == "NOT_RUN"
+        assert "none of 3 manifests tells when" in document["rungs"][-1]["reason"]
         assert {row["metric"] for row in document["inflation"]} >= {"macro_f1"}
         assert "ladder" in (out / "report.html").read_text().lower()
         # The scores of the study are those without a ladder: random cells never enter them.

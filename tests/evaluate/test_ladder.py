@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cytolabe.config.study import ModelSpec, Study
 from cytolabe.evaluate import evaluate_study
 from cytolabe.evaluate.ladder import Rung, inflation
+from cytolabe.flow.ladder import run_ladder
+from cytolabe.flow.study import StudyEvidence
 from cytolabe.report.ladder import ladder_figure, ladder_table
 from cytolabe.split import RuleKind, SplitRule, plan_rule, split_of
 
@@ -88,3 +91,49 @@ def test_the_drawing_and_the_table_tell_the_same(climbed):
     assert "pca+knn" in drawn
     assert "inflation" in drawn
     assert len(ladder_table(table).rows) == len(table)
+
+
+def evidence_of(study, **declared: dict[str, str]) -> StudyEvidence:
+    """What a ladder reads of a study; `declared` has what the manifest of a lab says."""
+    datasets = {
+        name: dataclasses.replace(record, declared=declared.get(name, {}))
+        for name, record in study.snapshot.datasets.items()
+    }
+    snapshot = dataclasses.replace(study.snapshot, datasets=datasets)
+    object.__setattr__(snapshot, "n_cells", len(snapshot.cells))
+    made = object.__new__(StudyEvidence)
+    models = (ModelSpec(name="majority"),)
+    asked = Study(name="s", decision_level="fine", gene_policies=("intersection",), models=models)
+    told = {"study": asked, "snapshot": snapshot, "duplicates": study.duplicates, "resolutions": study.resolutions}
+    for name, value in told.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def test_without_a_date_the_rung_of_time_is_told_and_not_run(climbed):
+    last = run_ladder(evidence_of(climbed[0])).rung_table().to_dict("records")[-1]
+    assert (last["rung"], last["status"], last["n_folds"]) == ("time", "NOT_RUN", 0)
+    assert last["reason"].startswith("none of 3 manifests tells when its data set was published (date)")
+
+
+@pytest.mark.parametrize(("key", "kind"), [("date", "date of publication"), ("collected", "begin of collection")])
+def test_with_dates_the_last_rung_trains_on_what_is_older_and_tests_what_is_younger(climbed, *, key, kind):
+    study = climbed[0]
+    dated = {"lab_a": {key: "2018"}, "lab_b": {key: "2019-03-01"}, "lab_c": {key: "2021-05"}}
+    ladder = run_ladder(evidence_of(study, **dated))
+    rows = {row["rung"]: row for row in ladder.rung_table().to_dict("records")}
+    assert [row["status"] for row in rows.values()] == ["RUN"] * 5
+    assert rows["time"]["reason"] == f"by {kind}, tested after 2019-03-01"
+    tested = {name.partition(":")[0] for name in ladder.rungs[-1].result.predictions["cell_id"]}
+    assert tested == {"lab_c"}
+    assert set(ladder.table.loc[ladder.table["rung"] == "time", "metric"]) >= {"macro_f1", "accuracy"}
+
+
+def test_one_date_for_all_and_undated_cells_are_told(climbed):
+    same = {name: {"date": "2018"} for name in ("lab_a", "lab_b", "lab_c")}
+    last = run_ladder(evidence_of(climbed[0], **same)).rung_table().to_dict("records")[-1]
+    assert (last["status"], last["n_folds"]) == ("NOT_RUN", 0)
+    assert "3 of 3 tell their date of publication" in last["reason"]
+    some = {"lab_a": {"date": "2018"}, "lab_c": {"date": "2021"}}
+    last = run_ladder(evidence_of(climbed[0], **some)).rung_table().to_dict("records")[-1]
+    assert last["reason"] == "by date of publication, tested after 2018-12-31; 112 cells on neither side"

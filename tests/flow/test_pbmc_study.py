@@ -165,6 +165,25 @@ def test_the_report_ranks_no_model_and_stays_small(evidence, tmp_path):
     assert document["snapshot_id"] == evidence.snapshot.snapshot_id
 
 
+def test_the_report_shows_persons_copies_confounding_exposure_and_the_certificate_of_every_score(evidence, tmp_path):
+    publish_run(evidence, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    persons = page[page.index("Each person") :].partition("</details>")[0]
+    assert all(name in persons for name in ("zheng17/donorA", "kang18_muscat", "pbmc3k_clustifyr"))
+    assert "114 pairs of copied cells across files" in page
+    pairs = page[page.index("<summary>The pairs") :].partition("</details>")[0]
+    assert pairs.count("kang18_harmony_stim_ctrl:") >= 114
+    heat = next(svg for svg in page.split("<svg")[1:] if "zheng17_sorted_mudan · batch" in svg.partition("</svg>")[0])
+    assert "lost" in heat.partition("</svg>")[0]
+    for title in ("Had a model seen the test cells before?", "Would published models have seen these cells?"):
+        assert f"<details open><summary>{title}" in page
+    rows = json.loads((tmp_path / "scores.json").read_bytes())["scores"]
+    digests = {row["certificate"] for row in rows if row["split"] != "all folds"}
+    assert len(digests) == 3
+    # Once by its fold, and once where the folds are counted together.
+    assert all(page.count(f"<code>{digest}</code>") == 2 for digest in digests)
+
+
 def test_a_file_of_plain_python_agrees_with_the_certificates_and_finds_the_copies_inside_a_fold(evidence, tmp_path):
     publish_run(evidence, tmp_path)
     names = ("certificate.json", "split.json", "cells.tsv", "scores.json")

@@ -366,3 +366,51 @@ def test_dark_and_print_styles_are_there(content):
     page = render_report(content)
     assert "@media print" in page
     assert "prefers-color-scheme: dark" in page
+
+
+def open_tables(page: str) -> list[str]:
+    """Titles of what is folded away but open."""
+    return [title.strip() for title in re.findall(r"<details open><summary>([^<]*)", page)]
+
+
+def test_persons_exposure_and_certificates_are_seen_without_a_click(content):
+    digest = f"sha256:{'ab' * 32}"
+    page = render_report(replace(content, scores=[replace(score, certificate=digest) for score in content.scores]))
+    assert open_tables(page) == ["Had a model seen the test cells before?", "Each person"]
+    n_folds = len({score.split for score in content.scores})
+    assert page.count(f"stands on the certificate <code>{digest}</code>") == n_folds
+
+
+def test_a_long_table_of_persons_is_folded_away(content):
+    many = pd.concat([content.persons] * 30, ignore_index=True)
+    assert "Each person" not in open_tables(render_report(replace(content, persons=many)))
+
+
+def test_a_number_of_several_folds_names_the_certificates_of_all(content):
+    first = content.certificates[0]
+    certificates = [replace(first, digest=f"sha256:{n:064d}") for n in range(14)]
+    pooled = [replace(score, split="all folds", certificate="") for score in content.scores[:40]]
+    page = render_report(replace(content, scores=[*content.scores, *pooled], certificates=certificates))
+    assert "These numbers stand on 14 certificates:" in page
+    assert "and 2 more, in certificate.json" in page
+
+
+def test_the_ladder_is_drawn_whole_and_told_as_tables(content):
+    row = {
+        "model": "pca+logistic", "metric": "macro_f1", "rung": "dataset", "value_random": 0.9, "value": 0.828,
+        "inflation": 0.072, "low": None, "high": None, "method": "none: 4 dataset(s)", "n_cells": 7250, "n_units": 4,
+        "unit": "dataset", "status": "QUALIFIED",
+    }  # fmt: skip
+    rungs = [
+        {"rung": "random", "status": "RUN", "held_out": "cells", "n_groups": 9, "n_folds": 3, "n_folds_refused": 0, "reason": ""},
+        {"rung": "time", "status": "NOT_RUN", "held_out": "time", "n_groups": 0, "n_folds": 0, "n_folds_refused": 0, "reason": "no date"},
+    ]  # fmt: skip
+    page = render_report(replace(content, ladder=pd.DataFrame([row]), rungs=pd.DataFrame(rungs)))
+    (drawn,) = re.findall(
+        r"<svg[^>]*viewBox=\"0 0 (\d+)[^\"]*\"(?:(?!</svg>).)*inflation \+0\.072(?:(?!</svg>).)*</svg>", page, re.DOTALL
+    )
+    (place,) = re.findall(r'x="([\d.]+)"[^>]*>0\.828 \(inflation', page)
+    # 24 bold digits of 11 px, each 7 wide at most.
+    assert float(place) + 24 * 7 <= float(drawn)
+    assert "NOT_RUN" in page
+    assert "no date" in page

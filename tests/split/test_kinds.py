@@ -15,12 +15,14 @@ from cytolabe.split import (
     DateOf,
     RuleKind,
     SplitRule,
+    dividing_day,
     grouped_folds,
     plan_document,
     plan_rule,
     split_document,
     split_of,
 )
+from cytolabe.split.sides import days_of
 from cytolabe.testing.memory import memory_snapshot
 
 GENES = ("A", "B", "C", "D", "E", "F")
@@ -112,6 +114,31 @@ def test_a_year_alone_may_be_any_day_of_it():
     (fold,) = plan_rule(snapshot, rule, seed=0).folds()
     assert (len(fold.train_rows), len(fold.test_rows)) == (0, 1)
     assert fold.status == "REFUSED"
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    dates=st.lists(st.sampled_from(["2018", "2019-06", "2020-02-03", "2021", "2020/..", ""]), min_size=5, max_size=5),
+    labels=st.lists(st.sampled_from(["B cell", "unknown"]), min_size=5, max_size=5),
+    share=st.sampled_from([0.2, 0.5]),
+)
+def test_the_dividing_day_is_the_one_whose_split_tests_about_the_share(dates, *, labels, share):
+    snapshot = snapshot_of(dataset_id=list("abcde"), person_id=["p1", "p1", "p2", "p3", "p4"], contributor_label=labels)
+    told = tuple(DateOf(dataset_id=name, date=date) for name, date in zip("abcde", dates, strict=True))
+    rule = SplitRule(kind=RuleKind.LEAVE_ONE_GROUP_OUT, by=("person",), dates=told)
+    day = dividing_day(plan_rule(snapshot, rule, seed=0), test_share=share)
+    labelled = np.flatnonzero(snapshot.cells["contributor_label"] == "B cell")
+    found = {}
+    days = {day for date in dates for day in days_of(date)} - {""}
+    for after in sorted(days) if any(dates) else ():
+        one = SplitRule(kind=RuleKind.AFTER_DATE, by=("person",), after=after, dates=told)
+        (fold,) = plan_rule(snapshot, one, seed=0).folds()
+        n_test, n_train = (len(np.intersect1d(side, labelled)) for side in (fold.test_rows, fold.train_rows))
+        if n_test and n_train:
+            found[after] = abs(n_test / (n_test + n_train) - share)
+    assert bool(day) == bool(found)
+    if found:
+        assert found[day] == min(found.values())
 
 
 def screen(names):

@@ -3,7 +3,7 @@
 Every rung answers for the same cells with the same models: random cells, then persons, then batches and data sets held
 out as well. Rungs are compared two by two on the cells that both of them scored, with one set of classes, so that a gap
 is never a difference of test sets; nor is it one of classes: a cell whose class a rung had not in training is left out of the pair. The gap is an inflation: the part of a random split's score that it owes to
-persons, batches or data sets which it had seen.
+persons, batches or data sets which it had seen, or to knowing what came later.
 
 Intervals resample whole units (persons, or data sets where persons are unknown) with the cells of both rungs
 together; rule R15 decides which kind, and under six units there is none.
@@ -42,7 +42,10 @@ _LEAST_CELLS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One step: what is held out, the folds, and what came of it; `why_not` where it could not be run."""
+    """One step: what is held out, the folds, and what came of it; `why_not` where it could not be run.
+
+    `told` is what must be known of a rung that ran: after which day its test cells are, say.
+    """
 
     name: str
     by: tuple[str, ...]
@@ -51,6 +54,7 @@ class Rung:
     result: StudyResult | None = None
     refused: Mapping[str, str] | None = None
     why_not: str = ""
+    told: str = ""
 
 
 def inflation(

@@ -1,12 +1,14 @@
 """`cytolabe benchmark --ladder`: the same models on ever harder splits of one study.
 
 Rungs hold out everything that the rungs below hold out, and more: random cells; persons; persons and batches; and data
-sets; and dates, where manifests tell them. All have the same number of folds, so that every rung trains on about the same
-share of the cells; a rung without two groups is told and not run.
+sets; and time: the groups of the last rung that are younger than a day, learned from what is older. All have the same
+number of folds, so that every rung trains on about the same share of the cells; time has one fold, after the day that
+leaves about that share to train on. A rung that cannot be run is told with its reason: without two groups, or without
+dates of publication or collection in the manifests.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -18,13 +20,15 @@ from cytolabe.files import replace_file
 from cytolabe.flow.interpret import links_of
 from cytolabe.flow.study import StudyEvidence, plan_of_study
 from cytolabe.provenance import canonical_json
-from cytolabe.records import ScoreStatus
-from cytolabe.split import DateOf, RuleKind, SplitRule, plan_rule, split_of
+from cytolabe.records import ScoreStatus, Split
+from cytolabe.split import DateOf, RuleKind, SplitRule, dividing_day, plan_rule, split_of
 from cytolabe.split.keys import CELLS
+from cytolabe.split.plan import SplitPlan
 
 __all__ = ["LADDER_FILE", "Ladder", "run_ladder", "write_ladder"]
 
 LADDER_FILE = "ladder.json"
+_WORDS = ("person", "batch", "dataset")
 MAX_FOLDS = 5
 STAMP = "LEAKY: the random rung divides single cells; its numbers measure memory and are here to be compared with only"
 
@@ -40,9 +44,9 @@ class Ladder:
         """Return one row per rung: what it holds out, its groups and folds, and what was refused of it and why."""
         return pd.DataFrame([
             {
-                "rung": rung.name, "held_out": " + ".join(rung.by), "n_groups": rung.n_groups, "n_folds": rung.n_folds,
-                "n_folds_refused": len(rung.refused or {}),
-                "reason": rung.why_not or "; ".join(sorted(set((rung.refused or {}).values()))),
+                "rung": rung.name, "status": _status(rung), "held_out": " + ".join(rung.by), "n_groups": rung.n_groups,
+                "n_folds": rung.n_folds, "n_folds_refused": len(rung.refused or {}),
+                "reason": rung.why_not or "; ".join([*([rung.told] if rung.told else []), *sorted(set((rung.refused or {}).values()))]),
             }
             for rung in self.rungs
         ])  # fmt: skip
@@ -51,7 +55,13 @@ class Ladder:
 def run_ladder(
     evidence: StudyEvidence, *, n_workers: int = 1, on_progress: Callable[[str], None] = lambda _: None
 ) -> Ladder:
-    """Run the models of a study on every rung; the study itself is not run again."""
+    """Run the models of a study on every rung; the study itself is not run again.
+
+    Raises
+    ------
+    UsageError
+        If the study has fewer cells than folds.
+    """
     study, snapshot = evidence.study, evidence.snapshot
     asked = _rungs(evidence)
     sizes = [_n_groups(evidence, rule) for _, rule in asked]
@@ -67,7 +77,9 @@ def run_ladder(
             rungs.append(Rung(name=name, by=rule.by, n_groups=n_groups, why_not=told))
             continue
         on_progress(f"ladder: {name}, {n_folds} folds")
-        rungs.append(_run(evidence, name, rule, plan=plan, n_folds=n_folds, n_groups=n_groups))
+        rung = Rung(name=name, by=rule.by, n_groups=n_groups, n_folds=n_folds)
+        rungs.append(_run(evidence, rung, dataclasses.replace(rule, n_folds=n_folds), plan=plan))
+    rungs.append(_time(evidence, plan=plan, n_folds=n_folds, on_progress=on_progress))
     table = inflation(
         rungs, snapshot, resolutions=evidence.resolutions, level=study.decision_level,
         gene_policy=study.gene_policies[0], seed=study.seed,
@@ -90,38 +102,77 @@ def write_ladder(ladder: Ladder, out: Path, *, snapshot_id: str) -> dict[str, ob
     return document
 
 
+def _status(rung: Rung) -> str:
+    """Return whether a rung ran, and whether the split left anything of it."""
+    if rung.result is None:
+        return "NOT_RUN"
+    return "REFUSED" if len(rung.refused or {}) == rung.n_folds else "RUN"
+
+
 def _rungs(evidence: StudyEvidence) -> list[tuple[str, SplitRule]]:
+    """Return the rungs that have folds, by name: all but time."""
     links = links_of(evidence.study)
-    dates = tuple(
-        DateOf(dataset_id=name, date=record.declared.get("date", ""))
-        for name, record in evidence.snapshot.datasets.items()
-    )
-    words: Sequence[str] = ("person", "batch", "dataset", *(("time",) if any(one.date for one in dates) else ()))
     rules = [("random", SplitRule(kind=RuleKind.GROUPED_FOLDS, by=(CELLS,)))]
-    for n_words in range(1, len(words) + 1):
-        by = tuple(words[:n_words])
-        own_dates = dates if "time" in by else ()
-        rule = SplitRule(kind=RuleKind.GROUPED_FOLDS, by=by, links=links, dates=own_dates)
-        rules.append((words[n_words - 1], rule))
+    for n_words, name in enumerate(_WORDS, start=1):
+        rules.append((name, SplitRule(kind=RuleKind.GROUPED_FOLDS, by=_WORDS[:n_words], links=links)))
     return rules
 
 
 def _n_groups(evidence: StudyEvidence, rule: SplitRule) -> int:
     if rule.by == (CELLS,):
         return evidence.snapshot.n_cells
+    return len(_groups(evidence, rule).components.table)
+
+
+def _groups(evidence: StudyEvidence, rule: SplitRule) -> SplitPlan:
+    """Return the groups of a rule, each a fold."""
     alone = dataclasses.replace(rule, kind=RuleKind.LEAVE_ONE_GROUP_OUT)
-    plan = plan_rule(evidence.snapshot, alone, seed=evidence.study.seed, duplicates=evidence.duplicates.pairs)
-    return len(plan.components.table)
+    return plan_rule(evidence.snapshot, alone, seed=evidence.study.seed, duplicates=evidence.duplicates.pairs)
 
 
-def _run(
-    evidence: StudyEvidence, name: str, rule: SplitRule, *, plan: EvaluationPlan, n_folds: int, n_groups: int
-) -> Rung:
-    asked = dataclasses.replace(rule, n_folds=n_folds)
+def _time(evidence: StudyEvidence, *, plan: EvaluationPlan, n_folds: int, on_progress: Callable[[str], None]) -> Rung:
+    """Train on what is older than a day and test on what is younger; without a day, say why."""
+    dates, kind = _dates(evidence)
+    rung = Rung(name="time", by=(*_WORDS, "time"), n_groups=0)
+    n_dated = sum(one.date != "" for one in dates)
+    if not n_dated:
+        told = f"none of {len(dates)} manifests tells when its data set was published (date) or collected (collected)"
+        return dataclasses.replace(rung, why_not=told)
+    rule = SplitRule(kind=RuleKind.AFTER_DATE, by=_WORDS, links=links_of(evidence.study), dates=dates)
+    groups = _groups(evidence, rule)
+    rung = dataclasses.replace(rung, n_groups=len(groups.components.table))
+    day = dividing_day(groups, test_share=1 / n_folds)
+    if not day:
+        told = f"no day divides the data sets into older and younger ones with labelled cells on both sides; {n_dated} of {len(dates)} tell their {kind}"
+        return dataclasses.replace(rung, why_not=told)
+    on_progress(f"ladder: time, after {day}")
+    found = _run(evidence, dataclasses.replace(rung, n_folds=1), dataclasses.replace(rule, after=day), plan=plan)
+    return dataclasses.replace(
+        found, told="; ".join((f"by {kind}, tested after {day}", *([found.told] if found.told else [])))
+    )
+
+
+def _dates(evidence: StudyEvidence) -> tuple[tuple[DateOf, ...], str]:
+    """Return the date of each data set, and its kind: of publication, or where nobody tells it the begin of collection."""
+    records = evidence.snapshot.datasets
+    for key, kind in (("date", "date of publication"), ("collected", "begin of collection")):
+        dates = tuple(DateOf(dataset_id=name, date=record.declared.get(key, "")) for name, record in records.items())
+        if any(one.date for one in dates):
+            return dates, kind
+    return tuple(DateOf(dataset_id=name, date="") for name in records), ""
+
+
+def _run(evidence: StudyEvidence, rung: Rung, rule: SplitRule, *, plan: EvaluationPlan) -> Rung:
     duplicates = evidence.duplicates
-    split = split_of(plan_rule(evidence.snapshot, asked, seed=evidence.study.seed, duplicates=duplicates.pairs))
+    split = split_of(plan_rule(evidence.snapshot, rule, seed=evidence.study.seed, duplicates=duplicates.pairs))
     result = evaluate_study(
         evidence.snapshot, split=split, plan=plan, resolutions=evidence.resolutions, duplicates=duplicates
     )
     refused = {fold.split_id: fold.reason for fold in split.folds if fold.status == ScoreStatus.REFUSED}
-    return Rung(name=name, by=rule.by, n_groups=n_groups, n_folds=n_folds, result=result, refused=refused)
+    return dataclasses.replace(rung, result=result, refused=refused, told=_left_out(split))
+
+
+def _left_out(split: Split) -> str:
+    """Say how many cells are on no side: a rung that trains on less loses for that, too."""
+    n_left = split.n_cells - max(len(fold.train_rows) + len(fold.test_rows) for fold in split.folds)
+    return f"{n_left} cells on neither side" if n_left else ""

@@ -31,6 +31,10 @@ MAX_BYTES = 5_000_000
 """Budget of the page: what mail servers pass and browsers open at once."""
 
 
+_ROWS_OPEN = 20
+"""Rows up to which a table of persons or of exposure is shown without a click."""
+
+
 @dataclass(frozen=True)
 class _Limits:
     """How much of the content is drawn; halved until the page fits."""
@@ -49,6 +53,7 @@ class _Fold:
 
     split: str
     status: str
+    certificates: tuple[str, ...]
     refusal: str
     figure: Markup
     board: Table
@@ -131,6 +136,7 @@ def _render(content: ReportContent, whole: Sequence[Table], limits: _Limits) -> 
         not_shown=NOT_SHOWN,
         status_words=STATUS_WORDS,
         pooled=POOLED,
+        n_rows_open=_ROWS_OPEN,
     )
 
 
@@ -146,6 +152,7 @@ def _fold(content: ReportContent, split: str, limits: _Limits) -> _Fold:
     return _Fold(
         split=split,
         status=next((score.status.value for score in scores.values()), ""),
+        certificates=_certificates_of(content, split),
         refusal=refusal,
         figure=figures.score_figure(scores, f"Macro-F1 of each model, {inert(split)}"),
         board=board,
@@ -155,6 +162,14 @@ def _fold(content: ReportContent, split: str, limits: _Limits) -> _Fold:
         datasets=tables.cut(breakdowns.dataset_table(content, split), limits.n_rows),
         others=others,
     )
+
+
+def _certificates_of(content: ReportContent, split: str) -> tuple[str, ...]:
+    """Return the digests that the scores of a fold quote; pooled ones stand on the certificates of all folds."""
+    if split == POOLED:
+        return tuple(certificate.digest for certificate in content.certificates)
+    scores = (*content.scores, *content.integration)
+    return tuple(sorted({score.certificate for score in scores if score.split == split and score.certificate}))
 
 
 def _chosen_matrices(content: ReportContent) -> Sequence[Confusion]:

@@ -10,7 +10,7 @@ from cytolabe.report.text import number
 
 __all__ = ["ladder_figure", "ladder_table", "rungs_table"]
 
-_LABEL, _SCALE, _VALUE, _ROW = 190.0, 430.0, 170.0, 24.0
+_LABEL, _SCALE, _VALUE, _ROW = 190.0, 430.0, 190.0, 24.0
 _METRIC = "macro_f1"
 
 

@@ -25,7 +25,7 @@ from cytolabe.split.components import Components
 from cytolabe.split.keys import CELLS
 from cytolabe.split.rule import RuleKind, SplitRule
 
-__all__ = ["Sides", "class_names", "dated", "sides_of"]
+__all__ = ["Sides", "class_names", "dated", "days_of", "sides_of"]
 
 COMBINED = "+"
 """What stands between the parts of a combination."""
@@ -157,7 +157,7 @@ def _with_inner(sides: Sides, groups: _Groups, rule: SplitRule, *, seed: int) ->
 
 def _after(table: pd.DataFrame, groups: _Groups, rule: SplitRule) -> Sides:
     """Hold out the groups of which every cell is known to be younger than a day."""
-    first, last = zip(*map(_days, table["time"]), strict=True) if len(table) else ((), ())
+    first, last = zip(*map(days_of, table["time"]), strict=True) if len(table) else ((), ())
     younger = np.array([day > rule.after if day else False for day in first], dtype=bool)
     older = np.array([day <= rule.after if day else False for day in last], dtype=bool)
     n_strata = np.bincount(groups.numbers, minlength=len(groups.names))
@@ -169,7 +169,7 @@ def _after(table: pd.DataFrame, groups: _Groups, rule: SplitRule) -> Sides:
     return Sides(name=f"after_{rule.after}{whose.replace(' ', '_')}", train=older & ~test, test=test, remark=remark)
 
 
-def _days(date: str) -> tuple[str, str]:
+def days_of(date: str) -> tuple[str, str]:
     """Return the first and the last day that a date may mean, empty where open: a year may be any day of it.
 
     `2019-03/..` is an interval of ISO 8601: not before March 2019.
