@@ -397,3 +397,17 @@ class TestGenes:
 
     def test_aliases_without_align_are_a_usage_error(self, own_atlas, call, tmp_path):
         assert call("genes", own_atlas, "--aliases", tmp_path / "a.tsv", "--json").code == 2
+
+    def test_orthologs_are_told_with_the_digest_of_their_table(self, call, own_atlas, tmp_path):
+        assert call("genes", own_atlas, "--json").document["orthologs"] is None
+        table = tmp_path / "orthologs.tsv"
+        table.write_text("mouse\thuman\nCd4\tCD4\nCd8a\tCD8A\nCd8b1\tCD8A\n", encoding="utf-8")
+        found = call("genes", own_atlas, "--orthologs", table, "--json").document["orthologs"]
+        assert found["table"] == "orthologs.tsv"
+        assert found["sha256"].startswith("sha256:")
+        assert (found["organism"], found["ortholog_organism"]) == ("Homo sapiens", "Mus musculus")
+        assert found["relations"] == {"one_to_many": 2, "one_to_one": 1}
+        assert len(found["datasets"]) > 1
+        assert "counts that map" in call("genes", own_atlas).out  # it stays in force
+        table.write_text("mouse\trat\nCd4\tCd4\n", encoding="utf-8")
+        assert call("genes", own_atlas, "--orthologs", table, "--json").code == 2

@@ -35,7 +35,7 @@ from cytolabe.records.evaluations import (
     ScoreStatus,
     Split,
 )
-from cytolabe.records.meanings import FeatureAlignment, LabelMapping, MemoryRow, Predicate
+from cytolabe.records.meanings import FeatureAlignment, LabelMapping, MemoryRow, OrthologRow, Predicate
 
 if TYPE_CHECKING:
     from cytolabe.records.blocks import Block
@@ -61,6 +61,7 @@ __all__ = [
     "MemoryRow",
     "ModelCard",
     "NamedDigest",
+    "OrthologRow",
     "Predicate",
     "Prediction",
     "Protocol",

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from cytolabe.records.contributions import UNKNOWN
 
-__all__ = ["FeatureAlignment", "LabelMapping", "MemoryRow", "Predicate"]
+__all__ = ["FeatureAlignment", "LabelMapping", "MemoryRow", "OrthologRow", "Predicate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +83,24 @@ class MemoryRow:
     source_digest: str
     reviewer: str = ""
     tissue: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrthologRow:
+    """One line of a user's table of orthologs: two names as they stand there, and the genes that they lead to.
+
+    `relation` is one_to_one, one_to_many (a gene with several orthologs), many_to_one, many_to_many, or unresolved where a
+    name leads to no gene of its reference; then that id is empty. `source` is the name of the file, `source_digest` its content.
+    """
+
+    gene: str
+    ortholog: str
+    gene_id: str
+    ortholog_id: str
+    relation: str
+    organism: str
+    ortholog_organism: str
+    gene_reference: str
+    ortholog_reference: str
+    source: str
+    source_digest: str

@@ -7,12 +7,15 @@ from cytolabe.errors import RefusedError
 from cytolabe.records import UNKNOWN
 from cytolabe.snapshot.entries import DatasetEntry
 from cytolabe.snapshot.layout import Layout
-from cytolabe.snapshot.overlays import MEMORY, ontology_release_of, read_mappings
+from cytolabe.snapshot.overlays import MEMORY, ORTHOLOGS, ontology_release_of, read_mappings
 from cytolabe.snapshot.withdrawals import EXCLUDED, WITHDRAWALS, Withdrawals, write_excluded
 from cytolabe.store.manifest import Revision
 from cytolabe.store.tables import TableEntry
 
 __all__ = ["require_one_organism", "snapshot_document", "tables_of"]
+
+_APART = {WITHDRAWALS, MEMORY, ORTHOLOGS}
+"""Overlays that no snapshot holds: what they say changes neither cells nor genes, or names who withdrew."""
 
 
 def require_one_organism(entries: Sequence[DatasetEntry]) -> None:
@@ -43,7 +46,7 @@ def snapshot_document(
             "One gene would have two names. Ingest them again with one reference."
         )
         raise RefusedError(msg)
-    overlays = {name: table for name, table in state.overlays.items() if name not in {WITHDRAWALS, MEMORY}}
+    overlays = {name: table for name, table in state.overlays.items() if name not in _APART}
     excluded = write_excluded(layout, [(entry.dataset_id, facts.rows(entry.digest)) for entry in entries])
     if excluded is not None:
         overlays[EXCLUDED] = excluded

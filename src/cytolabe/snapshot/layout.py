@@ -3,7 +3,7 @@
 cytolabe.json                   what this directory is
 partitions/<digest>/            counts (store.partitions)
 tables/<digest>.parquet         cells and contributor columns of each data set
-overlays/genes|persons|mappings|memory/<digest>.parquet
+overlays/genes|persons|mappings|memory|orthologs/<digest>.parquet
 datasets/<digest>.json          one entry per data set and state
 revisions/<number>.json         the log
 head.json                       witness of the last revision

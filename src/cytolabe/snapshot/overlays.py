@@ -22,6 +22,7 @@ from cytolabe.store.tables import TableEntry, read_table, write_table
 __all__ = [
     "DECIDING",
     "MEMORY",
+    "ORTHOLOGS",
     "PERSON_COLUMNS",
     "decided_terms",
     "join_overlays",
@@ -39,6 +40,9 @@ DECIDING = ("auto", "reviewed")
 
 MEMORY = "memory"
 """Overlay of what curators elsewhere said. It helps to make mappings, so it is no part of what a snapshot means."""
+
+ORTHOLOGS = "orthologs"
+"""Overlay of what a user's table says of genes of another organism. No gene of a snapshot follows from it."""
 
 DECISIONS = (*DECIDING, "review", "abstained", "reserved")
 PERSON_COLUMNS = ("dataset_id", "donor_id", "person_id", "person_state", "evidence")
