@@ -20,6 +20,13 @@ def test_beside_each_network_from_scratch_stands_one_that_learned_nothing():
     assert {"majority", "metadata_only", "hvg", "pca", "harmony", "scvi"} <= set(names)
 
 
+def test_few_labels_are_asked_on_both_axes():
+    few = read_study(STUDIES / "foundation.toml", data=STUDIES).limited_labels
+    assert few is not None
+    assert few.cells_per_type == (1, 5, 10, 50)
+    assert few.donors
+
+
 def test_a_random_network_reads_what_the_one_that_learns_reads():
     for name in ("geneformer", "scgpt"):
         control, learned = CARDS[f"{name}_random"], CARDS[f"{name}_scratch"]

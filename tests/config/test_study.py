@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cytolabe.config import read_study
+from cytolabe.config.limited_labels import LimitedLabels
 from cytolabe.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,31 @@ def test_without_models_every_model_of_the_registry_that_a_study_needs_is_run(tm
 def test_a_wrong_study_is_refused_with_its_cause(tmp_path, text, message):
     with pytest.raises(UsageError, match=message):
         read_study(write(tmp_path, text))
+
+
+def test_few_labels_are_read_and_absent_where_nobody_asks(tmp_path):
+    asked = read_study(write(tmp_path, '[study]\nname = "s"\n[study.limited_labels]\ncells_per_type = [1, 5]\n'))
+    assert asked.limited_labels == LimitedLabels(cells_per_type=(1, 5), donors=(), n_draws=3)
+    assert read_study(write(tmp_path, '[study]\nname = "s"\n')).limited_labels is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "asks for nothing"),
+        ("cells = [1]", "cells_per_type"),
+        ("cells_per_type = [5, 1]", "the smallest first"),
+        ("cells_per_type = [1, 1]", "write each number once"),
+        ("donors = [0, 2]", "whole numbers from 1 on"),
+        ("donors = 2", "must be a list"),
+        ("donors = [true]", "whole numbers"),
+        ("donors = [1]\nn_draws = 0", "n_draws must be a whole number from 1"),
+    ],
+)
+def test_few_labels_that_mean_nothing_are_refused(tmp_path, text, message):
+    path = write(tmp_path, f'[study]\nname = "s"\n[study.limited_labels]\n{text}\n')
+    with pytest.raises(UsageError, match=message):
+        read_study(path)
 
 
 def test_the_shipped_study_reads():

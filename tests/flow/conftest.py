@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cytolabe.config.limited_labels import LimitedLabels
 from cytolabe.config.study import ModelSpec, Study
 from cytolabe.flow.demo import DEMO_STUDY, run_demo
 from cytolabe.flow.runs import FinishedRun
@@ -14,9 +15,10 @@ DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "h5ad"
 
 @pytest.fixture(scope="session")
 def quick_study() -> Study:
-    """Return the demonstration with its cheap models and without ceilings."""
+    """Return the demonstration with its cheap models, without ceilings, and with few labels."""
     models = tuple(ModelSpec(name=name) for name in ("majority", "metadata_only", "pca"))
-    return dataclasses.replace(DEMO_STUDY, models=models, ceilings=False)
+    few = LimitedLabels(cells_per_type=(1, 5), donors=(2,), n_draws=2)
+    return dataclasses.replace(DEMO_STUDY, models=models, ceilings=False, limited_labels=few)
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,18 @@ def test_the_verifier_beside_a_run_agrees_with_its_certificates_and_finds_its_co
     assert not any(line.endswith(": identical cells") for line in not_again)
 
 
+def test_few_labels_have_rows_in_every_fold_and_a_drawing(demo):
+    out, finished = demo
+    rows = [row for row in json.loads((out / "scores.json").read_bytes())["scores"] if row["task"] == "limited_labels"]
+    folds = {fold.split_id for fold in finished.content.folds}
+    assert {(row["split"], row["stratum"]) for row in rows} == {
+        (split, stratum) for split in folds for stratum in ("cells_per_type=1", "cells_per_type=5", "donors=2")
+    }
+    assert {row["model"] for row in rows} == {"pca+knn", "pca+logistic"}
+    assert any(row["value"] is not None for row in rows)
+    assert "Macro-F1 over cells of each type" in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_scores_hold_no_path_and_no_time(demo):
     out, _ = demo
     for name in ("scores.json", "run.json", "certificate.json", "report.html", "split.json"):

@@ -53,10 +53,14 @@ _RECOMPUTED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Grounds:
-    """What the scores under a certificate stand on beside the split: thresholds, and the label of each cell per level."""
+    """What the scores under a certificate stand on beside the split: thresholds, and the label of each cell per level.
+
+    `tests` are those of the scoring itself: which labels it drew.
+    """
 
     thresholds: Mapping[str, object] = field(default_factory=dict)
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tests: Sequence[Mapping[str, object]] = ()
 
 
 def certify(
@@ -91,6 +95,7 @@ def certify(
         _facts(snapshot.cells, grounds.labels),
         *audit.tests,
         *label_tests(snapshot, fold, grounds.labels),
+        *grounds.tests,
         *(scope_test(model, scopes[model], card=rules.cards.get(model), known=known) for model in sorted(scopes)),
     ]
     not_testable = dict(audit.not_testable)

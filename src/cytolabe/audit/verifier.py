@@ -5,7 +5,7 @@
 One file, no dependency and no code shared with what made the certificates: whoever doubts them can read it. It computes
 again, for each fold: the digest of the certificate; both sides, by the digests that the split records; the table of
 cells, by the digest in the certificate; shared persons, donor names and libraries; where labels come from; whether the
-contrasts of each level are estimable; and, from the tables of counts, identical and (of small folds) near-identical cells. Frozen thresholds must be those
+contrasts of each level are estimable; which labels were drawn where few were learned from; and, from the tables of counts, identical and (of small folds) near-identical cells. Frozen thresholds must be those
 of their version, no test may be missing, and every score must quote a certificate of its fold. What it cannot compute
 again it names. Exit status: 0 all agrees, 1 something does not, 2 wrong usage.
 
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = [
-    "CIRCULAR", "FROZEN", "NEAR_PAIRS", "NOT_GIVEN", "REQUIRED", "SINCE_4", "Copies", "Facts", "Fold", "barcodes", "canonical", "cells_digest",
-    "check_near", "check_pairs", "check_scores", "check_steps", "check_tests", "digest_of", "estimability", "facts_digest",
+    "CIRCULAR", "DRAWS", "FROZEN", "NEAR_PAIRS", "NOT_GIVEN", "REQUIRED", "SINCE_4", "Copies", "Facts", "Fold", "barcodes", "canonical", "cells_digest",
+    "check_draws", "check_near", "check_pairs", "check_scores", "check_steps", "check_tests", "digest_of", "estimability", "facts_digest",
     "identical", "label_origin", "main", "near", "persons_of", "read_cells", "read_counts", "rows_digest", "shared",
     "verify",
 ]  # fmt: skip
@@ -49,6 +49,8 @@ REQUIRED = (
 )  # fmt: skip
 SINCE_4 = ("genes that hold a code",)
 """Tests that version 4 added."""
+DRAWS = "limited labels"
+"""The test that names the labels of each draw, where a study learns from few of them."""
 NEAR_PAIRS = 50_000
 """Pairs of a test and a training cell up to which all are compared anew for near-identical cells."""
 CIRCULAR = {"automated", "transferred"}
@@ -177,6 +179,11 @@ def check_tests(document: dict[str, Any], fold: Fold, *, copies: "Copies | None"
         differs = [key for key, value in facts.items() if name in said and said[name].get(key) != value]
         wrong += [f"{name}: {key} is {facts[key]}, not {said[name].get(key)}" for key in differs]
     steps, open_steps = check_steps(said, fold)
+    if DRAWS in said:
+        wrong += check_draws(said[DRAWS], fold)
+        computed[DRAWS] = {}
+        n_barred = len(said[DRAWS].get("not_drawn_from", []))
+        open_steps += [f"why nothing was drawn from {n_barred} labelled training cells"] if n_barred else []
     wrong += check_pairs(document, said, fold, n_shared=computed["shared persons"]["n_found"])
     left = [name for name in said if name not in computed and not name.startswith("fit scope of ")]
     left.append("planted copies")
@@ -214,6 +221,46 @@ def check_steps(said: dict[str, dict[str, Any]], fold: Fold) -> tuple[list[str],
     return wrong, [f"{n_open} fitted step(s) on parts of a side"] if n_open else []
 
 
+def check_draws(test: dict[str, Any], fold: Fold) -> list[str]:
+    """Draw few labels again, in the order of SHA-256 of seed, number of the draw and name, and compare their digests."""
+    column, barred = f"label:{test.get('level')}", set(test.get("not_drawn_from", []))
+    cells, persons, wrong = fold.cells, persons_of(fold.cells), []
+    pool = [n for n in fold.train if cells[n].get(column, "") not in NOT_GIVEN and n not in barred]
+
+    def key(number: int, name: str) -> str:
+        return hashlib.sha256(f"{test.get('seed')}\x1flimited labels\x1f{number}\x1f{name}".encode()).hexdigest()
+
+    for draw in test.get("draws", []):
+        stratum, number = str(draw.get("stratum")), draw.get("draw")
+        axis, _, text = stratum.partition("=")
+        most, kept, taken = int(text) if text.isdigit() else 0, [], Counter[str]()
+        if axis == "cells_per_type":
+            for n in sorted(pool, key=lambda n: key(number, cells[n]["cell_id"])):
+                kept += [n] if taken[cells[n][column]] < most else []
+                taken[cells[n][column]] += 1
+        elif axis == "donors":
+            chosen = sorted({persons[n] for n in pool} - {""}, key=lambda name: key(number, name))[:most]
+            kept = [n for n in pool if persons[n] in chosen]
+        found = (len(kept), cells_digest(cells[n]["cell_id"] for n in kept))
+        if not kept or (draw.get("n_cells"), draw.get("cells_digest")) != found:
+            wrong.append(f"{DRAWS}: {stratum}, draw {number} are not the cells that the seed draws")
+    return wrong
+
+
+def _draws_unknown(score: dict[str, Any], quoted: dict[str, Any]) -> str:
+    """Say what is wrong with the labels of a score on few of them; empty if its model was fitted on every draw."""
+    tests = _tests(quoted)
+    own = {
+        str(d.get("cells_digest"))
+        for d in tests.get(DRAWS, {}).get("draws", [])
+        if d.get("stratum") == score["stratum"]
+    }
+    if not own or tests.get(DRAWS, {}).get("level") != score["resolution"]:
+        return "the certificate names no such draw of labels"
+    steps = {step.get("cells_digest") for step in tests.get(f"fit scope of {score['model']}", {}).get("steps", [])}
+    return "" if own <= steps else "it was not fitted on the labels that were drawn"
+
+
 def check_scores(certificates: list[dict[str, Any]], document: dict[str, Any]) -> list[str]:
     """Every score of a fold quotes the certificate of that fold, and its model was looked at."""
     known = {str(one["digest"]): one for one in certificates if "digest" in one}
@@ -232,6 +279,8 @@ def check_scores(certificates: list[dict[str, Any]], document: dict[str, Any]) -
                 tested |= {name} if score["protocol"] == "control" and score["model"].startswith("control: ") else set()
             if name not in tested:
                 wrong.add(f"{where}: nobody tested what it was fitted on")
+            problem = _draws_unknown(score, quoted) if score.get("task") == "limited_labels" else ""
+            wrong |= {f"{where}, {score['stratum']}: {problem}"} if problem else set()
     return sorted(wrong)
 
 

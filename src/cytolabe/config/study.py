@@ -1,7 +1,7 @@
 """A study file: which contributions make the atlas, what a study may claim, and which models are compared.
 
     [study]      name, title, data, decision_level, seed, n_seeds, by, gene_policies, ceilings,
-                 override, claims
+                 override, claims; [study.limited_labels]  few training labels (`config.limited_labels`)
     [[dataset]]  path (relative to `data`) or source (a remote one), and every key of a manifest
     [[level]]    name, terms, [level.merged]          resolutions, coarse to fine; absent = chosen from the data
     [[context]]  dataset, label, term, evidence       what the study knows of a label (its sort gates)
@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cytolabe.config.limited_labels import LimitedLabels, limited_labels_of
 from cytolabe.config.manifest import Manifest, manifest_of, unknown_key_error
 from cytolabe.errors import UsageError
 
@@ -117,6 +118,7 @@ class Study:
     persons: tuple[PersonSpec, ...] = ()
     joined: tuple[JoinedSpec, ...] = ()
     models: tuple[ModelSpec, ...] = tuple(ModelSpec(name=name) for name in _DEFAULT_MODELS)
+    limited_labels: LimitedLabels | None = None
 
 
 def read_study(path: Path, *, data: Path | None = None) -> Study:
@@ -142,6 +144,7 @@ def read_study(path: Path, *, data: Path | None = None) -> Study:
     head = dict(_table(document.get("study", {}), f"{path}: [study]"))
     root = data if data is not None else path.parent / str(head.pop("data", "."))
     head.pop("data", None)
+    few = head.pop("limited_labels", None)
     tables = {name: _tables(document.get(name, []), f"{path}: [[{name}]]") for name in sections[1:]}
     parts: dict[str, object] = {
         "datasets": tuple(_dataset(table, root, f"{path}: [[dataset]]") for table in tables["dataset"]),
@@ -150,6 +153,9 @@ def read_study(path: Path, *, data: Path | None = None) -> Study:
         "persons": tuple(_record(PersonSpec, table, f"{path}: [[person]]") for table in tables["person"]),
         "joined": tuple(_record(JoinedSpec, table, f"{path}: [[joined]]") for table in tables["joined"]),
     }
+    if few is not None:
+        where = f"{path}: [study.limited_labels]"
+        parts["limited_labels"] = limited_labels_of(_table(few, where), where)
     if tables["model"]:
         parts["models"] = tuple(_model(table, path) for table in tables["model"])
     study: Study = _record(Study, {**head, **parts}, f"{path}: [study]")

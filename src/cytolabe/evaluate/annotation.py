@@ -31,7 +31,7 @@ from cytolabe.provenance import cells_digest
 from cytolabe.records import FitOnQuery, FitScope, ModelCard, Score, ScoreStatus
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["PREDICTION_COLUMNS", "FoldRun", "Ledger", "Said", "score_annotator"]
+__all__ = ["PREDICTION_COLUMNS", "FoldRun", "Ledger", "Said", "cell_sets_at", "score_annotator"]
 
 PREDICTION_COLUMNS = ("cell_id", "split", "model", "gene_policy", "resolution", "term", "confidence")
 
@@ -52,16 +52,18 @@ class Ledger:
 
     `costs` are in the order of the fits; no other thing here depends on them.
 
-    `cell_sets` names the sets of cells that a fit of the fold could be handed, by digest; `sets_at` by level.
+    `tests` are for the certificate of the fold; `cell_sets` names the sets of cells that a fit of the fold could be handed, by digest; `sets_at` by level.
     """
 
     scores: list[Score] = field(default_factory=list)
     integration: list[Score] = field(default_factory=list)
+    limited: list[Score] = field(default_factory=list)
     confusions: list[Confusion] = field(default_factory=list)
     predictions: list[pd.DataFrame] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
     fits: dict[tuple[str, str], Said] = field(default_factory=dict)
     scopes: dict[str, dict[FitScope, None]] = field(default_factory=dict)
+    tests: list[dict[str, object]] = field(default_factory=list)
     cell_sets: dict[str, CellSet] = field(default_factory=dict)
     sets_at: dict[str, dict[str, CellSet]] = field(default_factory=dict)
 
@@ -203,7 +205,7 @@ def _scope_verdict(
         if card is not None and card.pretraining:
             return (), (*unknown, "fit scope declared by nobody")
         return ("no fit scope: nobody can say which cells this model was fitted on",), ()
-    sets = _cell_sets(run, level)
+    sets = cell_sets_at(run, level)
     if takes_coarse_labels(card):
         sets = sets | _named_cells(run, _training_terms(run, card, level), level=f"{level} or above it")
         run.ledger.cell_sets |= sets
@@ -214,8 +216,8 @@ def _scope_verdict(
     ), unknown
 
 
-def _cell_sets(run: FoldRun, level: str) -> dict[str, CellSet]:
-    """Name the sets of cells that a step may be handed at a level, by digest; the ledger keeps all of them."""
+def cell_sets_at(run: FoldRun, level: str) -> dict[str, CellSet]:
+    """Return the sets of cells that a step may be handed at a level, by digest; the ledger keeps all of them."""
     known = run.ledger.sets_at
     if level not in known:
         known[level] = _named_cells(run, run.data.train_terms[level], level=level)

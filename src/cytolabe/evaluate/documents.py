@@ -48,7 +48,8 @@ def scores_document(result: StudyResult, snapshot_id: str) -> dict[str, object]:
         The snapshot that it was run on.
     """
     ordered = sorted(
-        (*result.scores, *result.integration), key=lambda score: tuple(str(getattr(score, name)) for name in _ORDER)
+        (*result.scores, *result.integration, *result.limited),
+        key=lambda score: tuple(str(getattr(score, name)) for name in _ORDER),
     )
     return {
         "snapshot_id": snapshot_id,

@@ -34,6 +34,7 @@ from cytolabe.evaluate.fitting import EMBEDS, ModelRunner, Models
 from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, policy_data
 from cytolabe.evaluate.integration import integration_scores
 from cytolabe.evaluate.labels import ClassSets, LevelLabels, class_sets, level_labels, support_table
+from cytolabe.evaluate.limited import limited_scores
 from cytolabe.evaluate.measures import Cells, measures_of
 from cytolabe.evaluate.naming import term_names
 from cytolabe.evaluate.plan import FLOOR_MODELS, PROBES, AnnotatorPlan, EvaluationPlan, ModelPlan, annotator_plans
@@ -114,18 +115,14 @@ def evaluate_study(
     results = _run(tasks, say, n_workers=plan.n_workers)
     scores: list[Score] = []
     integration: list[Score] = []
+    limited: list[Score] = []
     certificates: list[Certificate] = []
     for fold in split.folds:
         own = [(task, ledger) for task, (ledger, _) in zip(tasks, results, strict=True) if task.data.fold is fold]
         certificate = _certificate(study, own)
-        scores += [
-            dataclasses.replace(score, certificate=certificate.digest) for _, ledger in own for score in ledger.scores
-        ]
-        integration += [
-            dataclasses.replace(score, certificate=certificate.digest)
-            for _, ledger in own
-            for score in ledger.integration
-        ]
+        scores += _quoting(certificate, [score for _, ledger in own for score in ledger.scores])
+        integration += _quoting(certificate, [score for _, ledger in own for score in ledger.integration])
+        limited += _quoting(certificate, [score for _, ledger in own for score in ledger.limited])
         certificates.append(certificate)
     ledgers = [ledger for ledger, _ in results]
     confusions = [confusion for ledger in ledgers for confusion in ledger.confusions]
@@ -139,6 +136,7 @@ def evaluate_study(
         decision_level=plan.decision_level,
         scores=tuple(scores),
         integration=tuple(integration),
+        limited=tuple(limited),
         confusions=tuple(confusions),
         gene_spaces=tuple(space for _, genes in results for space in genes.spaces),
         support=_named_support(study),
@@ -153,6 +151,10 @@ def evaluate_study(
             n_workers=plan.n_workers,
         ),
     )
+
+
+def _quoting(certificate: Certificate, scores: Sequence[Score]) -> list[Score]:
+    return [dataclasses.replace(score, certificate=certificate.digest) for score in scores]
 
 
 def _prepared(snapshot: SnapshotView, split: Split, plan: EvaluationPlan, *, resolutions: Resolutions) -> _Study:
@@ -264,7 +266,9 @@ def _evaluate(task: _Task, models: Models, say: Callable[[str], None]) -> tuple[
             if annotator.name in FLOOR_MODELS:
                 for key, value in found.values.items():
                     floors[labels.level][key] = max(value, floors[labels.level].get(key, value))
-    run.ledger.integration += integration_scores(run, contexts[study.plan.decision_level], wanted)
+    level = study.plan.decision_level
+    run.ledger.integration += integration_scores(run, contexts[level], wanted)
+    run.ledger.limited += limited_scores(run, contexts[level], wanted, floors=floors[level])
     run.ledger.costs += [
         dataclasses.replace(cost, split=data.fold.split_id, gene_policy=task.policy) for cost in run.runner.costs
     ]
@@ -291,6 +295,7 @@ def _certificate(study: _Study, own: Sequence[tuple[_Task, Ledger]]) -> Certific
             if study.plan.override
             else THRESHOLDS,
             labels={labels.level: labels.terms for labels in study.levels},
+            tests=[test for _, ledger in own for test in ledger.tests],
         ),
     )
 

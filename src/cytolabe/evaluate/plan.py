@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cytolabe.config.limited_labels import LimitedLabels
 from cytolabe.errors import UsageError
 from cytolabe.evaluate.gene_space import GENE_POLICIES
 from cytolabe.models.cards import CARDS
@@ -52,6 +53,7 @@ class EvaluationPlan:
     `n_seeds` holds for models whose fit is random; `ceilings` says whether the ceiling of each model is computed.
     `n_workers` processes share the folds; no result depends on their number. `override` lets refused numbers out, and
     says why: it is stamped on every row and in every certificate (rule R12). Empty refuses as the rules say.
+    `limited_labels` says how few training labels are tried as well; None tries none.
     `flagged_rows` are positions of cells flagged for their quality: scores come with and without them (rule R10); None
     where quality was not measured.
     """
@@ -65,6 +67,7 @@ class EvaluationPlan:
     ceilings: bool = True
     n_workers: int = 1
     override: str = ""
+    limited_labels: LimitedLabels | None = None
     flagged_rows: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 

@@ -43,7 +43,8 @@ class Confusion:
 class StudyResult:
     """Everything that one evaluation found.
 
-    `scores` are those of annotation, `integration` those of the embeddings behind them (`evaluate.integration`).
+    `scores` are those of annotation, `integration` those of the embeddings behind them (`evaluate.integration`),
+    `limited` those on few labels (`evaluate.limited`).
     `support` counts cells by level, data set, class and reason; `open_set` lists the classes that only test sides
     have; `dropped` counts the test cells that were left out because of a copy; `predictions` has one row per cell,
     fold, model, policy and resolution (first seed). `ontology_release` and `levels_digest` say what a resolution means
@@ -65,4 +66,5 @@ class StudyResult:
     certificates: tuple[Certificate, ...]
     audits: tuple[FoldAudit, ...]
     predictions: pd.DataFrame
+    limited: tuple[Score, ...] = ()
     costs: StudyCosts | None = field(default=None, compare=False)

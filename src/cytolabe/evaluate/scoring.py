@@ -27,7 +27,7 @@ from cytolabe.metrics.intervals import DonorInterval
 from cytolabe.models.protocols import NOT_CONVERGED
 from cytolabe.records import FitOnQuery, ModelCard, Protocol, Score, ScoreStatus
 
-__all__ = ["BELOW_FLOOR", "Answered", "RowContext", "Scored", "scored_rows"]
+__all__ = ["BELOW_FLOOR", "MIN_SEEDS", "Answered", "RowContext", "Scored", "scored_rows"]
 
 Key = tuple[str, str]
 

@@ -68,7 +68,11 @@ def run_ladder(
     usable = [n for (_, rule), n in zip(asked, sizes, strict=True) if n >= 2 and rule.by != (CELLS,)]
     n_folds = min([MAX_FOLDS, *usable])
     plan = dataclasses.replace(
-        plan_of_study(study, n_workers=n_workers), ceilings=False, n_seeds=1, gene_policies=study.gene_policies[:1]
+        plan_of_study(study, n_workers=n_workers),
+        ceilings=False,
+        n_seeds=1,
+        gene_policies=study.gene_policies[:1],
+        limited_labels=None,
     )
     rungs = []
     for (name, rule), n_groups in zip(asked, sizes, strict=True):

@@ -130,6 +130,7 @@ def report_content(evidence: StudyEvidence, *, planted: Sequence[PlantedFault] =
         exposure_published=published,
         scores=result.scores,
         integration=result.integration,
+        limited=result.limited,
         confusions=result.confusions,
         certificates=result.certificates,
         planted_faults=planted,

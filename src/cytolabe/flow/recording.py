@@ -134,6 +134,8 @@ def model_parents(models: Sequence[ModelSpec]) -> tuple[NamedDigest, ...]:
 def parameters_of(study: Study) -> dict[str, object]:
     """Return a study as it was resolved, with files by name: a folder is where something lies, not what it is."""
     values = cast("dict[str, Any]", jsonable(study))
+    if study.limited_labels is None:
+        del values["limited_labels"]  # runs of before it could be asked for have the same record
     for table, dataset in zip(values["datasets"], study.datasets, strict=True):
         table["path"] = dataset.path.name if dataset.path is not None else None
     for table, model in zip(values["models"], study.models, strict=True):

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
+from cytolabe.config.limited_labels import LimitedLabels
 from cytolabe.config.manifest import Manifest
 from cytolabe.config.study import (
     JoinedSpec,
@@ -61,6 +62,8 @@ def restored_study(parameters: Mapping[str, Any], *, data: Sequence[Path]) -> St
         }
         parts["datasets"] = tuple(_dataset(table, data) for table in said["datasets"])
         parts["models"] = tuple(_model(table, data) for table in said["models"])
+        if "limited_labels" in said:
+            parts["limited_labels"] = _record(LimitedLabels, said["limited_labels"])
         study = Study(**{**{key: _frozen(value) for key, value in said.items()}, **parts})
     except (KeyError, TypeError) as error:
         msg = f"the record of the run tells of something that this version does not know ({error}); use the version that made it."

@@ -89,7 +89,7 @@ def run_specification(
     on_progress: Progress = lambda _: None,
 ) -> dict[str, object]:
     """Run a study under every specification, write `specification.json` into `out`, and return its document."""
-    whole = dataclasses.replace(study, gene_policies=GENE_POLICIES, ceilings=False, override="")
+    whole = dataclasses.replace(study, gene_policies=GENE_POLICIES, ceilings=False, override="", limited_labels=None)
     evidence = run_study(whole, out, sources=sources, n_workers=n_workers, on_progress=on_progress)
     document: dict[str, object] = {
         "snapshot_id": evidence.snapshot.snapshot_id,

@@ -195,6 +195,7 @@ def plan_of_study(study: Study, *, n_workers: int) -> EvaluationPlan:
         ceilings=study.ceilings,
         n_workers=n_workers,
         override=study.override,
+        limited_labels=study.limited_labels,
     )
 
 

@@ -103,7 +103,8 @@ class ReportContent:
     `claims` are the sentences that bound what may be concluded ("ranks no model"). `levels` maps a resolution, coarse
     to fine, to its (term, name) pairs. `gene_policy` is the policy of the headline. `duplicates` has one row per
     identical pair and is None where nobody looked; `duplicates_not_testable` counts the cells that were too shallow to test, per pair of data sets.
-    `scores` are those of annotation; `integration` has batches and types in the embeddings behind them.
+    `scores` are those of annotation; `integration` has batches and types in the embeddings behind them,
+    `limited` has macro-F1 with few training labels.
     `exposure_published` is what published weights have seen of the data sets, whether or not they were scored.
     `ladder` and `rungs` are those of `benchmark --ladder`, and empty else.
     `planted_faults` is filled by the demonstration only. `artifacts` are (name, sha256) of the files beside the report.
@@ -132,6 +133,7 @@ class ReportContent:
     exposure_published: Sequence[Exposure] = ()
     scores: Sequence[Score] = ()
     integration: Sequence[Score] = ()
+    limited: Sequence[Score] = ()
     confusions: Sequence[Confusion] = ()
     certificates: Sequence[Certificate] = ()
     planted_faults: Sequence[PlantedFault] = ()

@@ -96,6 +96,15 @@ GUIDE = (
         "at most 5,000 cells are measured, and nothing says how far a value would vary with other donors.",
     ),
     GuideEntry(
+        "Few labels",
+        "Where a study asks for it: macro-F1 when the classifier on an embedding learns from only so many cells of each "
+        "type, or from all labeled cells of only so many donors. The embedding read no label and stays as it is. Cells and "
+        "donors are drawn by the seed several times, larger draws contain smaller ones, and the value is their mean. A type "
+        "with fewer cells gives all it has, and the table says so; one that no drawn donor has counts as 0.",
+        "the cells without labels that the embedding learned from, of which there are as many as ever. Intervals are over "
+        "donors of the test side and not over draws. Curves whose intervals overlap are in no order.",
+    ),
+    GuideEntry(
         "Confounding",
         "Cramér's V between a technical and a biological column, over donors (or libraries, where donors are unknown): 0 is independent, 1 means that one "
         "tells the other. Where V is 1, no method can tell biology from batch.",

@@ -20,6 +20,7 @@ from cytolabe.report.content import Confusion, ReportContent
 from cytolabe.report.guide import GUIDE, NOT_SHOWN, STATUS_WORDS
 from cytolabe.report.integration import integration_board
 from cytolabe.report.leaderboard import POOLED
+from cytolabe.report.limited import limited_figures, limited_tables
 from cytolabe.report.pages import page_environment
 from cytolabe.report.tables import Table
 from cytolabe.report.text import count, inert
@@ -59,6 +60,8 @@ class _Fold:
     board: Table
     levels: Table
     integration: Table | None
+    limited: tuple[tuple[Markup, str], ...]
+    limited_tables: tuple[Table, ...]
     classes: Table
     datasets: Table
     others: tuple[tuple[str, Table], ...]
@@ -158,6 +161,8 @@ def _fold(content: ReportContent, split: str, limits: _Limits) -> _Fold:
         board=board,
         levels=leaderboard.levels_board(content, split),
         integration=integration_board(content, split),
+        limited=limited_figures(content, split),
+        limited_tables=limited_tables(content, split),
         classes=tables.cut(breakdowns.class_table(content, split), limits.n_rows),
         datasets=tables.cut(breakdowns.dataset_table(content, split), limits.n_rows),
         others=others,
