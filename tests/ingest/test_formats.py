@@ -234,6 +234,8 @@ def test_a_damaged_10x_file_is_refused(tmp_path, counts, fault):
         pytest.param(lambda lines: [lines[0].replace("general", "symmetric"), *lines[1:]], "first line", id="half given"),
         pytest.param(lambda lines: [*lines[:2], "60 40", *lines[3:]], "line of the sizes", id="no sizes"),
         pytest.param(lambda lines: [*lines[:3], "1 " * 40_000_000], "over 65,536 bytes", id="a line without an end"),
+        pytest.param(lambda lines: [*lines[:5], "\n" * 12_000_000, *lines[5:]], "nearly all of it is blank", id="blanks"),
+        pytest.param(lambda lines: [lines[0], "%\n" * 600_000, *lines[1:]], "bytes of comments", id="comments"),
     ],
 )  # fmt: skip
 def test_a_matrix_of_text_that_is_not_what_it_claims_is_refused(tmp_path, counts, spoil, said):

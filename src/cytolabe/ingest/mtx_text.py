@@ -20,6 +20,9 @@ __all__ = ["MtxHeader", "iter_entries", "mtx_problem", "read_header"]
 
 _PIECE_BYTES = 4 << 20
 _MAX_LINE = 1 << 16
+_MAX_COMMENT_BYTES = 1 << 20
+_MAX_ENTRY_BYTES = 256
+"""Bytes of text for each entry, on average over the file: a small compressed file may be made of blanks without end."""
 _HEADER = re.compile(rb"%%MatrixMarket\s+matrix\s+coordinate\s+(integer|real)\s+general\s*", re.IGNORECASE)
 _SIZES = re.compile(rb"\s*(\d{1,18})\s+(\d{1,18})\s+(\d{1,18})\s*")
 _LARGEST_EXACT = 2**53
@@ -45,8 +48,13 @@ def read_header(stream: BufferedIOBase, where: str) -> MtxHeader:
     first = stream.readline(_MAX_LINE)
     if not _HEADER.fullmatch(first):
         raise mtx_problem(where, f"The first line is {first[:60]!r}, not that of numbers in coordinates.")
-    line = stream.readline(_MAX_LINE)
+    line, n_bytes = stream.readline(_MAX_LINE), 0
     while line.startswith(b"%") or (line and not line.strip()):
+        n_bytes += len(line)
+        if n_bytes > _MAX_COMMENT_BYTES:
+            raise mtx_problem(
+                where, f"Over {_MAX_COMMENT_BYTES:,} bytes of comments and blanks stand before the sizes."
+            )
         line = stream.readline(_MAX_LINE)
     sizes = _SIZES.fullmatch(line)
     if sizes is None:
@@ -64,9 +72,10 @@ def iter_entries(
     UnreadableInputError
         If a line is no entry, lies outside of the matrix, or there are more or fewer than the header says.
     """
-    n_seen, rest = 0, b""
+    n_seen, n_bytes, rest = 0, 0, b""
     while True:
         piece = stream.read(_PIECE_BYTES)
+        n_bytes += len(piece)
         text = rest + piece if piece else rest + b"\n"
         end = text.rfind(b"\n") + 1
         if not end and len(text) > _MAX_LINE:
@@ -89,6 +98,11 @@ def iter_entries(
             than = "more" if n_seen > header.n_entries else "fewer"
             message = (
                 f"The header says {header.n_entries:,} entries, and there are {than} ({n_seen:,} when it was seen)."
+            )
+            raise mtx_problem(where, message)
+        if n_bytes > 2 * _PIECE_BYTES + _MAX_ENTRY_BYTES * n_seen:
+            message = (
+                f"{n_seen:,} entries are spread over {n_bytes:,} bytes of text and more: nearly all of it is blank."
             )
             raise mtx_problem(where, message)
         yield rows, columns, values
