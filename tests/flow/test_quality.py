@@ -16,6 +16,7 @@ from cytolabe.genes.reference import load_reference
 from cytolabe.ingest.sources import find_sources
 from cytolabe.snapshot.atlas import create_atlas
 from cytolabe.snapshot.upkeep import free_unreachable
+from cytolabe.snapshot.withdraw import withdraw_person
 
 N_CELLS, N_DOUBLETS = 300, 8
 
@@ -142,3 +143,28 @@ def test_a_filter_tells_of_the_matching_cells_and_measures_nothing_anew(frozen):
     assert row["n_cells"] == (labels == "B cell").sum() < len(labels)
     assert {purity["contributor_label"] for purity in row["marker_purity"]} == {"B cell"}
     assert quality_where(snapshot, whole, "contributor_label = 'none of them'") == {}
+
+
+def test_layers_of_introns_and_exons_give_the_nuclear_fraction_its_flag_and_a_withdrawal_takes_the_rows(tmp_path):
+    """Ambient debris is what has cytoplasmic transcripts only: three of its cells stand in a library of 60 nuclei."""
+    rng = np.random.default_rng(4)
+    genes = sorted(load_reference().protein_coding)[:600]
+    spliced, unspliced = rng.poisson(2.0, size=(60, 600)), rng.poisson(4.0, size=(60, 600))
+    unspliced[:3] = rng.poisson(0.05, size=(3, 600))
+    layers = {"spliced": csr_matrix(spliced * 1.0), "unspliced": csr_matrix(unspliced * 1.0)}
+    obs = pd.DataFrame({"donor_id": np.repeat(["d1", "d2"], 30)}, index=[f"c{i}" for i in range(60)])
+    x = csr_matrix((spliced + unspliced) * 1.0)
+    anndata.AnnData(x, obs=obs, var=pd.DataFrame(index=genes), layers=layers).write_h5ad(tmp_path / "nuclei.h5ad")
+    atlas = create_atlas(tmp_path / "atlas")
+    contribute(atlas, find_sources([tmp_path / "nuclei.h5ad"])[0])
+    frozen = atlas.freeze()
+    found = quality_of_snapshot(atlas.layout, frozen)["nuclei"]
+    wanted = unspliced.sum(axis=1) / (spliced + unspliced).sum(axis=1)
+    np.testing.assert_allclose(found.cells["nuclear_fraction"], wanted)
+    assert found.record.states["nuclear_fraction"]["state"] == "measured"
+    assert np.flatnonzero(found.cells["low_nuclear"]).tolist() == [0, 1, 2]
+    [asked] = frozen.query('SELECT sum("layer_counts.unspliced") AS n FROM contributed.nuclei').to_pylist()
+    assert int(asked["n"]) == unspliced.sum()
+    withdraw_person(atlas, donor=("nuclei", "d1"))
+    left = quality_of_snapshot(atlas.layout, atlas.freeze())["nuclei"]
+    np.testing.assert_allclose(left.cells["nuclear_fraction"], wanted[30:])

@@ -31,3 +31,12 @@ def test_malat1_is_no_nuclear_fraction():
     found, why = nuclear_fraction(pd.DataFrame({"MALAT1": [0.1, 0.2], "percent_mito": [0.1, 0.2]}))
     assert found is None
     assert "introns" in why
+
+
+def test_totals_of_layers_go_before_columns_of_the_contributor():
+    table = pd.DataFrame(
+        {"layer_counts.unspliced": [1, 0], "layer_counts.spliced": [3, 0], "unspliced": [5, 5], "spliced": [5, 5]}
+    )
+    found, where = nuclear_fraction(table)
+    np.testing.assert_allclose(found, [0.25, np.nan])
+    assert where == "layer_counts.unspliced / (layer_counts.unspliced + layer_counts.spliced)"

@@ -21,6 +21,7 @@ from cytolabe.genes.reference import load_reference, shipped_organisms
 from cytolabe.ingest.columns import ColumnRoles, infer_columns
 from cytolabe.ingest.counts import CountsProof, find_counts
 from cytolabe.ingest.identity import n_bytes_of
+from cytolabe.ingest.intron_layers import with_layer_counts
 from cytolabe.ingest.label_origin import label_origin_evidence
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.pipelines import DeclaredHops, declared_hops
@@ -161,7 +162,7 @@ def _examine_opened(
         first_pass=first_pass,
         cell_names=opened.cell_names,
         cells=cells,
-        contributed=opened.cell_table,
+        contributed=with_layer_counts(opened.cell_table, proof.layer_counts),
         alignment=alignment,
     )
     beside = (*gene_findings, *upstream.findings, *origin.findings, *hops.findings, *cell_findings)

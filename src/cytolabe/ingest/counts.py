@@ -20,6 +20,7 @@ from jaxtyping import Int, UInt64
 from cytolabe.ingest.compare_counts import compare_candidates
 from cytolabe.ingest.count_context import aliases_of, corrected_evidence, foreign_features, is_unnamed
 from cytolabe.ingest.count_shape import SMALL_SCATTER, looks_like, rounded_evidence, total_scatter
+from cytolabe.ingest.intron_layers import layer_counts
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.native import exact_below
 from cytolabe.ingest.opened import Source
@@ -47,7 +48,10 @@ class CandidateMatrix:
 
 @dataclass(frozen=True, kw_only=True)
 class CountsProof:
-    """Which matrix holds the raw counts, how that is known, and its sums. `matrix` is empty where none does."""
+    """Which matrix holds the raw counts, how that is known, and its sums. `matrix` is empty where none does.
+
+    `layer_counts` are the totals per cell of layers of introns and exons beside it, if any (`intron_layers`).
+    """
 
     matrix: str
     kind: MatrixKind
@@ -60,6 +64,7 @@ class CountsProof:
     largest: int = 0
     findings: tuple[Finding, ...] = ()
     candidates: tuple[CandidateMatrix, ...] = field(default=())
+    layer_counts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def find_counts(
@@ -97,6 +102,7 @@ def find_counts(
         return _nothing(source, [_no_matrix(source)], ())
     tally_of = tally_of or (lambda matrix: _tally(source, matrix))
     tallies = {name: tally_of(matrices[name]) for name in order}
+    introns, intron_findings = layer_counts(matrices, tallies, tally_of)
     rounded = {
         name: rounded_evidence(tallies[name]) or corrected_evidence(source.cell_table, tallies[name])
         for name in order
@@ -126,8 +132,9 @@ def find_counts(
         feature_totals=tallies[chosen].feature_totals,
         fingerprints=tallies[chosen].fingerprints,
         largest=int(tallies[chosen].largest),
-        findings=(*findings, *kind_findings, *state_findings),
+        findings=(*findings, *kind_findings, *state_findings, *intron_findings),
         candidates=candidates,
+        layer_counts=introns,
     )
 
 

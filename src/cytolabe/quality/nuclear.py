@@ -1,7 +1,8 @@
 """The nuclear fraction of a cell: unspliced over all molecules, where the contributor counted introns (rule R10).
 
-Columns of the contributor are asked: a pair of intronic and exonic counts, or a fraction by its name. The MALAT1 share is
-no nuclear fraction; it stands beside it under its own name.
+Asked are the totals of the layers of introns and exons that ingest kept (`layer_counts.*`), then columns of the contributor:
+a pair of intronic and exonic counts, or a fraction by its name. The MALAT1 share is no nuclear fraction; it stands beside it
+under its own name.
 """
 
 import re
@@ -9,6 +10,8 @@ import re
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+
+from cytolabe.records import LAYER_COUNTS
 
 __all__ = ["nuclear_fraction"]
 
@@ -24,23 +27,33 @@ _FRACTION = re.compile(
 
 
 def nuclear_fraction(contributed: pd.DataFrame) -> tuple[Float[np.ndarray, " cells"] | None, str]:
-    """Return the fraction per cell and which columns it is from, or None and why there is none."""
+    """Return the fraction per cell and which columns it is from, or None and why there is none.
+
+    A cell without a count in either is NaN.
+    """
+    layers = tuple(f"{LAYER_COUNTS}{role}" for role in ("unspliced", "spliced"))
+    if all(name in contributed for name in layers):
+        return _of_pair(contributed, *layers)
     numeric = [str(name) for name in contributed.columns if pd.api.types.is_numeric_dtype(contributed[name].dtype)]
     plain = {name: re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in numeric}
     intron = [name for name in numeric if _INTRON.fullmatch(plain[name])]
     exon = [name for name in numeric if _EXON.fullmatch(plain[name])]
     if len(intron) == 1 and len(exon) == 1:
-        unspliced, spliced = (_values(contributed, name) for name in (intron[0], exon[0]))
-        total = unspliced + spliced
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = np.where(total > 0, unspliced / total, np.nan)
-        return found, f"{intron[0]} / ({intron[0]} + {exon[0]})"
+        return _of_pair(contributed, intron[0], exon[0])
     for name in numeric:
         if _FRACTION.fullmatch(plain[name]):
             values = _values(contributed, name)
             if np.nanmin(values, initial=0.0) >= 0.0 and np.nanmax(values, initial=0.0) <= 1.0:
                 return values, name
-    return None, "the file says nothing of introns: no unspliced counts and no column of them"
+    return None, "the file says nothing of introns: no layers or columns of unspliced and spliced counts"
+
+
+def _of_pair(contributed: pd.DataFrame, intron: str, exon: str) -> tuple[Float[np.ndarray, " cells"], str]:
+    unspliced, spliced = (_values(contributed, name) for name in (intron, exon))
+    total = unspliced + spliced
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.where(total > 0, unspliced / total, np.nan)
+    return found, f"{intron} / ({intron} + {exon})"
 
 
 def _values(contributed: pd.DataFrame, name: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cytolabe.records.contributions import (
     HOPS,
+    LAYER_COUNTS,
     UNKNOWN,
     DatasetRecord,
     Finding,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HOPS",
+    "LAYER_COUNTS",
     "UNKNOWN",
     "Artifact",
     "Block",

@@ -4,13 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["HOPS", "UNKNOWN", "DatasetRecord", "Finding", "HopEvidence", "HopState", "MatrixKind", "Severity"]
+__all__ = [
+    "HOPS",
+    "LAYER_COUNTS",
+    "UNKNOWN",
+    "DatasetRecord",
+    "Finding",
+    "HopEvidence",
+    "HopState",
+    "MatrixKind",
+    "Severity",
+]
 
 UNKNOWN = "unknown"
 """The one word for a value that was not given. Never a class, never a person."""
 
 HOPS = ("alignment", "reference", "kit", "library", "reads")
 """Hops from the counts back to the raw reads; the counts themselves are the hop `matrix`."""
+
+LAYER_COUNTS = "layer_counts."
+"""Columns of this prefix stand beside those of a contributor: the counts of each cell in a layer that an atlas does not keep."""
 
 
 class Severity(StrEnum):
