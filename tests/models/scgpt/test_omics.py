@@ -10,8 +10,9 @@ from scipy.sparse import csr_matrix
 torch = pytest.importorskip("torch", reason="the [models] extra is not installed")
 
 from cytolabe.errors import UnmeasuredGeneError, UsageError  # noqa: E402
+from cytolabe.models.omics import Measured, OmicsCells  # noqa: E402
 from cytolabe.models.scgpt.checkpoint import load_scgpt, save_scgpt  # noqa: E402
-from cytolabe.models.scgpt.omics import Measured, OmicsCells, extended, fit_omics, joined  # noqa: E402
+from cytolabe.models.scgpt.omics import extended, fit_omics, joined  # noqa: E402
 from cytolabe.models.scgpt.source import Learning  # noqa: E402
 from cytolabe.models.scgpt.tokens import ScgptTokenizer  # noqa: E402
 from cytolabe.models.scgpt.vocabulary import read_scgpt_vocabulary  # noqa: E402

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse import csr_matrix
 
 from cytolabe.errors import UnmeasuredGeneError, UsageError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.held_out import hold_out_persons
 from cytolabe.models.learning import run_training
+from cytolabe.models.omics import OmicsCells
 from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
 from cytolabe.models.scgpt.configuration import ScgptConfig
 from cytolabe.models.scgpt.embedder import unit_states
@@ -33,48 +33,10 @@ from cytolabe.provenance import canonical_json
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, Protocol
 
-__all__ = ["FIRST_MODALITY", "FittedOmics", "Measured", "OmicsCells", "extended", "fit_omics", "joined"]
+__all__ = ["FIRST_MODALITY", "FittedOmics", "extended", "fit_omics", "joined"]
 
 FIRST_MODALITY = 2
 """Code of the first modality; 0 is padding and 1 is `<cls>`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One modality: raw counts, cells x features, and how its features are called."""
-
-    counts: csr_matrix
-    features: tuple[str, ...]
-    prefix: str = ""
-    """Put before each name, where another modality has the same names: `p_` for proteins."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the tokens."""
-        return tuple(f"{self.prefix}{feature}" for feature in self.features)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OmicsCells:
-    """Cells of which several modalities were measured. RNA first, where a checkpoint is to be used."""
-
-    cell_ids: np.ndarray
-    modalities: Mapping[str, Measured]
-    batches: np.ndarray
-    persons: np.ndarray
-
-    def __post_init__(self) -> None:
-        """Refuse modalities of other cells, and a name that two of them share."""
-        n_cells = len(self.cell_ids)
-        for name, measured in self.modalities.items():
-            if measured.counts.shape != (n_cells, len(measured.features)):
-                msg = f"{name}: counts are {measured.counts.shape}, for {n_cells} cells and {len(measured.features)} features."
-                raise UsageError(msg)
-        names = [token for measured in self.modalities.values() for token in measured.names]
-        twice = sorted({token for token in names if names.count(token) > 1}) if len(set(names)) < len(names) else []
-        if twice:
-            msg = f"{len(twice)} feature(s) stand twice, for example {twice[0]!r}. Give one modality a prefix, such as 'p_'."
-            raise UsageError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
