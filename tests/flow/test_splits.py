@@ -234,17 +234,16 @@ def test_the_strata_of_a_frozen_snapshot_are_those_of_its_table_of_cells(snapsho
     columns = ("dataset_id", "person_id", "person_state", "contributor_label", "cell_type", "batch")
     found = strata_of(snapshot, columns)
     pd.testing.assert_frame_equal(
-        found.table.iloc[found.number_of_row].reset_index(drop=True)[list(columns)], snapshot.cells[list(columns)],
+        found.table.iloc[found.number_of_row()].reset_index(drop=True)[list(columns)], snapshot.cells[list(columns)],
         check_dtype=False,
     )  # fmt: skip
     assert not found.table.duplicated(list(columns)).any()
-    assert found.table["n_cells"].tolist() == np.bincount(found.number_of_row).tolist()
+    assert found.table["n_cells"].tolist() == np.bincount(found.number_of_row()).tolist()
 
 
 @pytest.mark.parametrize("by", ["person", "cells"])
 def test_a_split_is_the_same_however_many_cells_are_looked_at_together(snapshot, by, monkeypatch):
     rule = rule_asked(snapshot, AskedSplit(by=(by,), n_folds=2, leaks=True))
     whole = plan_document(plan_rule(snapshot, rule, seed=3))
-    for module in ("cytolabe.snapshot.strata", "cytolabe.split.plan"):
-        monkeypatch.setattr(f"{module}.CHUNK_CELLS", 7)
+    monkeypatch.setattr("cytolabe.snapshot.strata._BLOCK", 7)
     assert plan_document(plan_rule(snapshot, rule, seed=3)) == whole

@@ -36,14 +36,20 @@ def counted(table):
     data=st.lists(st.tuples(ROWS, st.sets(st.integers(0, 39))), min_size=1, max_size=3),
     columns=st.lists(st.sampled_from("xyz"), unique=True, max_size=3),
     in_array=st.sampled_from([0, 3, 8, 1 << 16]),
+    at_once=st.sampled_from([1, 6, 1 << 17]),
+    merged=st.sampled_from([0, 1 << 14]),
 )
 @settings(max_examples=40, deadline=None)
-def test_groups_are_the_rows_counted_one_by_one(tmp_path_factory, data, columns, in_array):
+def test_groups_are_the_rows_counted_one_by_one_and_come_once(
+    tmp_path_factory, data, columns, in_array, at_once, merged
+):
     directory = tmp_path_factory.mktemp("tables")
     parts = [part_of(rows, directory, dataset_id=f"d{number}") for number, (rows, _) in enumerate(data)]
     dropped = [np.array(sorted(row for row in gone if row < len(rows)), dtype=np.int64) for rows, gone in data]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(groups, "_COUNTED_IN_ARRAY", in_array)
+        patch.setattr(groups, "_CODES_AT_ONCE", at_once)
+        patch.setattr(groups, "_MERGED", merged)
         patch.setattr(tables, "ROW_GROUP", 7)
         found = count_groups(parts, ["dataset_id", *columns], dropped=dropped)
     expected = Counter(
@@ -53,6 +59,7 @@ def test_groups_are_the_rows_counted_one_by_one(tmp_path_factory, data, columns,
         if place not in gone
     )
     assert +counted(found) == expected
+    assert not columns or found.num_rows == len(expected)
 
 
 def test_row_groups_are_counted_across(tmp_path, monkeypatch):

@@ -74,9 +74,9 @@ def person_sheet(snapshot: Snapshot, persons: pd.DataFrame) -> pd.DataFrame:
     """Return one row per donor with `SHEET_COLUMNS`: the person in force, and what its sex genes say."""
     strata = strata_of(snapshot, _COLUMNS)
     donors = strata.table.groupby(["dataset_id", "donor_id"], sort=True)
-    donor_of_stratum = donors.ngroup().to_numpy()
+    donor_of_stratum = donors.ngroup().to_numpy(dtype=np.int32)
     measured = {name: _Measured.of(snapshot, name) for name in snapshot.datasets}
-    counts = _sex_counts(snapshot, donor_of_stratum[strata.number_of_row], donors.ngroups, measured=measured)
+    counts = _sex_counts(snapshot, donor_of_stratum[strata.number_of_row()], donors.ngroups, measured=measured)
     known = {(str(row["dataset_id"]), str(row["donor_id"])): row for row in persons.to_dict("records")}
     rows = []
     for number, ((dataset_id, donor_id), own) in enumerate(donors):

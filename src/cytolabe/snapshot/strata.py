@@ -1,16 +1,18 @@
 """The cells of a snapshot as few rows that differ, and for each cell the number of its row.
 
 An atlas of 20 million cells has some thousand different combinations of data set, donor, batch and label. Whatever
-treats like cells alike (splits above all) needs these rows with their numbers of cells, and four bytes for each cell:
-never a table of all cells. Tables are read row group by row group, as codes; persons and terms are joined to the
-rows that differ, not to the cells.
+treats like cells alike (splits above all) needs these rows with their numbers of cells, and never a table of all cells.
+Which row a cell has is not kept either: whoever asks reads the tables a second time, block by block, so that memory
+does not grow with the atlas. Tables are read as codes; persons and terms are joined to the rows that differ, not to the
+cells.
 
 `extra` names columns of the contributors' own tables: what a lab calls its perturbation or its date of collection
 stands there verbatim.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -24,31 +26,60 @@ from cytolabe.snapshot.build import OVERLAY_COLUMNS
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.snapshot.overlays import decided_terms
 from cytolabe.snapshot.view import CELL_COLUMNS, SnapshotView
-from cytolabe.store.scans import TablePart, opened_table, require_whole
+from cytolabe.store.scans import TablePart, opened_table, row_blocks
 
-__all__ = ["CHUNK_CELLS", "N_CELLS", "Strata", "contributed_columns", "strata_of"]
+__all__ = ["N_CELLS", "Strata", "contributed_columns", "strata_of"]
 
 N_CELLS = "n_cells"
 """Column of a table of strata: how many cells are like this row."""
-
-CHUNK_CELLS = 1 << 20
-"""Cells that are looked at together wherever something is done for each cell."""
 
 _PERSONS = ("person_id", "person_state")
 _TERMS = tuple(column for column in OVERLAY_COLUMNS if column not in _PERSONS)
 
 _MOST_COMBINATIONS = 1 << 62
 _LOOKED_UP = 1 << 22
+_BLOCK = 1 << 16
+"""Cells whose words are looked at together."""
 
 Extra = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strata:
-    """The different rows of some columns, sorted, with their numbers of cells, and the row of each cell."""
+    """The different rows of some columns, sorted, with their numbers of cells.
+
+    `blocks` yields the row in `table` of each cell, the next cells in canonical order with every block; each call reads
+    the tables again.
+    """
 
     table: pd.DataFrame
-    number_of_row: Integer[np.ndarray, " cells"]
+    blocks: Callable[[], Iterator[Integer[np.ndarray, " block"]]]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return int(self.table[N_CELLS].sum())
+
+    def number_of_row(self) -> Integer[np.ndarray, " cells"]:
+        """Return the row of every cell: four bytes for each."""
+        found = np.zeros(self.n_cells, dtype=np.int32)
+        first = 0
+        for numbers in self.blocks():
+            found[first : first + len(numbers)] = numbers
+            first += len(numbers)
+        return found
+
+    def numbers_of(self, positions: Integer[np.ndarray, " some"]) -> Integer[np.ndarray, " some"]:
+        """Return the rows of some cells, in the order in which these are given."""
+        order = np.argsort(positions, kind="stable")
+        ascending = positions[order]
+        found = np.zeros(len(positions), dtype=np.int32)
+        first = 0
+        for numbers in self.blocks():
+            low, high = np.searchsorted(ascending, [first, first + len(numbers)])
+            found[order[low:high]] = numbers[ascending[low:high] - first]
+            first += len(numbers)
+        return found
 
 
 def strata_of(snapshot: SnapshotView, columns: Sequence[str], *, extra: Extra | None = None) -> Strata:
@@ -104,7 +135,8 @@ def _of_memory(snapshot: SnapshotView, columns: Sequence[str], extra: Extra) -> 
     numbers = frame.groupby(list(frame.columns), sort=True, observed=True).ngroup().to_numpy(dtype=np.int32)
     first = pd.Series(numbers).drop_duplicates().sort_values().index
     table = frame.iloc[first].reset_index(drop=True)
-    return Strata(table=table.assign(**{N_CELLS: np.bincount(numbers, minlength=len(table))}), number_of_row=numbers)
+    n_cells = np.bincount(numbers, minlength=len(table))
+    return Strata(table=table.assign(**{N_CELLS: n_cells}), blocks=lambda: iter([numbers]))
 
 
 def _own_column(table: pd.DataFrame, column: str, dataset_id: str) -> np.ndarray:
@@ -119,87 +151,108 @@ def _of_frozen(snapshot: Snapshot, columns: Sequence[str], extra: Extra) -> Stra
     facts |= {"donor_id"} if not set(_PERSONS).isdisjoint(columns) else set()
     facts |= {"contributor_label"} if not set(_TERMS).isdisjoint(columns) else set()
     names = (*sorted(facts), *extra)
-    known: dict[tuple[str, ...], int] = {}
-    # One array of four bytes for each cell, filled and renumbered in place: copies of it would be most of the memory.
-    number_of_row, n_seen = np.empty(snapshot.n_cells, dtype=np.int32), 0
+    n_alike: dict[tuple[str, ...], int] = {}
     for keys, codes in _groups(snapshot, sorted(facts), extra):
-        number_of_row[n_seen : n_seen + len(codes)] = _numbered(keys, codes, known)
-        n_seen += len(codes)
-    rows = pd.DataFrame(list(known), columns=list(names), dtype=object)
+        for key, n_cells in zip(keys, np.bincount(codes, minlength=len(keys)).tolist(), strict=True):
+            n_alike[key] = n_alike.get(key, 0) + n_cells
+    rows = pd.DataFrame(list(n_alike), columns=list(names), dtype=object)
     joined = _with_overlays(rows, snapshot, columns)[[*columns, *extra]]
     if joined.empty:
-        return Strata(table=joined.assign(**{N_CELLS: np.zeros(0, dtype=np.int64)}), number_of_row=number_of_row)
+        return Strata(table=joined.assign(**{N_CELLS: np.zeros(0, dtype=np.int64)}), blocks=lambda: iter(()))
     merged = joined.groupby(list(joined.columns), sort=True, observed=True).ngroup().to_numpy(dtype=np.int32)
     first = pd.Series(merged).drop_duplicates().sort_values().index
     table = joined.iloc[first].reset_index(drop=True)
-    n_cells = np.zeros(len(table), dtype=np.int64)
-    for start in range(0, len(number_of_row), CHUNK_CELLS):
-        chunk = number_of_row[start : start + CHUNK_CELLS]
-        chunk[:] = merged[chunk]
-        n_cells += np.bincount(chunk, minlength=len(table))
-    return Strata(table=table.assign(**{N_CELLS: n_cells}), number_of_row=number_of_row)
+    total = np.zeros(len(table), dtype=np.int64)
+    np.add.at(total, merged, list(n_alike.values()))
+    number_of = dict(zip(n_alike, merged.tolist(), strict=True))
 
+    def blocks() -> Iterator[np.ndarray]:
+        for keys, codes in _groups(snapshot, sorted(facts), extra):
+            yield np.array([number_of[key] for key in keys], dtype=np.int32)[codes]
 
-def _numbered(keys: list[tuple[str, ...]], codes: np.ndarray, known: dict[tuple[str, ...], int]) -> np.ndarray:
-    """Give the groups of one piece their numbers among all groups, in order of first sight."""
-    numbers = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int32)
-    return np.asarray(numbers[codes])
+    return Strata(table=table.assign(**{N_CELLS: total}), blocks=blocks)
 
 
 def _groups(
     snapshot: Snapshot, facts: Sequence[str], extra: Extra
 ) -> Iterator[tuple[list[tuple[str, ...]], np.ndarray]]:
-    """Yield for each row group its different rows and the number of each cell among them, in canonical order."""
+    """Yield for each block of cells its different rows and the number of each cell among them, in canonical order."""
     relations = snapshot.relations
     for dataset_id, part in zip(relations.entries, relations.parts, strict=True):
         dropped = relations.excluded.get(dataset_id, np.zeros(0, dtype=np.int64))
         own = _contributed(snapshot, dataset_id, extra)
         wanted = [name for name in facts if name != "dataset_id"]
         first = 0
-        for table in _row_groups(part, wanted):
-            kept = np.setdiff1d(np.arange(first, first + table.num_rows), dropped)
-            places = pa.array(kept - first)
-            columns = {name: table[name].combine_chunks().take(places) for name in wanted}
-            columns["dataset_id"] = pa.DictionaryArray.from_arrays(
-                pa.array(np.zeros(len(kept), dtype=np.int32)), [dataset_id]
-            )
-            columns |= {name: column.take(pa.array(kept)) for name, column in own.items()}
+        for table in _blocks(part, wanted):
+            columns = {name: table[name].combine_chunks() for name in wanted}
+            columns["dataset_id"] = _one_word(dataset_id, table.num_rows)
+            columns |= {name: next_rows(table.num_rows) for name, next_rows in own.items()}
+            low, high = np.searchsorted(dropped, [first, first + table.num_rows])
+            if low < high:
+                places = pa.array(np.delete(np.arange(table.num_rows), dropped[low:high] - first))
+                columns = {name: column.take(places) for name, column in columns.items()}
             yield _distinct([columns[name] for name in (*facts, *extra)])
             first += table.num_rows
 
 
-def _row_groups(part: TablePart, names: Sequence[str]) -> Iterator[pa.Table]:
+def _blocks(part: TablePart, names: Sequence[str]) -> Iterator[pa.Table]:
     with opened_table(part, codes=list(names)) as file:
         if file.metadata.num_rows != part.entry.n_rows:
             msg = f"{part.place.name} has {file.metadata.num_rows:,} rows where {part.entry.n_rows:,} are recorded."
             raise IntegrityError(msg)
-        for number in range(file.num_row_groups):
-            table = file.read_row_group(number, columns=list(names), use_threads=False)
-            n_rows = file.metadata.row_group(number).num_rows
-            if names:
-                require_whole(part, table, n_rows=n_rows)
-            yield table if names else pa.table({"": np.zeros(n_rows, dtype=np.int8)})
+        if names:
+            yield from row_blocks(part, file, names, at_most=_BLOCK)
+            return
+        for start in range(0, part.entry.n_rows, _BLOCK):
+            yield pa.table({"": np.zeros(min(_BLOCK, part.entry.n_rows - start), dtype=np.int8)})
 
 
-def _contributed(snapshot: Snapshot, dataset_id: str, extra: Extra) -> dict[str, pa.DictionaryArray]:
-    """Return the contributor's columns of one data set as coded words; `unknown` where it has none."""
-    entry = snapshot.entries[dataset_id]
-    found = {}
+def _contributed(snapshot: Snapshot, dataset_id: str, extra: Extra) -> dict[str, Callable[[int], pa.DictionaryArray]]:
+    """Return for each further column what gives its next rows as coded words; `unknown` where a data set has none."""
+    found: dict[str, Callable[[int], pa.DictionaryArray]] = {}
     for name, by_dataset in extra.items():
         column = by_dataset.get(dataset_id)
-        if column is None:
-            codes = pa.array(np.zeros(entry.n_cells, dtype=np.int32))
-            found[name] = pa.DictionaryArray.from_arrays(codes, [UNKNOWN])
-            continue
-        with opened_table(_contributed_part(snapshot, dataset_id), codes=[]) as file:
-            if column not in file.schema_arrow.names:
-                msg = f"{dataset_id} has no column {column!r}; it has {', '.join(file.schema_arrow.names[:12])}."
-                raise UsageError(msg)
-            values = file.read(columns=[column], use_threads=False)[column].combine_chunks()
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
-        found[name] = pc.fill_null(values.cast(pa.string()), UNKNOWN).dictionary_encode()
+        found[name] = (
+            partial(_one_word, UNKNOWN) if column is None else _Rows(_words(snapshot, dataset_id, column)).take
+        )
     return found
+
+
+def _one_word(word: str, n_rows: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n_rows, dtype=np.int32)), [word])
+
+
+def _words(snapshot: Snapshot, dataset_id: str, column: str) -> Iterator[pa.Array]:
+    """Yield a contributor's column as texts, block by block."""
+    part = _contributed_part(snapshot, dataset_id)
+    with opened_table(part, codes=[]) as file:
+        if column not in file.schema_arrow.names:
+            msg = f"{dataset_id} has no column {column!r}; it has {', '.join(file.schema_arrow.names[:12])}."
+            raise UsageError(msg)
+        for table in row_blocks(part, file, [column], at_most=_BLOCK):
+            values = table[column].combine_chunks()
+            if pa.types.is_dictionary(values.type):
+                values = values.cast(values.type.value_type)
+            yield pc.fill_null(values.cast(pa.string()), UNKNOWN)
+
+
+class _Rows:
+    """A column that comes in blocks, handed on in blocks of other sizes: two tables need not be divided alike."""
+
+    def __init__(self, blocks: Iterator[pa.Array]) -> None:
+        self._blocks = blocks
+        self._waiting = pa.array([], type=pa.string())
+
+    def take(self, n_rows: int) -> pa.DictionaryArray:
+        """Return the next rows, as coded words."""
+        while len(self._waiting) < n_rows:
+            block = next(self._blocks, None)
+            if block is None:
+                msg = f"a contributor's table ends {n_rows - len(self._waiting):,} rows before its cells. Run `cytolabe verify`."
+                raise IntegrityError(msg)
+            self._waiting = pa.concat_arrays([self._waiting, block])
+        taken, self._waiting = self._waiting.slice(0, n_rows), self._waiting.slice(n_rows)
+        return taken.dictionary_encode()
 
 
 def _distinct(columns: Sequence[pa.DictionaryArray]) -> tuple[list[tuple[str, ...]], np.ndarray]:

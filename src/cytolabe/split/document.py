@@ -8,12 +8,12 @@ snapshot id fixes.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 
 from cytolabe.errors import IntegrityError, UnreadableInputError, UsageError
 from cytolabe.files import replace_file
@@ -42,7 +42,8 @@ def rows_digest(rows: Integer[np.ndarray, " rows"]) -> str:
 def plan_document(plan: SplitPlan) -> dict[str, Any]:
     """Return a planned split as JSON values: the same as `split_document` of its split, without listing a row."""
     in_full = len(plan.planned) <= FOLDS_IN_FULL
-    folds = [_planned_fold(plan, fold, in_full=in_full) for fold in plan.planned]
+    digests = iter(plan.digests([side for fold in plan.planned for side in _told_sides(fold, in_full=in_full)]))
+    folds = [_planned_fold(fold, digests, in_full=in_full) for fold in plan.planned]
     return _document(
         plan.rule, snapshot_id=plan.snapshot_id, seed=plan.seed, folds=folds, classes=plan.classes,
         findings=plan.findings,
@@ -109,12 +110,21 @@ def read_split(path: Path, snapshot: SnapshotView) -> Split:
     return split_of(plan)
 
 
-def _planned_fold(plan: SplitPlan, fold: PlannedFold, *, in_full: bool) -> dict[str, object]:
+def _told_sides(fold: PlannedFold, *, in_full: bool) -> Iterator[Bool[np.ndarray, " strata"]]:
+    """Yield the sides of which a digest is told, in the order in which `_planned_fold` takes the digests."""
+    if in_full or not fold.train_is_rest:
+        yield fold.train
+    yield fold.test
+    for one in fold.inner:
+        yield from _told_sides(one, in_full=in_full)
+
+
+def _planned_fold(fold: PlannedFold, digests: Iterator[str], *, in_full: bool) -> dict[str, object]:
     is_told = in_full or not fold.train_is_rest
-    digests = plan.digest(fold.train) if is_told else None, plan.digest(fold.test)
-    inner = [_planned_fold(plan, one, in_full=in_full) for one in fold.inner]
+    own = next(digests) if is_told else None, next(digests)
+    inner = [_planned_fold(one, digests, in_full=in_full) for one in fold.inner]
     sizes = fold.facts.n_train, fold.facts.n_test
-    return _fold_document(fold.facts, sizes, digests=digests, is_rest=fold.train_is_rest, inner=inner)
+    return _fold_document(fold.facts, sizes, digests=own, is_rest=fold.train_is_rest, inner=inner)
 
 
 def _listed_fold(fold: Fold, *, n_cells: int, in_full: bool) -> dict[str, object]:

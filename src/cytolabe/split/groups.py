@@ -140,7 +140,7 @@ def plan_rule(
     strata = strata_for(snapshot, rule, seed=seed)
     if duplicates is not None and not duplicates.empty and rule.by != (CELLS,):
         numbered = pd.DataFrame({
-            side: strata.number_of_row[duplicates[side].to_numpy()] for side in ("a_row", "b_row")
+            side: strata.numbers_of(duplicates[side].to_numpy()) for side in ("a_row", "b_row")
         })  # fmt: skip
         joins = joins_between(strata.table, by=rule.by, duplicates=numbered)
         rule = dataclasses.replace(rule, joins=joins)
@@ -161,5 +161,5 @@ def split_of(plan: SplitPlan) -> Split:
         folds=plan.folds(),
         findings=plan.findings,
         classes=plan.classes,
-        n_cells=len(plan.strata.number_of_row),
+        n_cells=plan.strata.n_cells,
     )

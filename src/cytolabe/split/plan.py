@@ -1,13 +1,14 @@
 """A split before its rows: which groups stand on which side of which fold, decided on the few rows that differ.
 
-Rule -> strata (`snapshot.strata`) -> components -> sides -> status. Nothing here is as long as the snapshot but one
-number for each cell; rows are listed only where somebody asks for them (`SplitPlan.folds`), so that a split of 20
-million cells is made, written and digested in memory that does not grow with its folds.
+Rule -> strata (`snapshot.strata`) -> components -> sides -> status. Nothing here is as long as the snapshot: cells pass
+by in blocks, once for the digests of all sides together. Rows are listed only where somebody asks for them
+(`SplitPlan.folds`), so that a split of 20 million cells is made, written and digested in memory that grows with the
+rows that differ, and not with the cells.
 """
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +19,7 @@ from jaxtyping import Bool, Integer
 from cytolabe.errors import UsageError
 from cytolabe.randomness import rng_for
 from cytolabe.records import Finding, Fold
-from cytolabe.snapshot.strata import CHUNK_CELLS, N_CELLS, Strata, strata_of
+from cytolabe.snapshot.strata import N_CELLS, Strata, strata_of
 from cytolabe.snapshot.view import SnapshotView
 from cytolabe.split.components import Components, components_with
 from cytolabe.split.keys import CELLS, columns_of
@@ -63,33 +64,56 @@ class SplitPlan:
 
     def folds(self) -> tuple[Fold, ...]:
         """Return the folds with their rows."""
-        return tuple(self._fold(planned) for planned in self.planned)
+        rows = iter(self._rows([side for planned in self.planned for side in _sides_within(planned)]))
+        return tuple(self._fold(planned, rows) for planned in self.planned)
 
-    def _fold(self, planned: PlannedFold) -> Fold:
+    def _fold(self, planned: PlannedFold, rows: Iterator[np.ndarray]) -> Fold:
         facts = planned.facts
         return Fold(
             split_id=facts.split_id,
             held_out=facts.held_out,
             groups_train=facts.groups_train,
             groups_test=facts.groups_test,
-            train_rows=self.rows(planned.train),
-            test_rows=self.rows(planned.test),
+            train_rows=next(rows),
+            test_rows=next(rows),
             status=facts.status,
             reason=facts.reason,
-            inner=tuple(self._fold(inner) for inner in planned.inner),
+            inner=tuple(self._fold(inner, rows) for inner in planned.inner),
         )
 
-    def rows(self, side: Bool[np.ndarray, " strata"]) -> Integer[np.ndarray, " rows"]:
-        """Return the positions of the cells of a side."""
-        return np.flatnonzero(side[self.strata.number_of_row])
+    def digests(self, sides: Sequence[Bool[np.ndarray, " strata"]]) -> list[str]:
+        """Return what `document.rows_digest` says of the rows of each side, without listing them."""
+        found = [hashlib.sha256() for _ in sides]
+        for number, positions in self._positions(sides):
+            found[number].update(positions.astype("<i8", copy=False).data)
+        return ["sha256:" + one.hexdigest() for one in found]
 
-    def digest(self, side: Bool[np.ndarray, " strata"]) -> str:
-        """Return what `document.rows_digest` says of the rows of a side, without listing them."""
-        numbers = self.strata.number_of_row
-        found = hashlib.sha256()
-        for start in range(0, len(numbers), CHUNK_CELLS):
-            found.update((np.flatnonzero(side[numbers[start : start + CHUNK_CELLS]]) + start).astype("<i8").tobytes())
-        return "sha256:" + found.hexdigest()
+    def _rows(self, sides: Sequence[Bool[np.ndarray, " strata"]]) -> list[Integer[np.ndarray, " rows"]]:
+        """Return the positions of the cells of each side."""
+        n_cells = self.strata.table[N_CELLS].to_numpy()
+        found = [np.zeros(int(n_cells[side].sum()), dtype=np.int64) for side in sides]
+        n_seen = [0] * len(sides)
+        for number, positions in self._positions(sides):
+            found[number][n_seen[number] : n_seen[number] + len(positions)] = positions
+            n_seen[number] += len(positions)
+        return found
+
+    def _positions(
+        self, sides: Sequence[Bool[np.ndarray, " strata"]]
+    ) -> Iterator[tuple[int, Integer[np.ndarray, " some"]]]:
+        """Yield the number of a side and the positions of its next cells, ascending, while the cells pass by once."""
+        first = 0
+        for numbers in self.strata.blocks():
+            positions = np.arange(first, first + len(numbers))
+            first += len(numbers)
+            present = np.flatnonzero(np.bincount(numbers))
+            for number, side in enumerate(sides):
+                # Neighbors are of one data set: most sides hold all of a block or nothing of it.
+                is_in = side[present]
+                if is_in.all():
+                    yield number, positions
+                elif is_in.any():
+                    yield number, positions[side[numbers]]
 
 
 def plan_split(snapshot: SnapshotView, rule: SplitRule, *, seed: int, strata: Strata | None = None) -> SplitPlan:
@@ -125,7 +149,7 @@ def strata_for(snapshot: SnapshotView, rule: SplitRule, *, seed: int) -> Strata:
         msg = f"Nothing says what {' and '.join(unnamed)} of a cell is: name a column of the contributors, or dates in the manifests."
         raise UsageError(msg)
     strata = strata_of(snapshot, columns_of(rule.by), extra=extra)
-    strata = Strata(table=dated(strata.table, rule), number_of_row=strata.number_of_row)
+    strata = dataclasses.replace(strata, table=dated(strata.table, rule))
     if rule.kind is RuleKind.UNSEEN_PERTURBATION:
         return _sliced(strata, np.array([1 - (rule.test_fraction or 0.0), rule.test_fraction or 0.0]), seed)
     if CELLS not in rule.by:
@@ -147,22 +171,23 @@ def _words_read(rule: SplitRule) -> tuple[str, ...]:
 def _sliced(strata: Strata, shares: np.ndarray, seed: int) -> Strata:
     """Divide every stratum by lot: the column `cells` is the lot of a cell, and says nothing else about it."""
     n_lots = len(shares)
-    numbers, rng = np.empty_like(strata.number_of_row), rng_for(seed, "split", CELLS)
+
+    def drawn() -> Iterator[np.ndarray]:
+        # One stream of numbers, however the cells are cut into blocks.
+        rng = rng_for(seed, "split", CELLS)
+        for numbers in strata.blocks():
+            lots = np.searchsorted(np.cumsum(shares), rng.random(len(numbers)), side="right")
+            yield numbers * np.int32(n_lots) + np.minimum(lots, n_lots - 1).astype(np.int32)
+
     n_cells = np.zeros(len(strata.table) * n_lots, dtype=np.int64)
-    for start in range(0, len(numbers), CHUNK_CELLS):
-        chunk = slice(start, start + CHUNK_CELLS)
-        draws = rng.random(len(numbers[chunk]))
-        lots = np.minimum(np.searchsorted(np.cumsum(shares), draws, side="right"), n_lots - 1).astype(np.int32)
-        numbers[chunk] = strata.number_of_row[chunk] * np.int32(n_lots) + lots
-        n_cells += np.bincount(numbers[chunk], minlength=len(n_cells))
+    for numbers in drawn():
+        n_cells += np.bincount(numbers, minlength=len(n_cells))
     table = strata.table.loc[strata.table.index.repeat(n_lots)].reset_index(drop=True)
     table[CELLS] = np.tile([f"{lot + 1:03d}" for lot in range(n_lots)], len(strata.table))
     table[N_CELLS] = n_cells
     kept = np.flatnonzero(n_cells)
-    place = np.cumsum(n_cells > 0, dtype=np.int32) - np.int32(1)
-    for start in range(0, len(numbers), CHUNK_CELLS):
-        numbers[start : start + CHUNK_CELLS] = place[numbers[start : start + CHUNK_CELLS]]
-    return Strata(table=table.iloc[kept].reset_index(drop=True), number_of_row=numbers)
+    place = (np.cumsum(n_cells > 0) - 1).astype(np.int32)
+    return Strata(table=table.iloc[kept].reset_index(drop=True), blocks=lambda: (place[numbers] for numbers in drawn()))
 
 
 def _planned(sides: Sides, facts: CellFacts, components: Components, *, by: Sequence[str]) -> PlannedFold:
@@ -181,6 +206,13 @@ def _planned(sides: Sides, facts: CellFacts, components: Components, *, by: Sequ
     )
     inner = tuple(_planned(one, facts, components, by=by) for one in sides.inner)
     return PlannedFold(facts=said, train=sides.train, test=sides.test, inner=inner)
+
+
+def _sides_within(planned: PlannedFold) -> Iterator[Bool[np.ndarray, " strata"]]:
+    """Yield the sides of a fold and of its inner folds, in the order in which `SplitPlan.folds` takes their rows."""
+    yield from (planned.train, planned.test)
+    for inner in planned.inner:
+        yield from _sides_within(inner)
 
 
 def _names(labels: np.ndarray) -> tuple[str, ...]:

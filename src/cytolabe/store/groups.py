@@ -2,17 +2,20 @@
 
 An atlas has few different combinations of tissue, assay and donor: counting them while a column is decoded costs a few
 nanoseconds for each row, where a database that is handed all rows takes ten times as long. Nothing is kept on disk: the
-tables are read again each time, with the checks of `scans`.
+tables are read again each time, with the checks of `scans`, some rows at a time: memory grows with the different rows
+of a table, not with its rows.
 """
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from cytolabe.errors import IntegrityError
-from cytolabe.store.scans import LOOKS_AT_ONCE, TablePart, opened_table, require_whole
+from cytolabe.store.scans import LOOKS_AT_ONCE, TablePart, opened_table, row_blocks
 
 __all__ = ["N_ROWS", "count_groups"]
 
@@ -22,6 +25,10 @@ N_ROWS = "n_rows"
 _FILES_AT_A_TIME = 64
 _COUNTED_IN_ARRAY = 1 << 16
 """Possible combinations of codes that are counted in an array; more are sorted."""
+_CODES_AT_ONCE = 1 << 17
+"""Codes of all columns together that one file decodes at a time."""
+_MERGED = 1 << 14
+"""So many different rows of the blocks of one table wait before they are joined."""
 
 
 def count_groups(
@@ -32,7 +39,7 @@ def count_groups(
     n_threads: int = 0,
     at_most: int = 1 << 21,
 ) -> pa.Table | None:
-    """Return the different rows of tables with the number of rows like each (`N_ROWS`); one may come several times.
+    """Return the different rows of tables with the number of rows like each (`N_ROWS`); several tables may have the same.
 
     Parameters
     ----------
@@ -43,7 +50,7 @@ def count_groups(
     dropped
         For each table the rows that do not count, ascending.
     n_threads
-        0 = some files at a time.
+        0 = some files at a time: twice the cores, or 16 objects of a store.
     at_most
         So many different rows are worth it.
 
@@ -59,7 +66,7 @@ def count_groups(
     """
     schema = pa.schema([*((name, pa.string()) for name in columns), (N_ROWS, pa.int64())])
     tables: list[pa.Table] = []
-    with ThreadPoolExecutor(n_threads or LOOKS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(n_threads or _files_at_once(parts)) as pool:
         # Some files at a time, so that too many different rows are noticed early.
         for start in range(0, len(parts), _FILES_AT_A_TIME):
             some = slice(start, start + _FILES_AT_A_TIME)
@@ -70,8 +77,14 @@ def count_groups(
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
+def _files_at_once(parts: Sequence[TablePart]) -> int:
+    """Return how many tables are decoded together; an object in a store is waited for, a file on disk is not."""
+    is_local = all(isinstance(part.place, Path) for part in parts)
+    return min(LOOKS_AT_ONCE, 2 * len(os.sched_getaffinity(0))) if is_local else LOOKS_AT_ONCE
+
+
 def _groups_of(part: TablePart, schema: pa.Schema, dropped: np.ndarray) -> pa.Table | None:
-    """Return the different rows of one table, those of each row group for themselves."""
+    """Return the different rows of one table; None where a column is lacking or is no text."""
     wanted = [name for name in schema.names if name != N_ROWS and name not in part.known]
     with opened_table(part, codes=wanted) as file:
         if file.metadata.num_rows != part.entry.n_rows:
@@ -81,43 +94,55 @@ def _groups_of(part: TablePart, schema: pa.Schema, dropped: np.ndarray) -> pa.Ta
             return None
         if not wanted:
             return _completed(pa.table({N_ROWS: [part.entry.n_rows - len(dropped)]}), part, schema)
-        found, first = [], 0
-        for number in range(file.num_row_groups):
-            table = file.read_row_group(number, columns=wanted, use_threads=False)
-            # A changed header of a page can hide rows, or leave codes without words.
-            require_whole(part, table, n_rows=file.metadata.row_group(number).num_rows)
-            if not table.num_rows:
-                continue
-            low, high = np.searchsorted(dropped, [first, first + table.num_rows])
-            counted = _counted(table, dropped[low:high] - first)
-            first += table.num_rows
-            if counted is None:
+        found: list[pa.Table] = []
+        n_merged, first = 0, 0
+        # A changed header of a page can hide rows, or leave codes without words: blocks are checked.
+        for table in row_blocks(part, file, wanted, at_most=max(1, _CODES_AT_ONCE // len(wanted))):
+            if not all(pa.types.is_dictionary(column.type) for column in table.columns):
                 return None
-            found.append(counted)
-    return pa.concat_tables(_completed(table, part, schema) for table in found) if found else schema.empty_table()
+            low, high = np.searchsorted(dropped, [first, first + table.num_rows])
+            found.append(_counted(table, dropped[low:high] - first))
+            first += table.num_rows
+            if sum(one.num_rows for one in found) > 2 * n_merged + _MERGED:
+                found = [_merged(found)]
+                n_merged = found[0].num_rows
+    return _completed(_merged(found), part, schema) if found else schema.empty_table()
 
 
-def _counted(table: pa.Table, dropped: np.ndarray) -> pa.Table | None:
-    """Return the different rows of one row group, and how many there are of each; None where a column is no text."""
-    codes, words = [], []
+def _merged(tables: Sequence[pa.Table]) -> pa.Table:
+    """Join the different rows of several blocks; those that are alike become one row."""
+    if len(tables) == 1:
+        return tables[0]
+    joined = pa.concat_tables(tables).unify_dictionaries()
+    return _counted(joined.drop_columns([N_ROWS]), np.zeros(0, dtype=np.int64), n_like=np.asarray(joined[N_ROWS]))
+
+
+def _counted(table: pa.Table, dropped: np.ndarray, *, n_like: np.ndarray | None = None) -> pa.Table:
+    """Return the different rows of a table of coded words, coded, and how many there are of each.
+
+    `n_like` says for how many rows each row of the table stands, one by itself without it.
+    """
+    codes, words, n_words = [], [], []
     for column in table.columns:
-        if not pa.types.is_dictionary(column.type):
-            return None
         chunk = pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
-        known = chunk.dictionary
-        indices = chunk.indices
-        if indices.null_count:
-            # A null is one more word.
-            indices = indices.fill_null(len(known))
-            known = pa.concat_arrays([known, pa.nulls(1, known.type)])
+        known, indices = chunk.dictionary, chunk.indices
+        has_nulls = indices.null_count > 0
+        # A null is one more word.
+        indices = np.asarray(indices.fill_null(len(known)) if has_nulls else indices)
         words.append(known)
-        codes.append(np.delete(indices, dropped) if len(dropped) else np.asarray(indices))
-    groups, n_rows = _distinct(codes, [len(known) for known in words])
-    columns = [known.take(pa.array(places)) for known, places in zip(words, groups, strict=True)]
+        n_words.append(len(known) + has_nulls)
+        codes.append(np.delete(indices, dropped) if len(dropped) else indices)
+    groups, n_rows = _distinct(codes, n_words, n_like=n_like)
+    columns = [
+        pa.DictionaryArray.from_arrays(pa.array(places, pa.int32(), mask=places == len(known)), known)
+        for known, places in zip(words, groups, strict=True)
+    ]
     return pa.table([*columns, pa.array(n_rows)], names=[*table.column_names, N_ROWS])
 
 
-def _distinct(codes: Sequence[np.ndarray], n_words: Sequence[int]) -> tuple[list[np.ndarray], np.ndarray]:
+def _distinct(
+    codes: Sequence[np.ndarray], n_words: Sequence[int], *, n_like: np.ndarray | None
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Return for each column the codes of the different rows, and how often each row occurs.
 
     Codes of several columns are joined to one number, which is counted; where too many numbers would be possible, those
@@ -125,22 +150,32 @@ def _distinct(codes: Sequence[np.ndarray], n_words: Sequence[int]) -> tuple[list
     """
     joined: np.ndarray = np.zeros(len(codes[0]), dtype=np.int32)
     groups: list[np.ndarray] = []
+    sizes: list[int] = []
     n_groups = 1
     for own, n_own in zip(codes, n_words, strict=True):
         if n_groups * n_own > _COUNTED_IN_ARRAY:
             values, joined = np.unique(joined, return_inverse=True)
-            groups, n_groups = [before[values] for before in groups], len(values)
+            groups, sizes, n_groups = _taken_apart(values, groups, sizes), [], len(values)
         if n_own > 1:
             joined = joined.astype(_width(n_groups * n_own), copy=False) * n_own + own if n_groups > 1 else own
-        groups = [np.repeat(before, n_own) for before in groups] + [np.tile(np.arange(n_own), n_groups)]
+        sizes.append(n_own)
         n_groups *= n_own
     if n_groups > _COUNTED_IN_ARRAY:
-        values, n_rows = np.unique(joined, return_counts=True)
-    else:
-        occurs = np.bincount(joined, minlength=n_groups) if n_groups > 1 else np.array([len(joined)])
-        values = np.flatnonzero(occurs)
-        n_rows = occurs[values]
-    return [before[values] for before in groups], n_rows
+        values, joined = np.unique(joined, return_inverse=True)
+        groups, sizes, n_groups = _taken_apart(values, groups, sizes), [], len(values)
+    # Numbers of rows are whole in a float up to 2^53.
+    occurs = np.bincount(joined, weights=n_like, minlength=n_groups).astype(np.int64)
+    values = np.flatnonzero(occurs)
+    return _taken_apart(values, groups, sizes), occurs[values]
+
+
+def _taken_apart(values: np.ndarray, groups: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
+    """Return the codes of the columns of joined numbers: the columns in `groups` first, then one for each of `sizes`."""
+    codes = []
+    for size in reversed(sizes):
+        values, own = np.divmod(values, size)
+        codes.append(own)
+    return [*(before[values] for before in groups), *reversed(codes)]
 
 
 def _width(size: int) -> type[np.integer]:
@@ -150,7 +185,9 @@ def _width(size: int) -> type[np.integer]:
 def _completed(table: pa.Table, part: TablePart, schema: pa.Schema) -> pa.Table:
     """Return the columns of `schema`, those that the part knows among them."""
     columns = [
-        pa.repeat(pa.scalar(part.known[name], pa.string()), table.num_rows) if name in part.known else table[name]
+        pa.repeat(pa.scalar(part.known[name], pa.string()), table.num_rows)
+        if name in part.known
+        else table[name].cast(schema.field(name).type)
         for name in schema.names
     ]
     return pa.table(columns, schema=schema)

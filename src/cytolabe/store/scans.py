@@ -23,7 +23,7 @@ from cytolabe.errors import IntegrityError
 from cytolabe.files import Place, read_range, read_verified, sha256_of_file, size_of
 from cytolabe.store.tables import TableEntry, footer_length
 
-__all__ = ["LOOKS_AT_ONCE", "TablePart", "opened_table", "require_whole", "scan_tables"]
+__all__ = ["LOOKS_AT_ONCE", "TablePart", "opened_table", "require_whole", "row_blocks", "scan_tables"]
 
 _READ_OPTIONS = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 
@@ -92,6 +92,24 @@ def opened_table(part: TablePart, *, codes: Sequence[str] = ()) -> Iterator[pq.P
             yield file
 
 
+def row_blocks(part: TablePart, file: pq.ParquetFile, columns: Sequence[str], *, at_most: int) -> Iterator[pa.Table]:
+    """Yield columns of an opened table, `at_most` rows at a time and no block over a row group; each is checked.
+
+    Raises
+    ------
+    IntegrityError
+        If a row group gives other rows than it says: see `require_whole`.
+    """
+    for number in range(file.num_row_groups):
+        n_rows, n_seen = file.metadata.row_group(number).num_rows, 0
+        for batch in file.iter_batches(at_most, row_groups=[number], columns=list(columns), use_threads=False):
+            table = pa.Table.from_batches([batch])
+            require_whole(part, table, n_rows=batch.num_rows)
+            n_seen += batch.num_rows
+            yield table
+        _require_rows(part, n_seen, n_rows=n_rows)
+
+
 def require_whole(part: TablePart, table: pa.Table, *, n_rows: int) -> None:
     """Refuse columns that were read with other rows, or with codes that stand for no word.
 
@@ -102,8 +120,12 @@ def require_whole(part: TablePart, table: pa.Table, *, n_rows: int) -> None:
     """
     with _told(part):
         table.validate(full=True)
-    if table.num_rows != n_rows:
-        msg = f"{part.place.name} gave {table.num_rows:,} of {n_rows:,} rows: its bytes were changed. Run `cytolabe verify`."
+    _require_rows(part, table.num_rows, n_rows=n_rows)
+
+
+def _require_rows(part: TablePart, n_seen: int, *, n_rows: int) -> None:
+    if n_seen != n_rows:
+        msg = f"{part.place.name} gave {n_seen:,} of {n_rows:,} rows: its bytes were changed. Run `cytolabe verify`."
         raise IntegrityError(msg)
 
 
