@@ -151,6 +151,7 @@ def test_a_question_about_single_cells_is_asked_of_them(snapshot, sql):
 @pytest.mark.parametrize(
     "sql",
     ["SELECT tissue, count(*) FROM cells", "SELECT count(*) FROM cells WHERE count(*) > 1",
+     "SELECT count(*) FROM cells WHERE contributor_label = 101",
      "SELECT tissu, count(*) FROM cells GROUP BY ALL", "SELECT cytolabe_n_like FROM cells GROUP BY ALL",
      "SELECT count(*) FROM cells WHERE tissue > 5 AND tissue = 1 / 'x'"],
 )  # fmt: skip

@@ -197,9 +197,10 @@ def _run_counting(
     try:
         relation = _bound(connection, counting.rewritten(connection, asked.columns), parameters)
         is_same = relation.columns == asked.columns and relation.types == asked.types
+        # A value that cannot be compared shows only here; the question that was asked tells of it.
+        return Answer(relation.to_arrow_reader(_BATCH_ROWS), connection) if is_same else None
     except duckdb.Error:
         return None
-    return Answer(relation.to_arrow_reader(_BATCH_ROWS), connection) if is_same else None
 
 
 def _bound(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> "duckdb.DuckDBPyRelation":
