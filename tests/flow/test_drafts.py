@@ -47,6 +47,15 @@ def test_a_file_maps_as_it_will_in_an_atlas_and_its_decisions_apply_there(simula
     assert len(reviewed) == drafted.count("auto") > 0
 
 
+def test_an_atlas_whose_only_file_was_refused_says_how_its_labels_can_be_mapped(simulated, tmp_path):
+    (refused,), _, _ = ingest_sources(tmp_path / "atlas", [simulated / "iris_log.h5ad"])
+    [counts] = [finding for finding in refused.findings if finding.code == "E-COUNTS-01"]
+    assert "cytolabe reconcile FILE" in counts.remedy
+    summary = reconcile_place(tmp_path / "atlas")
+    assert [finding.code for finding in summary.findings] == ["N-LABEL-14"]
+    assert "cytolabe reconcile FILE" in summary.findings[0].remedy
+
+
 def test_what_is_neither_atlas_nor_source_is_refused(simulated, tmp_path):
     with pytest.raises(UsageError, match="no atlas"):
         reconcile_place(tmp_path / "nowhere")

@@ -14,10 +14,12 @@ import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from cytolabe.flow.drafts import reconcile_files
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.reconcile import apply_review, justify_labels, read_sssom, reconcile_labels
 from cytolabe.reconcile.labels import LABEL_COLUMNS
@@ -26,6 +28,12 @@ from cytolabe.report.review_sheet import ReviewSheet, render_review_sheet, write
 
 CL = load_ontology()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "h5ad"
+REAL_FILES = (
+    "kang18_muscat", "mouse_brain_merfish_cxg", "pancreas_xin16_scclassify", "pbmc3k_clustifyr", "pbmc_10x_3tech_symphony",
+    "puram17_headneck_chetah", "zheng17_sorted_mudan",
+)  # fmt: skip
+"""The labelled PBMC, pancreas, tumor and brain files; two of them hold no counts."""
 HOSTILE = (
     "<script>document.title='hacked'</script>", "</script><img src=x onerror=\"document.title='hacked'\">", "=cmd|' /C calc'!A0",
     "+B", "T\u202ecell", "B\tcell\nof \"two\" lines", "O'Brien & <b>co</b>", "日本語の細胞", "x" * 3000, "'=quoted", "#hash",
@@ -348,6 +356,35 @@ class TestInTheBrowser:
         applied, findings = apply_review(sheet.mappings, reviewed, ontology=CL)
         assert [f.code for f in findings if f.code.startswith("E")] == []
         assert sum(m.decision == "reviewed" for m in applied) == len(HOSTILE)
+
+    def test_real_labels_stand_on_their_sheet_and_come_back_decided(self, browser, tmp_path):
+        """Files with raw counts and those that ingest refuses alike: a sheet needs the labels alone."""
+        paths = [REAL / f"{name}.h5ad" for name in REAL_FILES]
+        if not all(path.exists() for path in paths):
+            pytest.skip("the real files (../shared/data/h5ad) are not here")
+        summary = reconcile_files(paths, export=tmp_path / "review.tsv")
+        browser.open(tmp_path / "review.html")
+        browser.js("localStorage.clear()")
+        browser.open(tmp_path / "review.html")
+        rows = browser.js(
+            "JSON.parse(document.querySelector('#data').textContent).labels.map(r => [r.dataset, r.label])"
+        )
+        assert sorted(map(tuple, rows)) == sorted((m.dataset_id, m.contributor_label) for m in summary.mappings)
+        browser.js("document.querySelector('#reviewer').value = 'A. Curator'")
+        chosen = {}
+        for place, (dataset, label) in enumerate(rows):
+            if dataset not in chosen:
+                browser.js(f"document.querySelector('#q{place}').click()")
+                assert browser.text("#label h2") == label
+                chosen[dataset] = (label, browser.text(".choice .id"))
+                browser.press("1")
+        assert set(chosen) == set(REAL_FILES)
+        reviewed = read_sssom(browser.download())
+        assert {m.dataset_id: (m.contributor_label, m.term) for m in reviewed} == chosen
+        applied, findings = apply_review(summary.mappings, reviewed, ontology=CL)
+        assert not [f for f in findings if f.code.startswith("E")]
+        assert sum(m.decision == "reviewed" for m in applied) == len(chosen)
+        assert browser.faults == []
 
     def test_undo_takes_back_and_decisions_outlive_the_page(self, page):
         page.go_to("B")

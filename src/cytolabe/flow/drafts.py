@@ -4,6 +4,7 @@ Labels can be reviewed before counts are delivered, and of files whose counts ar
 counts are neither proven nor looked at. The decisions apply to an atlas later, where data sets have the same ids.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,12 +21,20 @@ from cytolabe.ingest.source import open_source, scan_source
 from cytolabe.ingest.sources import SourceFile, find_sources, without_clashes
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.reconcile import justify_labels, label_table, memory_of, read_import, reconcile_labels
-from cytolabe.records import UNKNOWN, Finding
+from cytolabe.records import UNKNOWN, Finding, Severity
 from cytolabe.snapshot.layout import Layout
 from cytolabe.standardize.obs import CellFacts, standardize_cells
 
 __all__ = ["reconcile_files", "reconcile_place"]
 
+_NO_LABELS = Finding(
+    code="N-LABEL-14",
+    severity=Severity.NOTE,
+    where="contributor_label",
+    message="The atlas holds no labelled cell: nothing is mapped. A file that ingest refused is not in it.",
+    remedy="Map the labels of a file that is in no atlas: cytolabe reconcile FILE --export review.tsv.",
+    rule="cytolabe/labels",
+)
 _LABEL_ROLES = ("label", "label_parent", "tissue", "claimed_term")
 
 
@@ -53,9 +62,10 @@ def reconcile_place(
         If a reviewed table is given and there is no atlas to put it in force in.
     """
     if not isinstance(place, Path) or Layout(place).marker.exists() or not _holds_sources(place):
-        return reconcile_atlas(
+        summary = reconcile_atlas(
             place, export=export, reviewed=reviewed, imports=imports, expression=expression, on_progress=on_progress
         )
+        return summary if summary.mappings else dataclasses.replace(summary, findings=(*summary.findings, _NO_LABELS))
     if reviewed is not None:
         msg = f"--apply: {place} is no atlas, so there is nothing to put {reviewed.name} in force in. Ingest it first."
         raise UsageError(msg)

@@ -224,7 +224,7 @@ def _not_counts(source: Source, tallies: Mapping[str, MatrixTally], rounded: Map
                 message="No matrix of the file is raw counts. " + " ".join(texts),
                 remedy=(
                     "Deliver the raw counts (integers, before any scaling or logarithm) as X, raw.X or "
-                    "layers['counts']; they cannot be had back from these values."
+                    "layers['counts']; they cannot be had back from these values. Labels need no counts: cytolabe reconcile FILE."
                 ),
                 rule="cytolabe/counts",
             )
