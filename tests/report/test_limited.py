@@ -66,6 +66,16 @@ def test_the_page_draws_one_panel_for_each_embedding_and_a_study_without_few_lab
     assert "<polyline" not in render_report(content)
 
 
+def test_an_embedding_without_a_number_shows_the_word_and_shared_notes_are_said_once(content, rows):
+    refused = [replace(row, model="harmony+knn", value=None, status=ScoreStatus.REFUSED) for row in rows[:1]]
+    noted = replace(rows[0], notes=("said of every score",))
+    told = [replace(one, notes=("said of every score",)) for one in content.scores]
+    shown = replace(content, scores=told, limited=[noted, *refused])
+    ((figure, _),) = limited_figures(shown, SPLIT)
+    assert ">REFUSED</text>" in figure
+    assert "said of every score" not in " ".join(limited_tables(shown, SPLIT)[0].remarks)
+
+
 def test_names_of_models_are_inert(content, rows):
     page = render_report(replace(content, limited=[replace(row, model="<script>alert(1)+knn") for row in rows]))
     assert "<script" not in page

@@ -62,8 +62,10 @@ def _of_axis(content: ReportContent, split: str, axis: str) -> dict[tuple[str, i
 def _table(content: ReportContent, split: str, *, axis: str, rows: Mapping[tuple[str, int], Score]) -> Table:
     full = select(content, split, resolution=content.decision_level)
     numbers = sorted({n for _, n in rows})
-    notes = dict.fromkeys(note for row in rows.values() for note in row.notes)
-    reasons = dict.fromkeys(row.reason for row in rows.values() if row.value is None and row.reason)
+    # What stands beside the scores of the fold already is not said again.
+    said = {note for score in full.values() for note in (*score.notes, score.reason)}
+    notes = dict.fromkeys(note for row in rows.values() for note in row.notes if note not in said)
+    reasons = dict.fromkeys(row.reason for row in rows.values() if row.value is None and row.reason not in said)
     return Table(
         key=f"limited_{axis}",
         caption=f"{axis} · macro-F1 · level “{inert(content.decision_level, 60)}”",
@@ -152,6 +154,9 @@ def _panel(
         drawing.text(f"{tick:g}", x0 + _LEFT - 10, y + 4, class_="tick", text_anchor="end")
     for place, name in enumerate([*map(count, numbers), _ALL]):
         drawing.text(name, x0 + _LEFT + step * place, y0 + _TOP + _PLOT + 18, class_="tick", text_anchor="middle")
+    if all(score.value is None for score in rows.values()):
+        word = next(iter(rows.values())).status.value
+        drawing.text(word, x0 + _LEFT, y0 + _TOP + 0.75 * _PLOT, class_="refused")
     for shift, model in enumerate(dict.fromkeys(model for model, _ in rows)):
         kind = _SHAPES.get(model.partition("+")[2], "curve")
         marks: list[tuple[float, float, Score]] = []
