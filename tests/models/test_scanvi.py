@@ -1,13 +1,23 @@
 import dataclasses
 import importlib.util
+import json
 
 import numpy as np
 import pytest
 
-from cytolabe.errors import LeakageError, ModelFailedError, RefusedError, UnmeasuredGeneError
+from cytolabe.errors import (
+    IntegrityError,
+    LeakageError,
+    ModelFailedError,
+    RefusedError,
+    UnmeasuredGeneError,
+    UnreadableInputError,
+)
 from cytolabe.models.extras import import_extra
 from cytolabe.models.protocols import Annotator, FittedAnnotator
 from cytolabe.models.scanvi import ScanviAnnotator
+from cytolabe.models.scanvi_files import DESCRIPTION_NAME, load_scanvi, save_scanvi
+from cytolabe.models.scvi_files import WEIGHTS_NAME
 from cytolabe.models.scvi_training import divide_cells
 from cytolabe.provenance import cells_digest
 
@@ -104,3 +114,34 @@ def test_a_class_none_of_whose_cells_has_a_count_is_never_answered(make_train, w
     place = output.classes.index("CL:0000451")
     assert (output.probability[3:, place] == 0).all()
     np.testing.assert_allclose(output.probability.sum(axis=1), 1)
+
+
+def test_a_stored_model_gives_the_same_answers_and_holds_no_pickle(make_train, make_query, tmp_path):
+    train, query = make_train(), make_query(batches=("new",))
+    labels = train.labels.copy()
+    labels[::4] = ""
+    fitted = TINY.fit(dataclasses.replace(train, labels=labels), query=query, seed=0)
+    sha256 = save_scanvi(fitted, tmp_path / "model")
+    assert save_scanvi(fitted, tmp_path / "model") == sha256
+    loaded = load_scanvi(tmp_path / "model")
+    for view in (query, train):
+        assert loaded.predict(view).probability.tobytes() == fitted.predict(view).probability.tobytes()
+    assert (loaded.classes, loaded.scopes, loaded.batches) == (fitted.classes, fitted.scopes, fitted.batches)
+    suffixes = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".safetensors"}
+
+
+def test_a_stored_model_that_was_changed_is_refused(make_train, tmp_path):
+    save_scanvi(TINY.fit(make_train(), query=None, seed=0), tmp_path)
+    weights, description = tmp_path / WEIGHTS_NAME, tmp_path / DESCRIPTION_NAME
+    whole = json.loads(description.read_bytes())
+    description.write_text(json.dumps({**whole, "registered": whole["registered"][1:]}))
+    with pytest.raises(IntegrityError, match="do not fit the network"):
+        load_scanvi(tmp_path)
+    description.write_text(json.dumps({name: whole[name] for name in whole if name != "classes"}))
+    with pytest.raises(UnreadableInputError, match="classes"):
+        load_scanvi(tmp_path)
+    description.write_text(json.dumps(whole))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(IntegrityError, match="digest"):
+        load_scanvi(tmp_path)

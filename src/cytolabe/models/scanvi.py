@@ -34,9 +34,9 @@ from cytolabe.models.scvi import FittedScvi, ScviEmbedder, cells_table
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
 
-__all__ = ["FittedScanvi", "ScanviAnnotator"]
+__all__ = ["UNLABELLED", "FittedScanvi", "ScanviAnnotator"]
 
-_UNLABELLED = "unlabelled"
+UNLABELLED = "unlabelled"
 _CLASSIFIER_LOSS = "validation_classification_loss"
 
 
@@ -127,7 +127,7 @@ class ScanviAnnotator:
         scvi = self._scvi()
         base = scvi.fit(train, query=None, seed=seed)
         filled = has_counts(train.counts[:, base.columns])
-        labels = np.where(train.labels.astype(str) == "", _UNLABELLED, train.labels.astype(str))[filled]
+        labels = np.where(train.labels.astype(str) == "", UNLABELLED, train.labels.astype(str))[filled]
         table = cells_table(train, columns=base.columns, batches=base.batches)
         rows = training.divide_cells(train.persons[filled], batch_levels(train.technical)[filled], seed=seed)[:2]
         model, notes = self._train(base, table, labels=labels, rows=rows, seed=derive_seed(seed, "models", "scanvi"))
@@ -163,7 +163,7 @@ class ScanviAnnotator:
         seed: int,
     ) -> tuple[Any, list[str]]:
         fit_rows, validation_rows = rows
-        if (labels[fit_rows] == _UNLABELLED).all() or (labels[validation_rows] == _UNLABELLED).all():
+        if (labels[fit_rows] == UNLABELLED).all() or (labels[validation_rows] == UNLABELLED).all():
             msg = (
                 f"Of {len(fit_rows)} cells that fit and {len(validation_rows)} that choose the epochs of scANVI, one side "
                 "has no label at this resolution. Label cells of more training persons."
@@ -173,7 +173,7 @@ class ScanviAnnotator:
             adata = training.cells_anndata(table)
             adata.obs["label"] = labels
             model = import_extra("scvi").model.SCANVI.from_scvi_model(
-                base.model, unlabeled_category=_UNLABELLED, labels_key="label", adata=adata
+                base.model, unlabeled_category=UNLABELLED, labels_key="label", adata=adata
             )
             best = training.best_epoch_callback(_CLASSIFIER_LOSS)
             model.train(
@@ -210,7 +210,7 @@ class ScanviAnnotator:
         table = cells_table(query, columns=fitted.base.columns, batches=tuple(b for b in batches if b in present))
         with training.quiet_session(derive_seed(seed, "models", "scanvi", "query")):
             adata = training.cells_anndata(table)
-            adata.obs["label"] = _UNLABELLED
+            adata.obs["label"] = UNLABELLED
             mapped = import_extra("scvi").model.SCANVI.load_query_data(adata, fitted.model, accelerator="cpu")
             n_cells = len(table.batch)
             empty = np.array([], dtype=np.int64)
@@ -229,7 +229,7 @@ class ScanviAnnotator:
 def _class_probability(model: Any, table: training.CellsTable, classes: tuple[str, ...]) -> np.ndarray:  # noqa: ANN401
     with training.quiet_session(0):
         adata = training.cells_anndata(table)
-        adata.obs["label"] = _UNLABELLED
+        adata.obs["label"] = UNLABELLED
         found = model.predict(adata, soft=True)
         model.deregister_manager()
     # A class none of whose cells has a count was registered with nobody: nothing was learned of it.

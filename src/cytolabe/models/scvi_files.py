@@ -24,7 +24,17 @@ from cytolabe.models.scvi import FittedScvi
 from cytolabe.provenance import canonical_json
 from cytolabe.records import FitScope
 
-__all__ = ["DESCRIPTION_NAME", "FORMAT", "WEIGHTS_NAME", "load_scvi", "save_scvi"]
+__all__ = [
+    "DESCRIPTION_NAME",
+    "FORMAT",
+    "WEIGHTS_NAME",
+    "described_fit",
+    "fill_network",
+    "load_scvi",
+    "read_description",
+    "save_scvi",
+    "write_weights",
+]
 
 FORMAT = "cytolabe-scvi-1"
 WEIGHTS_NAME = "weights.safetensors"
@@ -39,12 +49,26 @@ def save_scvi(fitted: FittedScvi, directory: Path) -> str:
     ConflictError
         If the directory holds another model.
     """
-    weights = {name: weight.contiguous() for name, weight in sorted(fitted.model.module.state_dict().items())}
+    sha256 = write_weights(fitted.model, directory)
+    # The description last: a directory without it is no model, whatever a crash left there.
+    create_new(
+        directory / DESCRIPTION_NAME, canonical_json({**described_fit(fitted, FORMAT), "weights_sha256": sha256})
+    )
+    return sha256
+
+
+def write_weights(model: Any, directory: Path) -> str:  # noqa: ANN401 - untyped library
+    """Write the weights of a model of scvi-tools as safetensors and return their SHA-256."""
+    weights = {name: weight.contiguous() for name, weight in sorted(model.module.state_dict().items())}
     content: bytes = import_extra("safetensors.torch").save(weights)
-    sha256 = hashlib.sha256(content).hexdigest()
-    description = {
-        "format": FORMAT,
-        "weights_sha256": sha256,
+    create_new(directory / WEIGHTS_NAME, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def described_fit(fitted: FittedScvi, kind: str) -> dict[str, object]:
+    """Return all of a fit but its weights, for the description of a stored model of this format."""
+    return {
+        "format": kind,
         "genes": fitted.genes,
         "columns": fitted.columns,
         "batches": fitted.batches,
@@ -54,10 +78,6 @@ def save_scvi(fitted: FittedScvi, directory: Path) -> str:
         "notes": fitted.notes,
         "scvi_tools": metadata.version("scvi-tools"),
     }
-    create_new(directory / WEIGHTS_NAME, content)
-    # The description last: a directory without it is no model, whatever a crash left there.
-    create_new(directory / DESCRIPTION_NAME, canonical_json(description))
-    return sha256
 
 
 def load_scvi(directory: Path) -> FittedScvi:
@@ -70,7 +90,10 @@ def load_scvi(directory: Path) -> FittedScvi:
     IntegrityError
         If the weights are missing, have another digest, or do not fit the described network exactly.
     """
-    description = _description(directory / DESCRIPTION_NAME)
+    return _described(directory, read_description(directory / DESCRIPTION_NAME, FORMAT))
+
+
+def _described(directory: Path, description: dict[str, Any]) -> FittedScvi:
     try:
         settings = training.ScviSettings(**description["settings"])
         genes = tuple(description["genes"])
@@ -85,7 +108,7 @@ def load_scvi(directory: Path) -> FittedScvi:
         msg = f"{DESCRIPTION_NAME} lacks or garbles a part ({type(error).__name__}: {error}). Save the model again."
         raise UnreadableInputError(msg) from error
     model = training.blank_model(chosen, batches, settings)
-    _fill(model, import_extra("safetensors.torch").load(content))
+    fill_network(model, content)
     return FittedScvi(
         genes=genes,
         columns=columns,
@@ -98,21 +121,35 @@ def load_scvi(directory: Path) -> FittedScvi:
     )
 
 
-def _description(path: Path) -> dict[str, Any]:
+def read_description(path: Path, kind: str) -> dict[str, Any]:
+    """Return the description of a stored model of one format.
+
+    Raises
+    ------
+    UnreadableInputError
+        If it is missing, no JSON, or of another format.
+    """
     try:
         description = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         msg = f"{path.name} cannot be read ({type(error).__name__}): this directory holds no stored scVI."
         raise UnreadableInputError(msg) from error
     found = description.get("format") if isinstance(description, dict) else None
-    if found != FORMAT:
-        msg = f"{path.name} has format {found!r}, and this version reads {FORMAT}."
+    if found != kind:
+        msg = f"{path.name} has format {found!r}, and this version reads {kind}."
         raise UnreadableInputError(msg)
     return dict(description)
 
 
-def _fill(model: Any, weights: Mapping[str, Any]) -> None:  # noqa: ANN401 - untyped library
-    """Put every stored weight into the network, and refuse one too many, one too few or one of another shape."""
+def fill_network(model: Any, content: bytes) -> None:  # noqa: ANN401 - untyped library
+    """Put every stored weight into the network, and refuse one too many, one too few or one of another shape.
+
+    Raises
+    ------
+    IntegrityError
+        If they differ.
+    """
+    weights: Mapping[str, Any] = import_extra("safetensors.torch").load(content)
     expected = {name: tuple(weight.shape) for name, weight in model.module.state_dict().items()}
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
     differing = sorted(name for name in set(expected) | set(found) if expected.get(name) != found.get(name))
