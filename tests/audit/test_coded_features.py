@@ -92,10 +92,24 @@ def test_a_code_of_the_person_and_of_the_side_are_warnings_of_their_own():
     side = coded_features(atlas(np.where(IN_TEST, 2, 1)), WHOLE_B)
     assert (codes(side), side.test["n_of_persons"], side.test["n_of_sides"]) == (["W-LEAK-08"], 0, 1)
     assert "all cells" in side.findings[0].examples[0]
+    assert "in all cells of one side of the fold (and not that one on the other side)" in side.findings[0].message
 
 
 def test_a_column_of_one_number_tells_nothing():
     assert codes(coded_features(atlas(np.full(300, 7)), WHOLE_B)) == []
+
+
+@pytest.mark.parametrize(
+    ("share", "found"), [(0.88, []), (0.6, []), (0.4, ["E-LEAK-08"])], ids=["nearly constant", "most cells", "fewer than half"]
+)  # fmt: skip
+def test_one_value_in_92_percent_of_a_label_is_a_code_only_where_another_label_mostly_lacks_it(share, found):
+    noise = np.random.default_rng(8).poisson(3, size=300) + 1
+    column = np.full(300, 7)
+    for label, own in ((1, 0.92), (2, share), (3, share)):
+        for rows in (np.flatnonzero((label == CLASS) & side) for side in (IN_TEST, ~IN_TEST)):
+            others = np.random.default_rng(9).permutation(rows)[round(own * len(rows)) :]
+            column[others] = noise[others]
+    assert codes(coded_features(atlas(column), WHOLE_B)) == found
 
 
 def test_sides_that_cut_through_a_data_set_are_compared_too():

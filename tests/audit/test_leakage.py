@@ -21,7 +21,7 @@ CARD = ModelCard(
     determinism="bit_exact", licence="x", source="x",
 )  # fmt: skip
 # Six cells of one label are too few to tell a code from chance.
-FEW = {"genes that hold a code, cells of small labels": 6}
+FEW = {"genes that hold a code, cells of small labels": 6, "fits of delivered files, data sets": 1}
 OWN_PERSONS = [f"p{n}" for n in range(12)]
 
 
@@ -52,7 +52,7 @@ def test_a_clean_fold_gives_no_finding(overlapping):
     assert (audit.status, audit.not_testable, audit.n_clean_labelled) == (ScoreStatus.SCORED, FEW, 6)
     assert {test["test"] for test in audit.tests} == {
         "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells", "shared barcodes",
-        "genes that hold a code", "pretraining",
+        "genes that hold a code", "columns that hold a code", "fits of delivered files", "pretraining",
     }  # fmt: skip
     assert all({"n_tested", "n_found", "power"} <= set(test) for test in audit.tests)
 

@@ -57,10 +57,10 @@ def folder(overlapping, tmp_path):
     return tmp_path
 
 
-def told(folder: Path) -> tuple[int, str]:
+def told(folder: Path, *options: str) -> tuple[int, str]:
     """Run the file alone, without this environment: isolated, and without installed packages."""
     names = ["certificate.json", "split.json", "cells.tsv", "scores.json", "counts.a.tsv", "counts.b.tsv"]
-    command = [sys.executable, "-I", "-S", str(verifier.__file__), *(str(folder / name) for name in names)]
+    command = [sys.executable, "-I", "-S", str(verifier.__file__), *(str(folder / name) for name in names), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     assert done.stderr == ""
     return done.returncode, done.stdout
@@ -200,7 +200,7 @@ def test_a_lie_about_one_test_is_caught_although_it_is_sealed_anew(folder, name)
     assert any(text.startswith(f"dataset=a: {name}") for text in checked(folder))
 
 
-@pytest.mark.parametrize("name", [*verifier.REQUIRED, *verifier.SINCE_4, "fit scope of pca"])
+@pytest.mark.parametrize("name", [*verifier.REQUIRED, *verifier.SINCE_4, *verifier.SINCE_5, "fit scope of pca"])
 def test_a_removed_test_is_caught(folder, name):
     edit(folder, lambda one: one.update(tests=[test for test in one["tests"] if test["test"] != name]))
     assert [text for text in checked(folder) if "missing" in text or "nobody tested" in text or "not the table" in text]
@@ -251,7 +251,38 @@ def test_an_edited_table_of_cells_is_caught(folder, old, new):
 
 def test_moved_thresholds_are_caught(folder):
     edit(folder, lambda one: one["thresholds"].update(max_stray_permille=500))
-    assert checked(folder) == ["dataset=a: thresholds: they are not those that were frozen as version 4"]
+    assert checked(folder) == ["dataset=a: thresholds: they are not those that were frozen as version 5"]
+
+
+def test_an_older_version_without_the_newer_tests_is_refused_unless_it_is_asked_for_and_then_named_as_weaker(folder):
+    def older(one):
+        newer = {*verifier.SINCE_4, *verifier.SINCE_5}
+        one["tests"] = [test for test in one["tests"] if test["test"] not in newer]
+        one["thresholds"] = {**one["thresholds"], **verifier.FROZEN[3]}
+
+    edit(folder, older)
+    status, text = told(folder)
+    assert status == 1
+    assert "WRONG: dataset=a: thresholds: it claims audit version 3, and this verifier knows 5" in text
+    assert "not for genes that hold a code, columns that hold a code, fits of delivered files" in text
+    assert text.endswith("2 certificate(s): 1 disagreement(s)\n")
+    status, text = told(folder, verifier.OLDER)
+    assert status == 0
+    assert "WEAKER: dataset=a: thresholds: it claims audit version 3" in text
+
+
+@pytest.mark.parametrize(("name", "is_needed"), [("pca", False), ("pca+knn", True), ("pca+other", False)])
+def test_scores_of_an_embedding_need_the_test_of_its_dimensions(folder, name, *, is_needed):
+    test = {"test": "dimensions of pca that hold a code", "n_tested": 4, "n_found": 0}
+    edit(folder, lambda one: one["tests"].append({"test": f"fit scope of {name}", "steps": []}))
+    path = folder / "scores.json"
+    document = json.loads(path.read_bytes())
+    document["scores"][0]["model"] = name
+    path.write_bytes(canonical_json(document))
+    lacks = "nobody looked for labels in its dimensions"
+    assert any(lacks in text for text in checked(folder)) == is_needed
+    edit(folder, lambda one: one["tests"].append(test))
+    assert not any(lacks in text for text in checked(folder))
 
 
 def test_wrong_usage_tells_how(capsys):

@@ -8,7 +8,7 @@ import pytest
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "misc"}
 MAX_FILE, MAX_FUNCTION, MAX_POSITIONAL, MAX_PARAMETERS = 400, 80, 3, 6
 # Whoever doubts a certificate reads one file: it computes every test again and may import nothing of ours.
-ONE_FILE_ON_PURPOSE = {"cytolabe/audit/verifier.py": 550}
+ONE_FILE_ON_PURPOSE = {"cytolabe/audit/verifier.py": 600}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -95,6 +95,39 @@ def test_a_file_of_copied_labels_is_never_scored_clean(run, simulated_study, tmp
     assert any("equal to the labels in every cell: copied?" in s.reason for s in rows)
 
 
+def test_labels_among_the_dimensions_of_an_embedding_refuse_every_score_that_reads_it(simulated_study, tmp_path):
+    study = simulated_study()
+    cells = study.snapshot.cells
+    noise = np.random.default_rng(0).normal(size=(len(cells), 3))
+    columns = {"cell_id": cells["cell_id"], **{f"d{n}": noise[:, n] for n in range(3)}}
+    pd.DataFrame(columns).to_parquet(tmp_path / "clean.parquet")
+    code = pd.factorize(cells["cell_type_ontology_term_id"])[0] * 0.7 - 0.3
+    pd.DataFrame({**columns, "d3": code}).to_parquet(tmp_path / "coded.parquet")
+    plans = tuple(
+        ModelPlan(name=f"precomputed:{name}", options={"path": tmp_path / f"{name}.parquet", "name": name})
+        for name in ("clean", "coded")
+    )
+    study = simulated_study(models=plans)
+    result = evaluate_study(study.snapshot, **study.arguments())
+    for name, refused in (("coded", True), ("clean", False)):
+        rows = [
+            s for s in result.scores
+            if s.model.startswith(f"precomputed:{name}+") and (s.metric, s.stratum) == ("macro_f1", "all")
+            if s.split != "all folds"
+        ]  # fmt: skip
+        told = [s for s in rows if "E-LEAK-10: 1 of 4 dimensions (d3)" in s.reason]
+        assert rows
+        assert (len(told) == len(rows)) is refused
+        assert all(s.value is None for s in told)
+        assert all(s.status is ScoreStatus.REFUSED for s in told)
+        (test,) = [
+            test for test in result.certificates[0].tests if test["test"] == f"dimensions of precomputed:{name} that hold a code"
+        ]  # fmt: skip
+        assert test["n_found"] == int(refused)
+    (finding,) = [finding for audit in result.audits for finding in audit.findings if finding.code == "E-LEAK-10"]
+    assert finding.where == "precomputed:coded"
+
+
 def test_a_constant_predictor_is_named_and_does_not_beat_its_floor(run):
     score = run(Cheater(answer=_first_class, scope=_honest_scope))
     assert score.status is ScoreStatus.QUALIFIED

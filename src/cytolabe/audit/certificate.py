@@ -15,7 +15,10 @@ import pandas as pd
 from cytolabe.audit.all_copies import MIN_SHARED_NONZERO, find_copies
 from cytolabe.audit.cell_facts import facts_digest
 from cytolabe.audit.claims import MAX_STRAY_FRACTION, MIN_OFF_DIAGONAL_DONORS
+from cytolabe.audit.coded_columns import CODED_COLUMNS
+from cytolabe.audit.coded_dimensions import CODE_WIDTH
 from cytolabe.audit.coded_features import CODED, MIN_CODED_CELLS, MIN_CODED_SHARE
+from cytolabe.audit.delivered_fits import DELIVERED_FITS
 from cytolabe.audit.dispersion import MAX_DISPERSION, MIN_DEPTH_RATIO, MIN_SIGMAS
 from cytolabe.audit.duplicates import MIN_SHARED_COUNTS
 from cytolabe.audit.fit_scopes import CellSet, FitRules, scope_test
@@ -31,7 +34,7 @@ from cytolabe.split.keys import is_labelled, is_person_resolved
 __all__ = ["AUDIT_THRESHOLDS", "Grounds", "certify", "verify_certificate"]
 
 AUDIT_THRESHOLDS: Mapping[str, object] = {
-    "audit_version": 4,
+    "audit_version": 5,
     "min_shared_counts": MIN_SHARED_COUNTS,
     "min_off_diagonal_donors": MIN_OFF_DIAGONAL_DONORS,
     "max_stray_permille": round(1000 * MAX_STRAY_FRACTION),
@@ -41,12 +44,13 @@ AUDIT_THRESHOLDS: Mapping[str, object] = {
     "min_near_depth_permille": round(1000 * MIN_DEPTH_RATIO),
     "min_coded_cells": MIN_CODED_CELLS,
     "min_coded_permille": round(1000 * MIN_CODED_SHARE),
+    "max_code_width_permille": round(1000 * CODE_WIDTH),
 }
 """Thresholds of the audit; they are frozen before scoring, and a change gets a new version (see `verifier.FROZEN`)."""
 
 _RECOMPUTED = (
     "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells", "shared barcodes",
-    CODED, "label evidence", "label origin",
+    CODED, CODED_COLUMNS, DELIVERED_FITS, "label evidence", "label origin",
 )  # fmt: skip
 """Tests that follow from the snapshot and the split; the others need the models."""
 
@@ -55,7 +59,7 @@ _RECOMPUTED = (
 class Grounds:
     """What the scores under a certificate stand on beside the split: thresholds, and the label of each cell per level.
 
-    `tests` are those of the scoring itself: which labels it drew.
+    `tests` are those of the scoring itself: which labels it drew, what the dimensions of embeddings hold.
     """
 
     thresholds: Mapping[str, object] = field(default_factory=dict)

@@ -32,6 +32,8 @@ MIN_CODED_SHARE = 0.9
 MIN_CODED_CELLS = 20
 """Cells of a class below which it is not tested: few cells are equal by chance."""
 
+_MAX_OTHER_SHARE = 0.5
+"""Share of the cells of another class up to which they lack the value of a code: the code tells the classes apart."""
 _SAMPLE = 64
 _SAMPLE_SHARE = 0.75
 _SWITCH = (0.99, 0.001)
@@ -86,6 +88,7 @@ def coded_features(snapshot: SnapshotView, fold: Fold) -> Outcome:
         codes += found
         switches |= switched
     kinds = _by_kind(codes)
+    kinds["side"] = [code for code in kinds["side"] if _is_rare_across(snapshot, code, tested)]
     of_labels = {code.gene for code in kinds["label"]}
     clean = sorted({gene for gene, side in switches if side == "test" and (gene, "train") in switches} - of_labels)
     both = {gene for gene in of_labels if _sides(kinds["label"], gene) == {"train", "test"}}
@@ -154,10 +157,11 @@ def _of_dataset(
             on[number] += (dense != 0).sum(axis=0)
         shares[number] = n_equal / len(one.rows)
     states = np.where(shares >= MIN_CODED_SHARE, values[:, chosen], _NOT_ONE_VALUE)
+    told = _told_apart(snapshot, classes, states, names=names)
     codes = [
         _Code(gene=names[place], value=int(states[number, place]), of=one)
         for number, one in enumerate(classes)
-        for place in np.flatnonzero((states[number] > 0) & _differs(states, classes, one)).tolist()
+        for place in np.flatnonzero((states[number] > 0) & told[number]).tolist()
     ]
     return codes, _switches(classes, on, names)
 
@@ -181,15 +185,46 @@ def _one_value(counts: csr_matrix) -> tuple[Integer[np.ndarray, " genes"], Bool[
     return values, is_constant
 
 
-def _differs(states: np.ndarray, classes: Sequence[_Class], one: _Class) -> Bool[np.ndarray, " genes"]:
-    """Tell in which genes a class differs from another one of its kind: a constant column tells nothing.
+def _told_apart(
+    snapshot: SnapshotView, classes: Sequence[_Class], states: np.ndarray, *, names: Sequence[str]
+) -> Bool[np.ndarray, "classes genes"]:
+    """Tell in which genes the one value of a class tells it from another class of its kind and side.
 
-    Labels and persons are compared inside of a side. Sides are compared once all data sets are known.
+    The other class holds another value in nearly all of its cells, or this one in half of them at most: a column that
+    is nearly constant, in some classes just more than in others, tells nothing. Sides are compared once all data sets
+    are known (`_is_rare_across`).
     """
-    if one.kind == "side":
-        return np.ones(states.shape[1], dtype=bool)
-    alike = [number for number, other in enumerate(classes) if (other.kind, other.side) == (one.kind, one.side)]
-    return np.asarray((states[alike] != states[alike[0]]).any(axis=0), dtype=bool)
+    told = np.zeros(states.shape, dtype=bool)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for number, one in enumerate(classes):
+        groups.setdefault((one.kind, one.side), []).append(number)
+    for (kind, _), numbers in groups.items():
+        own = states[numbers]
+        if kind == "side":
+            told[numbers] = True
+            continue
+        has_code = own > 0
+        other = np.stack([((own != row) & (own != _NOT_ONE_VALUE)).any(axis=0) for row in own])
+        # Where no two values meet, all that is coded is coded alike.
+        open_ = np.flatnonzero((has_code & ~other).any(axis=0))
+        rare = np.zeros(own.shape, dtype=bool)
+        if len(open_):
+            value, chosen = own[:, open_].max(axis=0), [names[place] for place in open_.tolist()]
+            shares = np.stack([_share_of(snapshot, classes[number].rows, chosen, value=value) for number in numbers])
+            rare[:, open_] = (shares <= _MAX_OTHER_SHARE).any(axis=0)
+        told[numbers] = other | rare
+    return told
+
+
+def _share_of(
+    snapshot: SnapshotView, rows: np.ndarray, genes: Sequence[str], *, value: np.ndarray
+) -> Float[np.ndarray, " genes"]:
+    """Return the share of some cells that hold a value, by gene."""
+    n_equal = np.zeros(len(genes), dtype=np.int64)
+    for start in range(0, len(rows), _BLOCK_CELLS):
+        dense = snapshot.counts(rows[start : start + _BLOCK_CELLS], genes).toarray()
+        n_equal += (dense == value).sum(axis=0)
+    return np.asarray(n_equal / len(rows))
 
 
 def _could_switch(
@@ -246,6 +281,18 @@ def _by_kind(codes: Sequence[_Code]) -> dict[str, list[_Code]]:
     return {**kinds, "side": [code for code in rest if code.gene not in same]}
 
 
+def _is_rare_across(snapshot: SnapshotView, code: _Code, classes: Sequence[_Class]) -> bool:
+    """Tell whether at most half of the other side's cells hold the value of a side, where the gene is measured there."""
+    others = [
+        one.rows for one in classes
+        if one.kind == "side" and one.side != code.of.side and code.gene in snapshot.measured_genes(one.dataset_id)
+    ]  # fmt: skip
+    if not others:
+        return True
+    share = _share_of(snapshot, np.sort(np.concatenate(others)), [code.gene], value=np.array([code.value]))
+    return bool(share[0] <= _MAX_OTHER_SHARE)
+
+
 def _sides(codes: Sequence[_Code], gene: str) -> set[str]:
     return {code.of.side for code in codes if code.gene == gene}
 
@@ -262,7 +309,7 @@ def _coded(cells: pd.DataFrame, kinds: dict[str, list[_Code]], both: set[str], *
     for what, codes in (
         ("a label, on one side only", [code for code in labels if code.gene not in both]),
         ("a person", kinds["person"]),
-        ("one side of the fold, and another on the other", kinds["side"]),
+        ("one side of the fold (and not that one on the other side)", kinds["side"]),
     ):
         if codes:
             yield _finding(

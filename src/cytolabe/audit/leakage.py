@@ -1,8 +1,8 @@
 """Did anything of the test side get into training? Tested on the data of one fold, whatever made the split.
 
 In this order, cheapest first: shared persons (exact), shared donor strings inside a study (suspected, where persons
-are unknown), shared libraries, identical and near-identical cells (rule R9), genes that hold a
-code, and the pretraining of the models. What a model step was
+are unknown), shared libraries, identical and near-identical cells (rule R9), genes and technical columns that hold a
+code, what was fitted on whole files, and the pretraining of the models. What a model step was
 fitted on is checked by digest when it has run (`fit_scopes`). Every test says how much it could look at; what it could
 not look at is counted in `not_testable`, never taken for clean. Findings name examples on both sides.
 """
@@ -16,8 +16,10 @@ import pandas as pd
 from jaxtyping import Integer
 
 from cytolabe.audit.barcodes import shared_barcodes
+from cytolabe.audit.coded_columns import coded_columns
 from cytolabe.audit.coded_features import coded_features
 from cytolabe.audit.copies import Outcome, cells_copied_across, identical_cells, nothing_clean
+from cytolabe.audit.delivered_fits import delivered_fits
 from cytolabe.audit.duplicates import DuplicateReport
 from cytolabe.audit.exposure import exposure_of, is_trained_here
 from cytolabe.audit.near_test import near_identical_cells
@@ -83,6 +85,8 @@ def audit_fold(
         near_identical_cells(cells, fold, duplicates=duplicates, copied=copied & ~identical),
         shared_barcodes(cells, fold),
         coded_features(snapshot, fold),
+        coded_columns(cells, fold),
+        delivered_fits(snapshot, fold),
         _pretraining(exposures, cards),
     )
     clean = is_labelled(cells)[fold.test_rows] & ~copied[fold.test_rows]

@@ -1,12 +1,12 @@
 """Check certificates against the split and the cells that they speak of, with nothing but Python's standard library.
 
-    python verify_certificate.py certificate.json split.json cells.tsv [scores.json] [counts.DATASET.tsv ...]
+    python verify_certificate.py certificate.json split.json cells.tsv [scores.json] [counts.DATASET.tsv ...] [--older]
 
 One file, no dependency and no code shared with what made the certificates: whoever doubts them can read it. It computes
 again, for each fold: the digest of the certificate; both sides, by the digests that the split records; the table of
 cells, by the digest in the certificate; shared persons, donor names and libraries; where labels come from; whether the
 contrasts of each level are estimable; which labels were drawn where few were learned from; and, from the tables of counts, identical and (of small folds) near-identical cells. Frozen thresholds must be those
-of their version, no test may be missing, and every score must quote a certificate of its fold. What it cannot compute
+of their version, which is the newest that this file knows (`--older`: an older one passes, and what it lacks is told), no test may be missing, and every score must quote a certificate of its fold. What it cannot compute
 again it names. Exit status: 0 all agrees, 1 something does not, 2 wrong usage.
 
 `cells.tsv`: facts of each cell in canonical order, then one column `side:FOLD` per fold (`train`, `test` or empty).
@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = [
-    "CIRCULAR", "DRAWS", "FROZEN", "NEAR_PAIRS", "NOT_GIVEN", "REQUIRED", "SINCE_4", "Copies", "Facts", "Fold", "barcodes", "canonical", "cells_digest",
-    "check_draws", "check_near", "check_pairs", "check_scores", "check_steps", "check_tests", "digest_of", "estimability", "facts_digest",
-    "identical", "label_origin", "main", "near", "persons_of", "read_cells", "read_counts", "rows_digest", "shared",
+    "CIRCULAR", "DRAWS", "FROZEN", "NEAR_PAIRS", "NEWEST", "NOT_GIVEN", "OLDER", "PROBES", "REQUIRED", "SINCE_4",
+    "SINCE_5", "Copies", "Facts", "Fold", "barcodes", "canonical", "cells_digest", "check_draws", "check_near",
+    "check_pairs", "check_scores", "check_steps", "check_tests", "check_version", "digest_of", "estimability",
+    "facts_digest", "identical", "label_origin", "main", "near", "persons_of", "read_cells", "read_counts",
+    "required_of", "rows_digest", "shared",
     "verify",
 ]  # fmt: skip
 
@@ -43,6 +45,8 @@ FROZEN: dict[int, dict[str, int]] = {
 }  # fmt: skip
 """Thresholds of the audit by version; a change of any gets a new version."""
 FROZEN[4] = {**FROZEN[3], "audit_version": 4, "min_coded_cells": 20, "min_coded_permille": 900}
+FROZEN[5] = {**FROZEN[4], "audit_version": 5, "max_code_width_permille": 1}
+NEWEST = max(FROZEN)
 REQUIRED = (
     "sides", "shared persons", "shared donor names", "shared libraries", "identical cells", "near-identical cells",
     "shared barcodes", "pretraining", "label evidence", "label origin", "facts of cells",
@@ -51,6 +55,11 @@ SINCE_4 = ("genes that hold a code",)
 """Tests that version 4 added."""
 DRAWS = "limited labels"
 """The test that names the labels of each draw, where a study learns from few of them."""
+SINCE_5 = ("columns that hold a code", "fits of delivered files")
+"""Tests that version 5 added, beside `dimensions of MODEL that hold a code` for each embedding that a probe reads."""
+PROBES = ("+knn", "+logistic")
+OLDER = "--older"
+"""Option that lets certificates of an older audit pass, named as weaker."""
 NEAR_PAIRS = 50_000
 """Pairs of a test and a training cell up to which all are compared anew for near-identical cells."""
 CIRCULAR = {"automated", "transferred"}
@@ -68,7 +77,7 @@ class Fold(NamedTuple):
 
 def main(arguments: list[str]) -> int:
     """Check what the arguments name and tell what was found."""
-    paths = [Path(text) for text in arguments]
+    paths = [Path(text) for text in arguments if text != OLDER]
     if len(paths) < 3:
         sys.stderr.write(f"{__doc__}\n")
         return 2
@@ -77,10 +86,14 @@ def main(arguments: list[str]) -> int:
     scores = [path for path in rest if path.suffix == ".json"]
     counts = [path for path in rest if path.suffix == ".tsv"]
     wrong, open_ = verify(certificates, split, paths[2], counts=counts)
+    weaker = [f"{one.get('split_id')}: {text}" for one in certificates for text in check_version(one)]
+    wrong += [] if OLDER in arguments else weaker
     if scores:
         wrong += check_scores(certificates, json.loads(scores[0].read_bytes()))
     for line in open_:
         sys.stdout.write(f"not computed again: {line}\n")
+    for line in weaker if OLDER in arguments else []:
+        sys.stdout.write(f"WEAKER: {line}\n")
     for line in wrong:
         sys.stdout.write(f"WRONG: {line}\n")
     sys.stdout.write(f"{len(certificates)} certificate(s): {len(wrong)} disagreement(s)\n")
@@ -109,6 +122,22 @@ def verify(
         wrong += [f"{name}: {text}" for text in (*_sides(document, folds[name], fold, facts=facts), *found)]
         open_ += [f"{name}: {text}" for text in unseen]
     return wrong, open_
+
+
+def required_of(version: object) -> tuple[str, ...]:
+    """Return the tests that a certificate of a version must have."""
+    number = version if isinstance(version, int) else NEWEST
+    return (*REQUIRED, *(SINCE_4 if number >= 4 else ()), *(SINCE_5 if number >= 5 else ()))
+
+
+def check_version(document: dict[str, Any]) -> list[str]:
+    """Say what a certificate of an older audit was not tested for: whoever seals one anew may claim an older audit."""
+    version = document.get("thresholds", {}).get("audit_version")
+    if version not in FROZEN or version == NEWEST:
+        return []
+    lacks = [name for name in required_of(NEWEST) if name not in required_of(version)]
+    told = f"thresholds: it claims audit version {version}, and this verifier knows {NEWEST}: tested less, and not for {', '.join(lacks)}. "
+    return [f"{told}If it is truly that old, use the verifier that was written beside it, or say {OLDER}"]
 
 
 def _ids(certificates: list[dict[str, Any]]) -> set[str]:
@@ -152,7 +181,7 @@ def check_tests(document: dict[str, Any], fold: Fold, *, copies: "Copies | None"
     thresholds = document.get("thresholds", {})
     version = thresholds.get("audit_version")
     frozen = FROZEN.get(version) if isinstance(version, int) else None
-    required = REQUIRED if isinstance(version, int) and version < 4 else (*REQUIRED, *SINCE_4)
+    required = required_of(version)
     wrong += [f"{name}: the test is missing" for name in required if name not in said]
     if frozen is None or any(thresholds.get(key) != value for key, value in frozen.items()):
         wrong.append(f"thresholds: they are not those that were frozen as version {version}")
@@ -281,6 +310,14 @@ def check_scores(certificates: list[dict[str, Any]], document: dict[str, Any]) -
                 wrong.add(f"{where}: nobody tested what it was fitted on")
             problem = _draws_unknown(score, quoted) if score.get("task") == "limited_labels" else ""
             wrong |= {f"{where}, {score['stratum']}: {problem}"} if problem else set()
+            probe = next((one for one in PROBES if score["model"].endswith(one)), "")
+            is_new = quoted.get("thresholds", {}).get("audit_version", NEWEST) >= 5
+            if (
+                probe
+                and is_new
+                and f"dimensions of {score['model'].removesuffix(probe)} that hold a code" not in tested
+            ):
+                wrong.add(f"{where}: nobody looked for labels in its dimensions")
     return sorted(wrong)
 
 

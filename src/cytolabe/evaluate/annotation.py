@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from cytolabe.audit.coded_dimensions import CodedDimensions
 from cytolabe.audit.fit_scopes import CellSet, check_fit_scopes, may_fit_on
 from cytolabe.audit.leakage import FoldAudit
 from cytolabe.evaluate.coarse import takes_coarse_labels, with_coarser
 from cytolabe.evaluate.controls import Ceiling, Headline, answer_of, ceiling_of, sensitivity_of
 from cytolabe.evaluate.costs import Cost
-from cytolabe.evaluate.fitting import Answer, Failure, FitTask, ModelRunner
+from cytolabe.evaluate.dimensions import codes_in_embeddings, embedder_name
+from cytolabe.evaluate.fitting import EMBEDS, Answer, Failure, FitTask, ModelRunner
 from cytolabe.evaluate.folds import FoldData, PolicyData
 from cytolabe.evaluate.measures import HEADLINE, confusion_tensor
 from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan, EvaluationPlan
@@ -52,6 +54,8 @@ class Ledger:
 
     `costs` are in the order of the fits; no other thing here depends on them.
 
+    `coded` keeps, by embedder, which of its dimensions hold a code of the label.
+
     `tests` are for the certificate of the fold; `cell_sets` names the sets of cells that a fit of the fold could be handed, by digest; `sets_at` by level.
     """
 
@@ -61,6 +65,7 @@ class Ledger:
     confusions: list[Confusion] = field(default_factory=list)
     predictions: list[pd.DataFrame] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
+    coded: dict[str, tuple[CodedDimensions, ...]] = field(default_factory=dict)
     fits: dict[tuple[str, str], Said] = field(default_factory=dict)
     scopes: dict[str, dict[FitScope, None]] = field(default_factory=dict)
     tests: list[dict[str, object]] = field(default_factory=list)
@@ -139,6 +144,7 @@ def _answered(run: FoldRun, annotator: AnnotatorPlan, context: RowContext) -> An
     for answer in by_seed.values():
         run.ledger.scopes.setdefault(annotator.name, {}).update(dict.fromkeys(answer.scopes))
     refusals, qualifications = _scope_verdict(run, card, by_seed=by_seed, level=context.resolution)
+    refusals += _coded_refusals(run, annotator, card, level=context.resolution)
     sensitivity, note = _sensitivity(run, annotator, context, card=card, by_seed=by_seed)
     return Answered(
         annotator=annotator,
@@ -214,6 +220,19 @@ def _scope_verdict(
     return tuple(
         f"{f.code}: {f.where} was fitted on {f.n_affected} cells that it may not see" for f in findings
     ), unknown
+
+
+def _coded_refusals(run: FoldRun, annotator: AnnotatorPlan, card: ModelCard | None, *, level: str) -> tuple[str, ...]:
+    """Refuse what probes read of an embedding whose dimensions spell the label on both sides."""
+    if card is None or EMBEDS not in card.capabilities:
+        return ()
+    name, known = embedder_name(annotator), run.ledger.coded
+    if name not in known:
+        tasks = _seeded(run, 0, level=level).values()
+        known[name] = codes_in_embeddings(
+            run.snapshot, run.data.fold, run.runner, annotator=annotator, tasks=tasks
+        )  # fmt: skip
+    return tuple(dict.fromkeys(one.refusal for one in known[name] if one.refusal))
 
 
 def cell_sets_at(run: FoldRun, level: str) -> dict[str, CellSet]:

@@ -30,6 +30,7 @@ from cytolabe.evaluate.annotation import PREDICTION_COLUMNS, FoldRun, Ledger, sc
 from cytolabe.evaluate.batches import merged_batches, why_nested
 from cytolabe.evaluate.controls import CeilingPlan, ceiling_plan
 from cytolabe.evaluate.costs import StudyCosts, machine_facts
+from cytolabe.evaluate.dimensions import dimension_tests, merged_codes, with_dimensions
 from cytolabe.evaluate.fitting import EMBEDS, ModelRunner, Models
 from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, policy_data
 from cytolabe.evaluate.integration import integration_scores
@@ -117,6 +118,7 @@ def evaluate_study(
     integration: list[Score] = []
     limited: list[Score] = []
     certificates: list[Certificate] = []
+    audits: list[FoldAudit] = []
     for fold in split.folds:
         own = [(task, ledger) for task, (ledger, _) in zip(tasks, results, strict=True) if task.data.fold is fold]
         certificate = _certificate(study, own)
@@ -124,6 +126,7 @@ def evaluate_study(
         integration += _quoting(certificate, [score for _, ledger in own for score in ledger.integration])
         limited += _quoting(certificate, [score for _, ledger in own for score in ledger.limited])
         certificates.append(certificate)
+        audits.append(with_dimensions(own[0][0].audit, merged_codes(ledger.coded for _, ledger in own)))
     ledgers = [ledger for ledger, _ in results]
     confusions = [confusion for ledger in ledgers for confusion in ledger.confusions]
     scores += pooled_scores(scores, confusions, n_folds=len(split.folds))
@@ -143,7 +146,7 @@ def evaluate_study(
         open_set=_open_set_table(study, [task.data for task in first_of_fold]),
         dropped=_stacked([task.data.dropped for task in first_of_fold], ("split", "dataset_id", "reason", "n_cells")),
         certificates=tuple(certificates),
-        audits=tuple(task.audit for task in first_of_fold),
+        audits=tuple(audits),
         predictions=_stacked([table for ledger in ledgers for table in ledger.predictions], PREDICTION_COLUMNS),
         costs=StudyCosts(
             rows=tuple(cost for ledger in ledgers for cost in ledger.costs),
@@ -295,7 +298,10 @@ def _certificate(study: _Study, own: Sequence[tuple[_Task, Ledger]]) -> Certific
             if study.plan.override
             else THRESHOLDS,
             labels={labels.level: labels.terms for labels in study.levels},
-            tests=[test for _, ledger in own for test in ledger.tests],
+            tests=[
+                *(test for _, ledger in own for test in ledger.tests),
+                *dimension_tests(merged_codes(ledger.coded for _, ledger in own)),
+            ],
         ),
     )
 

@@ -310,4 +310,15 @@ def _result(test: Mapping[str, object]) -> Cell:
 def _fact(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {anything(value[key])}" for key in sorted(value, key=str))
+    if isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
+        return "; ".join(_row(one) for one in value)
     return anything(value)
+
+
+def _row(value: Mapping[str, object]) -> str:
+    """Return one of several alike facts: the names of things without their keys, numbers and the rest with them."""
+    told = []
+    for key, one in value.items():
+        text = ", ".join(map(anything, one)) if isinstance(one, list | tuple) else anything(one)
+        told.append(text if key == "dataset_id" else f"{key.removeprefix('n_').replace('_', ' ')} {text}")
+    return ", ".join(told)
