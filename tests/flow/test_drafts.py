@@ -3,13 +3,19 @@
 import json
 import re
 
+import anndata
+import numpy as np
+import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 
 from cytolabe.errors import UnreadableInputError, UsageError
 from cytolabe.flow.drafts import reconcile_files, reconcile_place
 from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.sources import ingest_sources
+from cytolabe.genes.reference import load_reference
 from cytolabe.reconcile import read_justifications, read_sssom
+from cytolabe.reconcile.open_labels import OPEN_CODES
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.testing.simulate import simulate_contributions
 
@@ -91,3 +97,21 @@ def test_real_files_have_their_review_sheets(name, n_labels, some, real_files, t
     waiting = {m.contributor_label for m in summary.mappings if m.decision == "review"}
     if name == "zheng17_sorted_mudan":
         assert {"memoryt", "thelper", "cytotoxict", "regulatoryt"} & set(found) <= waiting
+
+
+def test_a_label_that_a_person_decided_waits_for_nobody(tmp_path):
+    labels = np.array(["memory T", "helper T", "B cell", "doublet"])[np.arange(60) % 4]
+    counts = np.random.default_rng(2).negative_binomial(0.5, 0.1, size=(60, 600)).astype(np.float32)
+    obs = pd.DataFrame({"cell_type": labels}, index=[f"c{row}" for row in range(60)])
+    var = pd.DataFrame(index=sorted(load_reference().protein_coding)[:600])
+    anndata.AnnData(csr_matrix(counts), obs=obs, var=var).write_h5ad(tmp_path / "gates.h5ad")
+    ingest_sources(tmp_path / "atlas", [tmp_path / "gates.h5ad"])
+    first = reconcile_place(tmp_path / "atlas", export=tmp_path / "review.tsv")
+    told = {finding.code: finding.n_affected for finding in first.findings if finding.code in OPEN_CODES}
+    assert told == {"W-LABEL-09": 2, "N-LABEL-10": 1}
+    text = (tmp_path / "review.tsv").read_text(encoding="utf-8").replace("\treview\t", "\treviewed\t")
+    (tmp_path / "decisions.tsv").write_text(text, encoding="utf-8")
+    applied = reconcile_place(tmp_path / "atlas", reviewed=tmp_path / "decisions.tsv")
+    for again in (applied, reconcile_place(tmp_path / "atlas")):
+        assert again.count("reviewed") == 2
+        assert [finding.code for finding in again.findings if finding.code in OPEN_CODES] == ["N-LABEL-10"]

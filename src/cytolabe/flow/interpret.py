@@ -35,6 +35,7 @@ from cytolabe.reconcile import (
     write_sssom,
 )
 from cytolabe.reconcile.expression import ExpressionEvidence, held_back
+from cytolabe.reconcile.open_labels import OPEN_CODES, open_findings
 from cytolabe.records import UNKNOWN, Artifact, Finding, LabelMapping, Predicate
 from cytolabe.report.review_sheet import ReviewSheet, write_review_sheet
 from cytolabe.snapshot.atlas import Atlas, open_atlas
@@ -117,7 +118,9 @@ def interpret_labels(
         before_now = atlas.state.overlays
         after = atlas.put_mappings(merged, message="reconcile labels").overlays
         record_overlay(atlas, "mappings", before=before_now, after=after, rests_on=Grounds(files=files, said=context))
-    return merged, (*findings, *kept_findings, *review_findings, *weighed_findings, *changes)
+    # A person may have decided meanwhile, and what cells look like may have held labels back.
+    settled = (finding for finding in findings if finding.code not in OPEN_CODES)
+    return merged, (*settled, *open_findings(merged), *kept_findings, *review_findings, *weighed_findings, *changes)
 
 
 def interpret_persons(atlas: Atlas, *, study: Study | None = None) -> tuple[Finding, ...]:

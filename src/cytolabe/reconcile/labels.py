@@ -10,7 +10,7 @@ Wording counts, not expression (rule R6b). Nothing is dropped: a label without a
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -23,6 +23,7 @@ from cytolabe.reconcile.evidence import compatible_first, confidence_in_context,
 from cytolabe.reconcile.learned import LEARNED, Learned, choice_of, learned_orders, predicate_of
 from cytolabe.reconcile.memory import Memory, remembered
 from cytolabe.reconcile.normalize import bag_of, is_code, is_reserved
+from cytolabe.reconcile.open_labels import open_findings
 from cytolabe.records import Finding, LabelMapping, Predicate, Severity
 
 __all__ = ["LABEL_COLUMNS", "StudyContext", "count_unlabelled", "label_table", "reconcile_labels"]
@@ -357,28 +358,7 @@ def _findings(dataset_id: str, rows: Sequence[_Row], collapsed: Sequence[str]) -
             message="several labels would mean exactly the same term; the less literal ones became broad matches",
             remedy="give them finer terms in the mapping file if the data set tells them apart",
         ))  # fmt: skip
-    decided = {
-        "abstained": ("W-LABEL-08", "labels have no term: no match is trustworthy; their cells are not scored",
-                      "give them a term in the mapping file and apply it"),
-        "review": ("W-LABEL-09", "mappings wait for a person",
-                   "export the mapping file, confirm or correct the rows marked review, and apply it"),
-        "reserved": ("N-LABEL-10", "labels name no cell type (reserved words or bare codes); never guessed",
-                     "nothing, unless a code has a meaning: then declare it in the study file"),
-    }  # fmt: skip
-    for decision, (code, message, remedy) in decided.items():
-        texts = [_shown(row.mapping) for row in _by_weight(rows) if row.mapping.decision == decision]
-        if texts:
-            found.append(_finding(code, where, texts, n_total=len(rows), message=message, remedy=remedy))
-    return found
-
-
-def _by_weight(rows: Iterable[_Row]) -> list[_Row]:
-    """Order rows by cells x uncertainty: what a reviewer should look at first."""
-    return sorted(rows, key=lambda r: (-r.mapping.n_cells * (1000 - r.mapping.confidence), r.mapping.contributor_label))
-
-
-def _shown(mapping: LabelMapping) -> str:
-    return f"{mapping.contributor_label!r} ({mapping.n_cells} cells)" + (f" -> {mapping.term}" if mapping.term else "")
+    return [*found, *open_findings([row.mapping for row in rows])]
 
 
 def _finding(code: str, where: str, texts: Sequence[str], *, n_total: int, message: str, remedy: str) -> Finding:
