@@ -541,6 +541,12 @@ VARIANTS: dict[str, Edit] = {
     "a reserved column of features": with_var_column("feature_name", "x"),
     "a reserved column of raw features": with_raw_columns(feature_name="x"),
     "the flag in the raw features": with_raw_columns(feature_is_filtered=False),
+    "organisms without a value": all_of(
+        with_column("organism_ontology_term_id", "NCBITaxon:9606"),
+        without_uns("organism_ontology_term_id"),
+        with_missing("organism_ontology_term_id"),
+    ),
+    "a cell line with types that are none": cell_line(cell_type_ontology_term_id="UBERON:0000178"),
     "an organism that is a number": with_uns(organism_ontology_term_id=9606),
     "perturbations na for all": all_of(perturbed(), with_column("genetic_perturbation_id", "na")),
     "perturbations as numbers": all_of(
