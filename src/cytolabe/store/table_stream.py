@@ -79,7 +79,8 @@ class TableStream:
 
     def _write_groups(self, *, last: bool) -> None:
         """Write the full row groups that wait; at the end also the one that is not full, or an empty one."""
-        joined = {name: np.concatenate([piece[name] for piece in self._waiting] or [np.zeros(0, dtype)])
+        # A column leaves the pieces when it is joined: both together are twice a row group.
+        joined = {name: np.concatenate([piece.pop(name) for piece in self._waiting] or [np.zeros(0, dtype)])
                   for name, dtype in self._dtypes.items()}  # fmt: skip
         n_rows, start = self._n_waiting, 0
         while n_rows - start >= ROW_GROUP or (last and (start < n_rows or not self._n_rows)):
@@ -90,5 +91,6 @@ class TableStream:
             start += ROW_GROUP
             if not self._n_rows:
                 break
-        self._waiting = [{name: values[start:] for name, values in joined.items()}]
+        # A view would keep the rows that were written.
+        self._waiting = [{name: values[start:].copy() for name, values in joined.items()}]
         self._n_waiting = max(0, n_rows - start)
