@@ -135,10 +135,18 @@ def test_the_dividing_day_is_the_one_whose_split_tests_about_the_share(dates, *,
         (fold,) = plan_rule(snapshot, one, seed=0).folds()
         n_test, n_train = (len(np.intersect1d(side, labelled)) for side in (fold.test_rows, fold.train_rows))
         if n_test and n_train:
-            found[after] = abs(n_test / (n_test + n_train) - share)
+            found[after] = abs(n_test / (n_test + n_train) - share) + 1 - (n_test + n_train) / len(labelled)
     assert bool(day) == bool(found)
     if found:
-        assert found[day] == min(found.values())
+        assert found[day] == pytest.approx(min(found.values()))
+
+
+def test_a_year_is_not_cut_where_that_leaves_its_cells_on_neither_side():
+    frame = {"dataset_id": ["a"] * 5 + ["b"] * 4 + ["c"] * 3, "person_id": "p", "contributor_label": "B cell"}
+    told = tuple(DateOf(dataset_id=name, date=date) for name, date in (("a", "2016"), ("b", "2017"), ("c", "2018")))
+    rule = SplitRule(kind=RuleKind.LEAVE_ONE_GROUP_OUT, by=("dataset",), dates=told)
+    # After 2017-01-01 a third of both sides would be tested, without b.
+    assert dividing_day(plan_rule(snapshot_of(**frame), rule, seed=0), test_share=3 / 8) == "2017-12-31"
 
 
 def screen(names):

@@ -18,7 +18,7 @@ def dividing_day(plan: SplitPlan, *, test_share: float) -> str:
         A split of the same groups whose rule tells the dates.
     test_share
         Test cells among the labelled cells of both sides, above 0 and below 1. The day that comes nearest is taken,
-        and of equals the last.
+        where a cell that it leaves on neither side counts as one off the share; of equals the last.
 
     Returns
     -------
@@ -37,5 +37,6 @@ def dividing_day(plan: SplitPlan, *, test_share: float) -> str:
     for day in sorted({*last.tolist(), *begin} - {""}, reverse=True):
         n_test, n_train = (int(weights[of].sum()) for of in (begin_of_row > day, (last != "") & (last <= day)))
         if n_test and n_train:
-            found.append((abs(n_test / (n_test + n_train) - test_share), day))
+            n_left = int(weights.sum()) - n_test - n_train
+            found.append((abs(n_test / (n_test + n_train) - test_share) + n_left / int(weights.sum()), day))
     return min(found, key=lambda one: one[0])[1] if found else ""
