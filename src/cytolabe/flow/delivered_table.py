@@ -114,8 +114,8 @@ class FileTable:
         marks = np.empty(self.n_rows, dtype=np.int64)
         for start, names in self._blocks_of_names():
             marks[start : start + len(names)] = [hash(name) for name in names]
-        ordered = np.sort(marks)
-        repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+        marks.sort()
+        repeated = marks[1:][marks[1:] == marks[:-1]]
         if not len(repeated):
             return 0, ()
         wanted = set(repeated[:_N_EXAMPLES].tolist())

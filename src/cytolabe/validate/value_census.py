@@ -18,6 +18,7 @@ _MIN_GENES = 10
 _N_EXAMPLES = 5
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
+_FIRST_BITS, _CHUNK = 6, 1 << 16
 _VALUE = np.uint64(0xD1B54A32D192ED03)
 
 
@@ -142,12 +143,18 @@ def _prints_of(values: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> n
 
 
 def _repeated(prints: np.ndarray) -> tuple[int, list[int]]:
-    """Return how many cells are equal to another one, and the first of them."""
-    order = np.argsort(prints, kind="stable")
-    ordered = prints[order]
-    same = ordered[1:] == ordered[:-1]
-    is_copy = np.zeros(len(prints), dtype=bool)
-    is_copy[order[1:][same]] = True
-    is_copy[order[:-1][same]] = True
-    rows = np.flatnonzero(is_copy)
-    return len(rows), [int(row) for row in rows[:_N_EXAMPLES]]
+    """Return how many cells are equal to another one, and the first of them.
+
+    Prints that begin alike are compared at a time: sorting all of them would triple their memory.
+    """
+    n_repeated, first = 0, np.zeros(0, dtype=np.int64)
+    for start in range(1 << _FIRST_BITS):
+        rows = np.concatenate([
+            np.flatnonzero(prints[at : at + _CHUNK] >> np.uint64(64 - _FIRST_BITS) == start) + at
+            for at in range(0, len(prints), _CHUNK)
+        ] or [np.zeros(0, dtype=np.int64)])  # fmt: skip
+        _, place, n_like = np.unique(prints[rows], return_inverse=True, return_counts=True)
+        copies = rows[n_like[place] > 1]
+        n_repeated += len(copies)
+        first = np.sort(np.concatenate([first, copies[:_N_EXAMPLES]]))[:_N_EXAMPLES]
+    return n_repeated, first.tolist()
