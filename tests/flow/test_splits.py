@@ -11,7 +11,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cytolabe.apply.embed import FittedModel, embed_shards, fit_embedder, stored_embedding
-from cytolabe.audit import near_copies
+from cytolabe.audit import find_copies, near_copies
 from cytolabe.errors import UsageError
 from cytolabe.flow import splits
 from cytolabe.flow.interpret import reconcile_atlas
@@ -70,6 +70,15 @@ def test_a_snapshot_that_was_asked_goes_to_another_process_and_answers_there(sna
     answer = snapshot.query(question)
     elsewhere = pickle.loads(pickle.dumps(snapshot))  # noqa: S301, TID251 - our own bytes
     assert elsewhere.query(question).equals(answer)
+
+
+def test_copies_are_named_as_in_the_table_of_all_cells(snapshot):
+    found = find_copies(snapshot).pairs
+    assert len(found) == N_SHARED
+    for side in "ab":
+        cells = snapshot.cells.iloc[found[f"{side}_row"]]
+        assert found[f"cell_{side}"].tolist() == cells["cell_id"].tolist()
+        assert found[f"dataset_{side}"].tolist() == cells["dataset_id"].tolist()
 
 
 def test_copies_tie_their_data_sets_whatever_was_asked_for(snapshot):

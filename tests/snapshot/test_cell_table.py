@@ -6,7 +6,7 @@ import pytest
 
 from cytolabe.audit.confounding import audit_confounding
 from cytolabe.errors import IntegrityError, UsageError
-from cytolabe.snapshot.cell_table import cell_table, different_cells
+from cytolabe.snapshot.cell_table import cell_table, cells_at, different_cells
 from cytolabe.snapshot.relations import FACTOR_COLUMNS
 from cytolabe.snapshot.view import CELL_COLUMNS
 from cytolabe.snapshot.withdraw import withdraw_person
@@ -30,6 +30,15 @@ def test_columns_are_those_of_the_whole_table(snapshot, columns):
         assert found[name].tolist() == snapshot.cells[name].tolist(), name
         is_word = name in FACTOR_COLUMNS and name != "mapping_confidence"
         assert isinstance(found[name].dtype, pd.CategoricalDtype) == is_word
+
+
+def test_some_cells_are_those_rows_of_the_whole_table(snapshot):
+    columns = ["cell_id", "dataset_id", "person_id", "cell_type", "row"]
+    positions = np.random.default_rng(0).permutation(snapshot.n_cells)[: snapshot.n_cells // 2]
+    found = cells_at(snapshot, columns, positions)
+    assert cells_at(snapshot, columns, positions[:0]).empty
+    assert "cells" not in vars(snapshot)
+    assert found.to_numpy().tolist() == snapshot.cells[columns].iloc[positions].to_numpy().tolist()
 
 
 def test_the_different_rows_are_those_without_repeats(snapshot):

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Integer
 
+from cytolabe.snapshot.cell_table import cells_at
+from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["PAIR_COLUMNS", "pair_table", "sorted_pairs"]
@@ -21,16 +23,21 @@ def pair_table(
     snapshot: SnapshotView, rows: Integer[np.ndarray, "pairs 2"], *, kind: str, n_shared_genes: int, **numbers: object
 ) -> pd.DataFrame:
     """Return pairs of positions with the names of their cells; `numbers` are the last three of `PAIR_COLUMNS`."""
-    # The table of cells is large; it is built only where there are pairs to name.
-    cells = snapshot.cells if len(rows) else pd.DataFrame(columns=["cell_id", "dataset_id"], dtype=object)
-    ids, datasets = cells["cell_id"].to_numpy(dtype=object), cells["dataset_id"].to_numpy(dtype=object)
+    # The table of cells is large: cells are named by themselves, and only where there are pairs.
+    named, place = np.unique(rows, return_inverse=True)
+    columns = ["cell_id", "dataset_id"]
+    if isinstance(snapshot, Snapshot):
+        cells = cells_at(snapshot, columns, named)
+    else:
+        cells = snapshot.cells[columns].iloc[named]
+    ids, datasets = (cells[name].to_numpy(dtype=object)[place.reshape(rows.shape)] for name in columns)
     return pd.DataFrame({
         "a_row": rows[:, 0],
         "b_row": rows[:, 1],
-        "cell_a": ids[rows[:, 0]],
-        "cell_b": ids[rows[:, 1]],
-        "dataset_a": datasets[rows[:, 0]],
-        "dataset_b": datasets[rows[:, 1]],
+        "cell_a": ids[:, 0],
+        "cell_b": ids[:, 1],
+        "dataset_a": datasets[:, 0],
+        "dataset_b": datasets[:, 1],
         "kind": np.full(len(rows), kind, dtype=object),
         "n_shared_genes": np.full(len(rows), n_shared_genes, dtype=np.int64),
         **numbers,

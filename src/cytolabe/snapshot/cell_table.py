@@ -1,7 +1,8 @@
 """Some columns of the cells of a snapshot, for whoever does not need `snapshot.cells` with all of them as words.
 
 `cell_table` reads the named columns only, and texts that repeat stay codes: a few bytes for each cell and column. What
-overlays join is looked up for each word of a data set, not for each cell. `different_cells` gives rows that differ, of
+overlays join is looked up for each word of a data set, not for each cell. `cells_at` gives some cells, of which it holds
+one data set at a time. `different_cells` gives rows that differ, of
 which an atlas has few: whatever asks only which combinations there are (confounding, who is where) needs no more.
 
 Bytes are checked as in `store.scans`.
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from jaxtyping import Integer
 
 from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.records import UNKNOWN
@@ -24,7 +26,7 @@ from cytolabe.store.scans import TablePart, opened_table, require_whole
 if TYPE_CHECKING:
     from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["cell_table", "different_cells"]
+__all__ = ["cell_table", "cells_at", "different_cells"]
 
 _MISSING: Mapping[str, str | int] = {"mapping_decision": "", "mapping_confidence": 0}
 _PLAIN = ("cell_id",)
@@ -43,9 +45,7 @@ def cell_table(snapshot: "Snapshot", columns: Sequence[str]) -> pd.DataFrame:
     """
     _require_columns(columns)
     relations = snapshot.relations
-    by_donor = snapshot.persons.set_index(["dataset_id", "donor_id"])[["person_id", "person_state"]]
-    by_label = decided_terms(snapshot.mappings).set_index(["dataset_id", "contributor_label"])
-    overlays = {"donor_id": by_donor, "contributor_label": by_label}
+    overlays = _overlays(snapshot)
     parts = [
         _part(part, columns, overlays=overlays, excluded=relations.excluded.get(dataset_id))
         for dataset_id, part in zip(relations.entries, relations.parts, strict=True)
@@ -55,12 +55,46 @@ def cell_table(snapshot: "Snapshot", columns: Sequence[str]) -> pd.DataFrame:
     return frame[list(columns)]
 
 
+def cells_at(snapshot: "Snapshot", columns: Sequence[str], positions: Integer[np.ndarray, " some"]) -> pd.DataFrame:
+    """Return columns of some rows of `snapshot.cells`, in the order of `positions`, as words.
+
+    Raises
+    ------
+    UsageError
+        If a column is none of `CELL_COLUMNS`.
+    IntegrityError
+        If a table is missing or was changed.
+    """
+    _require_columns(columns)
+    relations = snapshot.relations
+    overlays = _overlays(snapshot)
+    found = {name: np.empty(len(positions), dtype=object) for name in columns}
+    first = 0
+    for dataset_id, part in zip(relations.entries, relations.parts, strict=True):
+        excluded = relations.excluded.get(dataset_id)
+        n_rows = part.entry.n_rows - (0 if excluded is None else len(excluded))
+        own = np.flatnonzero((positions >= first) & (positions < first + n_rows))
+        if len(own):
+            table = _part(part, columns, overlays=overlays, excluded=excluded).take(pa.array(positions[own] - first))
+            for name in columns:
+                found[name][own] = table[name].to_pylist()
+        first += n_rows
+    return pd.DataFrame(found)
+
+
 def different_cells(snapshot: "Snapshot", columns: Sequence[str]) -> pd.DataFrame:
     """Return the different rows of columns of `snapshot.cells`, sorted, as words."""
     _require_columns(columns)
     named = ", ".join(columns)
     found: pd.DataFrame = snapshot.query(" ".join(["SELECT DISTINCT", named, "FROM cells ORDER BY", named])).to_pandas()
     return found
+
+
+def _overlays(snapshot: "Snapshot") -> dict[str, pd.DataFrame]:
+    """Return what persons and terms say, by the column that they are joined by."""
+    by_donor = snapshot.persons.set_index(["dataset_id", "donor_id"])[["person_id", "person_state"]]
+    by_label = decided_terms(snapshot.mappings).set_index(["dataset_id", "contributor_label"])
+    return {"donor_id": by_donor, "contributor_label": by_label}
 
 
 def _require_columns(columns: Sequence[str]) -> None:
