@@ -59,7 +59,7 @@ def benchmark(
     data: Annotated[Path | None, typer.Option(help="Folder of the contributions, in place of the study's own.")] = None,
     cache: CachePath = None,
     ladder: Annotated[
-        bool, typer.Option("--ladder", help="Run the models on random, person, batch and data-set splits, too.")
+        bool, typer.Option("--ladder", help="Run the models on random, person, batch, data-set and time splits, too.")
     ] = False,
     workers: Workers = 2,
     as_json: AsJson = False,
