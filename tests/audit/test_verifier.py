@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cytolabe.audit import verifier
 from cytolabe.audit.all_copies import find_copies
 from cytolabe.audit.cell_facts import cells_text, counts_text
-from cytolabe.audit.certificate import Grounds, certify
+from cytolabe.audit.certificate import Grounds, certify, joint_digest
 from cytolabe.audit.leakage import audit_fold
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import FitScope
@@ -94,6 +94,21 @@ def test_true_certificates_agree_without_any_dependency(folder):
     assert text.endswith("2 certificate(s): 0 disagreement(s)\n")
     assert "component=a: pretraining" not in text
     assert "not computed again: dataset=a: pretraining" in text
+
+
+def test_a_score_over_all_folds_quotes_the_certificates_of_all_of_them(folder):
+    path = folder / "scores.json"
+    document = json.loads(path.read_bytes())
+    digests = [one["digest"] for one in json.loads((folder / "certificate.json").read_bytes())["certificates"]]
+    pooled = {**document["scores"][0], "split": "all folds", "certificate": joint_digest(digests)}
+    path.write_bytes(canonical_json({**document, "scores": [*document["scores"], pooled]}))
+    assert checked(folder) == []
+    for wrong in (digests[0], joint_digest(digests[::-1])):
+        path.write_bytes(
+            canonical_json({**document, "scores": [*document["scores"], {**pooled, "certificate": wrong}]})
+        )
+        (found,) = checked(folder)
+        assert "on all folds: its score does not quote the certificates of all folds" in found
 
 
 def test_the_copies_across_the_fold_are_found_again_from_the_counts(folder):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from cytolabe.errors import IntegrityError, UsageError
+from cytolabe.evaluate.results import ALL_FOLDS
 from cytolabe.flow.tracing import trace
 
 
@@ -23,7 +24,7 @@ def by_role(found, role):
 def score(demo):
     rows = json.loads((demo[0] / "scores.json").read_bytes())["scores"]
     return next(
-        row for row in rows if row["model"] == "pca+knn" and row["status"] == "QUALIFIED" and row["certificate"]
+        row for row in rows if row["model"] == "pca+knn" and row["status"] == "QUALIFIED" and row["split"] != ALL_FOLDS
     )
 
 
@@ -41,6 +42,16 @@ def test_a_score_is_followed_to_its_model_certificate_split_mappings_and_sources
     assert set(by_role(found, "dataset")) == accepted
     assert {node.state for node in by_role(found, "source").values()} == {"verified"}
     assert {f"{name}.h5ad" for name in accepted} <= set(by_role(found, "source"))
+
+
+def test_a_score_over_all_folds_is_followed_to_the_certificate_of_each(demo):
+    rows = json.loads((demo[0] / "scores.json").read_bytes())["scores"]
+    pooled = next(row for row in rows if row["split"] == ALL_FOLDS and row["model"] == "pca+knn")
+    found = trace(pooled["score_id"], place=demo[0])
+    known = [one["digest"] for one in json.loads((demo[0] / "certificate.json").read_bytes())["certificates"]]
+    nodes = [node for node in walk(found.root) if node.role == "certificate"]
+    assert [node.digest for node in nodes] == known
+    assert {node.state for node in nodes} == {"verified"}
 
 
 def test_each_hop_of_each_data_set_has_its_state(demo, score):

@@ -31,7 +31,7 @@ from cytolabe.snapshot.view import SnapshotView
 from cytolabe.split.document import rows_digest
 from cytolabe.split.keys import is_labelled, is_person_resolved
 
-__all__ = ["AUDIT_THRESHOLDS", "Grounds", "certify", "verify_certificate"]
+__all__ = ["AUDIT_THRESHOLDS", "Grounds", "certify", "joint_digest", "verify_certificate"]
 
 AUDIT_THRESHOLDS: Mapping[str, object] = {
     "audit_version": 5,
@@ -171,6 +171,11 @@ def verify_certificate(
         for name in names
         if name not in said or canonical_json(said[name]) != canonical_json(computed[name])
     )
+
+
+def joint_digest(digests: Sequence[str]) -> str:
+    """Return what a score over all folds quotes: the digest of the digests of their certificates, in the order of the folds."""
+    return digest_of(list(digests))
 
 
 def _tests_of(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

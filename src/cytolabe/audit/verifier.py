@@ -294,11 +294,14 @@ def check_scores(certificates: list[dict[str, Any]], document: dict[str, Any]) -
     """Every score of a fold quotes the certificate of that fold, and its model was looked at."""
     known = {str(one["digest"]): one for one in certificates if "digest" in one}
     folds, wrong = _ids(certificates), set()
+    joint = digest_of([str(one.get("digest")) for one in certificates])
     for score in document["scores"]:
         quoted = known.get(score["certificate"])
         where = f"{score['model']} on {score['split']}"
         if score["split"] in folds and (quoted is None or quoted["split_id"] != score["split"]):
             wrong.add(f"{where}: its score quotes no certificate of its fold")
+        elif score["split"] not in folds and score["certificate"] not in ("", joint):
+            wrong.add(f"{where}: its score does not quote the certificates of all folds")
         elif quoted is not None and score["value"] is not None:
             name = f"fit scope of {score['model']}"
             tested = {*_tests(quoted), *quoted.get("not_testable", {})}

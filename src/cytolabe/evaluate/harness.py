@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cytolabe.apply.counts import RememberedCounts
-from cytolabe.audit.certificate import Grounds, certify
+from cytolabe.audit.certificate import Grounds, certify, joint_digest
 from cytolabe.audit.claims import cell_type_claim
 from cytolabe.audit.duplicates import DuplicateReport
 from cytolabe.audit.fit_scopes import CellSet, FitRules
@@ -129,7 +129,9 @@ def evaluate_study(
         audits.append(with_dimensions(own[0][0].audit, merged_codes(ledger.coded for _, ledger in own)))
     ledgers = [ledger for ledger, _ in results]
     confusions = [confusion for ledger in ledgers for confusion in ledger.confusions]
-    scores += pooled_scores(scores, confusions, n_folds=len(split.folds))
+    joint = joint_digest([certificate.digest for certificate in certificates])
+    pooled = pooled_scores(scores, confusions, n_folds=len(split.folds))
+    scores += [dataclasses.replace(score, certificate=joint) for score in pooled]
     first_of_fold = [task for task in tasks if task.policy == tasks[0].policy]
     return StudyResult(
         snapshot_id=snapshot.snapshot_id,

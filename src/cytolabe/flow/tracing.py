@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from cytolabe.audit.certificate import joint_digest
 from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.evaluate.documents import score_id_of
 from cytolabe.evaluate.results import ALL_FOLDS
@@ -222,8 +223,7 @@ def _of_score(scene: _Scene, row: Mapping[str, Any]) -> Trace:
         raise UsageError(msg)
     whole = scene.tracer.run_node(scene.own)
     rest = [one for one in whole.children if one.role not in {"model", "weights"} or _is_of_model(one, row, scene.own)]
-    certificate = str(row["certificate"])
-    first = [_certificate(scene, certificate, is_root=False)] if certificate else []
+    first = [_certificate(scene, digest, is_root=False) for digest in _certificates_of(scene, row)]
     value = row["value"] if row["value"] is not None else "no value"
     root = Node(
         role="score",
@@ -239,6 +239,14 @@ def _of_score(scene: _Scene, row: Mapping[str, Any]) -> Trace:
     records = {name: entry.record for name, entry in scene.tracer.entries(scene.own.snapshot_id).items()}
     cells = f"cells on either side of {fold}" if fold else "cells of all folds"
     return Trace(root=root, coverage=coverage_of(records, n_cells), cells=cells)
+
+
+def _certificates_of(scene: _Scene, row: Mapping[str, Any]) -> list[str]:
+    """Return the certificates that a score stands on: that which it quotes, or all whose joint digest it quotes."""
+    quoted, known = str(row["certificate"]), [str(one["digest"]) for one in scene.certificates]
+    if not quoted or quoted != joint_digest(known):
+        return [quoted] if quoted else []
+    return known
 
 
 def _is_of_model(node: Node, row: Mapping[str, Any], run: LedgerRun) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cytolabe.audit.certificate import joint_digest
 from cytolabe.errors import CytolabeError, UsageError
 from cytolabe.evaluate.documents import score_id_of
 from cytolabe.files import Place, sha256_of_file
@@ -158,6 +159,7 @@ def _uncertified(path: Path) -> list[Finding]:
         if digest_of({key: value for key, value in certificate.items() if key != "digest"}) != certificate.get("digest")
     ]
     known = {certificate.get("digest") for certificate in certificates}
+    known.add(joint_digest([str(certificate.get("digest")) for certificate in certificates]))
     unknown = {row.get("certificate") for row in scores} - known - {"", None}
     edited = [row for row in scores if "score_id" in row and row["score_id"] != score_id_of(row)]
     if edited:
