@@ -136,4 +136,6 @@ def test_one_date_for_all_and_undated_cells_are_told(climbed):
     assert "3 of 3 tell their date of publication" in last["reason"]
     some = {"lab_a": {"date": "2018"}, "lab_c": {"date": "2021"}}
     last = run_ladder(evidence_of(climbed[0], **some)).rung_table().to_dict("records")[-1]
-    assert last["reason"] == "by date of publication, tested after 2018-12-31; 112 cells on neither side"
+    assert last["reason"] == (
+        "by date of publication, tested after 2018-12-31; 1 of 3 data sets do not tell it and are on neither side; 112 cells on neither side"
+    )

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cytolabe.cli.main import app
 from cytolabe.errors import RefusedError, UsageError
+from cytolabe.flow import omics
 from cytolabe.flow.omics import AskedOmics, embed_omics, read_omics
 from cytolabe.genes.reference import load_reference
 from cytolabe.models.omics import OmicsCells
@@ -99,6 +100,11 @@ def test_hidden_proteins_are_expected_beside_their_floors(make_file, tmp_path):
     assert found.exit_code == 0, found.stderr
     document = json.loads(found.stdout)
     assert (document["n_train"], document["n_held_out"], document["n_cells"]) == (80, 80, 160)
+    assert document["status"] == "QUALIFIED"
+    assert document["fit_on_query"] == "unlabelled_query"
+    # Each donor of the made-up file stands in both libraries.
+    assert (document["n_shared_persons"], document["n_shared_cells"]) == (4, 0)
+    assert any("4 of its 4 persons trained the model" in note for note in document["notes"])
     of = {row["protein"]: row for row in document["proteins"]}
     assert list(of) == PROTEINS
     assert of["CD3"]["totalvi_r"] > 0.8
@@ -117,3 +123,18 @@ def test_a_library_that_is_not_there_and_an_option_that_is_not_known_are_told(ma
         embed_omics(make_file(), asked, out=tmp_path / "e.parquet")
     with pytest.raises(UsageError, match="totalvi knows learning_rate, max_epochs"):
         embed_omics(make_file(), AskedOmics(proteins="adt", options={"n_hiden": 3}), out=tmp_path / "e.parquet")
+    with pytest.raises(UsageError, match="n_latent=0: a number above 0"):
+        embed_omics(make_file(), AskedOmics(proteins="adt", options={"n_latent": 0}), out=tmp_path / "e.parquet")
+
+
+def test_cells_that_stand_in_both_libraries_are_counted(make_file):
+    def twice(table):
+        counts = table.X.tolil()
+        counts[80] = counts[0]
+        table.X = csr_matrix(counts)
+
+    cells = read_omics(make_file(change=twice), AskedOmics(proteins="adt", batch="batch"))
+    first, second = (cells.take(np.flatnonzero(cells.batches == one)) for one in ("one", "two"))
+    across, doubts = omics._across(first, second)
+    assert (across["n_shared_cells"], across["n_shared_persons"]) == (1, None)
+    assert any("persons unknown" in doubt for doubt in doubts)

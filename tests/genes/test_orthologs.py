@@ -102,3 +102,14 @@ def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path):
     (tmp_path / "binary.tsv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="not UTF-8"):
         read_ortholog_table(tmp_path / "binary.tsv")
+
+
+@pytest.mark.parametrize("content", [b"human,mouse\rA,B\r", b"human,mouse\nA," + b"B" * 200_000 + b"\n"])
+def test_odd_line_ends_and_endless_fields_are_no_traceback(tmp_path, content):
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(content)
+    if b"\r" in content:
+        assert read_ortholog_table(path).rows == (("A", "B"),)
+        return
+    with pytest.raises(UsageError, match="line 2: no table of two columns"):
+        read_ortholog_table(path)

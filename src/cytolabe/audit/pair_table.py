@@ -26,7 +26,9 @@ def pair_table(
     # The table of cells is large: cells are named by themselves, and only where there are pairs.
     named, place = np.unique(rows, return_inverse=True)
     columns = ["cell_id", "dataset_id"]
-    if isinstance(snapshot, Snapshot):
+    if not len(named):
+        cells = pd.DataFrame({name: np.empty(0, dtype=object) for name in columns})
+    elif isinstance(snapshot, Snapshot):
         cells = cells_at(snapshot, columns, named)
     else:
         cells = snapshot.cells[columns].iloc[named]

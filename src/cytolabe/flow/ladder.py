@@ -151,8 +151,10 @@ def _time(evidence: StudyEvidence, *, plan: EvaluationPlan, n_folds: int, on_pro
         return dataclasses.replace(rung, why_not=told)
     on_progress(f"ladder: time, after {day}")
     found = _run(evidence, dataclasses.replace(rung, n_folds=1), dataclasses.replace(rule, after=day), plan=plan)
+    undated = len(dates) - n_dated
+    few = f"; {undated} of {len(dates)} data sets do not tell it and are on neither side" if undated else ""
     return dataclasses.replace(
-        found, told="; ".join((f"by {kind}, tested after {day}", *([found.told] if found.told else [])))
+        found, told="; ".join((f"by {kind}, tested after {day}{few}", *([found.told] if found.told else [])))
     )
 
 

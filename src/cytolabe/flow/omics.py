@@ -8,6 +8,7 @@ to what was measured, beside a ridge regression of log counts on principal compo
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ __all__ = ["AskedOmics", "embed_omics", "read_omics"]
 
 _NAMES = "protein_names"
 _N_COMPONENTS, _RIDGE = 30, 10.0
+_LEAST_GENES = 100
+"""Genes with counts from which equal cells are no chance (rule R9)."""
 
 Progress = Callable[[str], None]
 
@@ -100,6 +103,7 @@ def embed_omics(path: Path, asked: AskedOmics, *, out: Path, on_progress: Progre
     train, held = cells.take(np.flatnonzero(~is_held)), cells.take(np.flatnonzero(is_held))
     on_progress(f"training totalVI on {len(train.cell_ids):,} cells")
     fitted = model.fit(train, seed=asked.seed)
+    across, doubts = _across(train, held)
     proteins: list[dict[str, Any]] = []
     if is_held.any():
         on_progress(f"mapping {len(held.cell_ids):,} cells of {asked.held_out} without their proteins")
@@ -112,17 +116,23 @@ def embed_omics(path: Path, asked: AskedOmics, *, out: Path, on_progress: Progre
     return {
         "model": "totalvi", "file": path.name, "n_cells": len(shown.cell_ids), "n_left_out": int((~counted).sum()), "n_dims": values.shape[1],
         "n_genes": len(fitted.columns), "n_proteins": len(fitted.proteins), "batches": list(fitted.batches), "held_out": asked.held_out or None,
-        "n_train": len(train.cell_ids), "n_held_out": int(is_held.sum()), "proteins": proteins, "notes": list(fitted.notes), "embedding": str(out),
+        "n_train": len(train.cell_ids), "n_held_out": int(is_held.sum()), **across,
+        "proteins": proteins, "notes": [*doubts, *fitted.notes], "embedding": str(out),
     }  # fmt: skip
 
 
 def _model(options: Mapping[str, Any]) -> Totalvi:
-    try:
-        return Totalvi(**options)
-    except TypeError:
-        known = sorted(name for name in Totalvi.__dataclass_fields__ if name != "inputs")
-        msg = f"--option: totalvi knows {', '.join(known)}."
-        raise UsageError(msg) from None
+    known = sorted(name for name in Totalvi.__dataclass_fields__ if name != "inputs")
+    wrong = [name for name in options if name not in known]
+    if wrong:
+        msg = f"--option {wrong[0]}: totalvi knows {', '.join(known)}."
+        raise UsageError(msg)
+    for name, value in options.items():
+        kind = float if name == "learning_rate" else int
+        if not isinstance(value, (int, kind)) or isinstance(value, bool) or value <= 0:
+            msg = f"--option {name}={value}: a number above 0 is needed{', a whole one' if kind is int else ''}."
+            raise UsageError(msg)
+    return Totalvi(**options)
 
 
 def _proteins(file: h5py.File, asked: AskedOmics, where: str) -> tuple[Any, tuple[str, ...]]:
@@ -188,10 +198,49 @@ def _without_proteins(cells: OmicsCells, hidden: np.ndarray) -> OmicsCells:
     )
 
 
+def _across(train: OmicsCells, held: OmicsCells) -> tuple[dict[str, Any], list[str]]:
+    """Count what both sides share, and say what qualifies the comparison of a held-out library."""
+    if not len(held.cell_ids):
+        return {"fit_on_query": None, "status": None, "n_shared_persons": None, "n_shared_cells": None}, []
+    sides = [set(one.persons.tolist()) - {UNKNOWN} for one in (train, held)]
+    is_known = bool(sides[0] and sides[1]) and not (UNKNOWN in train.persons or UNKNOWN in held.persons)
+    n_persons, n_cells = len(sides[0] & sides[1]), len(_contents(train) & _contents(held))
+    doubts = ["QUALIFIED: one seed and one library, so no interval; weights of its batch are fitted on its RNA"]
+    if not is_known:
+        doubts.append("QUALIFIED: persons unknown, so one may be on both sides; give --person")
+    if n_persons:
+        doubts.append(
+            f"QUALIFIED: {n_persons} of its {len(sides[1])} persons trained the model: this is a library held out, not a person"
+        )
+    if n_cells:
+        doubts.append(f"QUALIFIED: {n_cells} cells have the RNA of a training cell, count for count")
+    told = {
+        "fit_on_query": "unlabelled_query",
+        "status": "QUALIFIED",
+        "n_shared_persons": n_persons if is_known else None,
+    }
+    return {**told, "n_shared_cells": n_cells}, doubts
+
+
+def _contents(cells: OmicsCells) -> set[bytes]:
+    """Return the counts of RNA of each cell with 100 genes or more, as bytes to compare."""
+    counts = csr_matrix(cells.modalities[RNA].counts)
+    counts.sum_duplicates()
+    return {
+        counts.indices[a:b].tobytes() + counts.data[a:b].tobytes()
+        for a, b in pairwise(counts.indptr.tolist())
+        if b - a >= _LEAST_GENES
+    }
+
+
 def _expected(fitted: FittedTotalvi, train: OmicsCells, held: OmicsCells) -> tuple[FittedTotalvi, list[dict[str, Any]]]:
     """Map a library without its proteins, and hold what is expected to what was measured."""
     counted = np.flatnonzero(np.asarray(held.modalities[RNA].counts[:, fitted.columns].sum(axis=1)).ravel() > 0)
+    if not len(counted):
+        msg = f"None of the {len(held.cell_ids)} cells of the held-out library has a count of RNA in the genes of the model: nothing can be expected of them."
+        raise RefusedError(msg)
     asked = held.take(counted)
+    train = train.take(np.flatnonzero(np.asarray(train.modalities[RNA].counts.sum(axis=1)).ravel() > 0))
     bare = _without_proteins(asked, np.ones(len(counted), dtype=bool))
     mapped = fitted.map_query(bare)
     truth = np.log1p(asked.modalities[PROTEIN].counts.toarray())

@@ -74,7 +74,12 @@ def read_ortholog_table(path: Path) -> OrthologTable:
         msg = f"{path}: not UTF-8 text ({error.reason} at byte {error.start})."
         raise UsageError(msg) from None
     first = text.splitlines()[0] if text.strip() else ""
-    lines = list(csv.reader(io.StringIO(text), delimiter="\t" if "\t" in first else ","))
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter="\t" if "\t" in first else ",")
+    try:
+        lines = list(reader)
+    except csv.Error as error:
+        msg = f"{path}, line {reader.line_num}: no table of two columns ({error}). Write it as CSV or TSV text, a pair of genes a line."
+        raise UsageError(msg) from None
     organisms = tuple(canonical_organism(field) for field in lines[0]) if lines else ()
     if len(set(organisms)) != 2 or len(organisms) != 2 or not set(organisms) <= set(shipped_organisms()):
         msg = (

@@ -92,6 +92,8 @@ def _groups_of(part: TablePart, schema: pa.Schema, dropped: np.ndarray) -> pa.Ta
             raise IntegrityError(msg)
         if not set(wanted) <= set(file.schema_arrow.names):
             return None
+        if not wanted and part.entry.n_rows == len(dropped):
+            return schema.empty_table()
         if not wanted:
             return _completed(pa.table({N_ROWS: [part.entry.n_rows - len(dropped)]}), part, schema)
         found: list[pa.Table] = []
