@@ -31,3 +31,14 @@ def test_a_random_network_reads_what_the_one_that_learns_reads():
     for name in ("geneformer", "scgpt"):
         control, learned = CARDS[f"{name}_random"], CARDS[f"{name}_scratch"]
         assert (control.value_semantics, control.gene_ids) == (learned.value_semantics, learned.gene_ids)
+
+
+def test_the_simulated_study_asks_the_same_models_and_labels_and_says_that_it_is_simulated():
+    real, simulated = (
+        read_study(STUDIES / f"{name}.toml", data=STUDIES) for name in ("foundation", "foundation_simulated")
+    )
+    assert simulated.models == real.models
+    assert simulated.limited_labels == real.limited_labels
+    assert len(simulated.datasets) == 3
+    assert {dataset.manifest.label_origin for dataset in simulated.datasets} == {"simulated"}
+    assert "SIMULATED" in simulated.title

@@ -22,8 +22,8 @@ from cytolabe.records.access import ACCESS_CLASSES
 __all__ = ["LABEL_ORIGINS", "MANIFEST_NAME", "Manifest", "manifest_of", "read_manifests", "unknown_key_error"]
 
 MANIFEST_NAME = "manifest.toml"
-LABEL_ORIGINS = ("sorted", "genotype", "manual", "automated", "transferred", "unknown")
-"""Where labels come from (rule R7); `manual` means by hand from clusters."""
+LABEL_ORIGINS = ("sorted", "genotype", "manual", "automated", "transferred", "simulated", "unknown")
+"""Where labels come from (rule R7); `manual` means by hand from clusters, `simulated` that the cells are made up as well."""
 _LONG_ORIGINS = {"manual-from-clusters": "manual"}
 """Longer words for the same; who writes one is understood."""
 

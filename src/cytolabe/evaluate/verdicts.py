@@ -1,7 +1,7 @@
 """What is already known of every score of a fold, before any model answers: refusals, qualifications, notes.
 
 A fold is not believed for what it says of itself. In this order: do its rows follow from the rule of the split; what
-the split says of such a fold; persons that are unknown; what the audit found; labels that are circular. Where the rows
+the split says of such a fold; persons that are unknown; what the audit found; labels that are circular; cells that are simulated. Where the rows
 follow from no rule nothing of the split is taken for an excuse, and the notes say so.
 
 Reasons are short, because they stand in every row: examples and data sets are named once, by the fold itself.
@@ -30,11 +30,13 @@ __all__ = [
     "fold_verdict",
     "folds_of_a_rule",
     "refuse_malformed_folds",
+    "simulated_datasets",
 ]
 
 RANDOM_CELLS = "random_cells"
 """Start of the rule of a split that was asked for by random cells: stamped on every score instead of refused."""
 
+_SIMULATED = "simulated"
 _CIRCULAR_ORIGINS = frozenset({"automated", "transferred"})
 _SUSPENSIONS = frozenset({"cell", "nucleus"})
 _PLURAL = {"cell": "cells", "nucleus": "nuclei"}
@@ -126,6 +128,9 @@ def fold_verdict(
         refusals += leaks
     circular = circular_labels(snapshot, _scored_rows(data))
     qualifications += [*_copies_left_out(data), *circular, *_pooled_suspensions(snapshot.cells, data)]
+    mixed, simulated = _simulated(snapshot, data)
+    refusals += mixed
+    qualifications += simulated
     notes = [] if follows_rule else ["the rows of this fold follow from no rule that could be run again"]
     if "sorted" in set().union(*_origins_of(snapshot.cells, _scored_rows(data)).values()):
         notes.append("test labels are sort gates, not truth")
@@ -193,6 +198,31 @@ def circular_labels(snapshot: SnapshotView, rows: np.ndarray) -> dict[str, froze
     if new:
         found[f"labels look {' and '.join(sorted(new))}: circular"] = frozenset().union(*new.values())
     return found
+
+
+def simulated_datasets(snapshot: SnapshotView) -> frozenset[str]:
+    """Return the data sets whose cells are made up, as was declared or as the file itself says."""
+    declared = _origins_of(snapshot.cells, np.arange(len(snapshot.cells)))
+    suspected = {name: record.label_origin_suspected for name, record in snapshot.datasets.items()}
+    names = {name for name, origins in declared.items() if _SIMULATED in origins}
+    return frozenset(names | {name for name in declared if suspected.get(name) == _SIMULATED})
+
+
+def _simulated(snapshot: SnapshotView, data: FoldData) -> tuple[list[str], list[str]]:
+    """Return what refuses and what qualifies a fold with simulated cells.
+
+    Profiles of simulated cells are read off real ones, so a score over both would be memory of the one in the other; and it would be of
+    neither. Training cells count whether or not they have a label.
+    """
+    simulated = simulated_datasets(snapshot)
+    names = snapshot.cells["dataset_id"].to_numpy(dtype=object)
+    present = set(names[np.concatenate([data.fold.train_rows, data.query_rows])].tolist())
+    if not present & simulated:
+        return [], []
+    if present - simulated:
+        n_both = len(present & simulated), len(present - simulated)
+        return [f"simulated and real cells in one score: {n_both[0]} simulated and {n_both[1]} real data set(s)"], []
+    return [], ["simulated cells: says nothing of real ones"]
 
 
 def _with_origin(origins: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:

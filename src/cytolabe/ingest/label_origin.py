@@ -42,6 +42,7 @@ _CLUSTERS = re.compile(
 )
 _SOURCE = re.compile(r"(label|annotation|cell_?type)s?_(source|origin|method|provenance)")
 _WORDS: Sequence[tuple[str, re.Pattern[str]]] = (
+    ("simulated", re.compile(r"\bsimulat(ed|ion)\b", re.IGNORECASE)),
     ("transferred", re.compile(r"transfer|azimuth|scanvi|scarches|mapp(ed|ing) to|reference mapping", re.IGNORECASE)),
     ("automated", re.compile(r"celltypist|singler|automat|classifier|predict", re.IGNORECASE)),
     ("genotype", re.compile(r"demuxlet|souporcell|vireo|genotyp", re.IGNORECASE)),
@@ -174,6 +175,7 @@ def _finding(label: Grouping, suspected: str, tool: str, *, evidence: str, decla
             remedy="Say it in the manifest (label_origin, label_tool, label_reference), or name another label column.",
             **said,  # type: ignore[arg-type]
         )
+    # A file that calls its labels simulated is no measurement, and its scores are kept apart: see `evaluate.verdicts`.
     return Finding(
         code="N-ORIGIN-03",
         severity=Severity.NOTE,
