@@ -80,6 +80,8 @@ def test_few_labels_are_read_and_absent_where_nobody_asks(tmp_path):
         ("donors = 2", "must be a list"),
         ("donors = [true]", "whole numbers"),
         ("donors = [1]\nn_draws = 0", "n_draws must be a whole number from 1"),
+        ("donors = [1]\nannotators = 'scanvi'", "annotators must be a list of models"),
+        ("donors = [1]\nannotator = ['scanvi']", "Did you mean 'annotators'"),
     ],
 )
 def test_few_labels_that_mean_nothing_are_refused(tmp_path, text, message):

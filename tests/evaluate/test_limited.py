@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolabe.config.limited_labels import LimitedLabels
+from cytolabe.errors import UsageError
 from cytolabe.evaluate import evaluate_study, scores_document
 from cytolabe.evaluate.label_draws import Pool, label_draws, pool_of
 from cytolabe.evaluate.plan import ModelPlan
@@ -200,3 +201,63 @@ def test_one_and_two_processes_draw_the_same(simulated_study):
         result = evaluate_study(study.snapshot, **study.arguments())
         documents.append((canonical_json(scores_document(result, "s")), canonical_json(result.certificates)))
     assert documents[0] == documents[1]
+
+
+@pytest.fixture(scope="module")
+def trained_anew(simulated_study):
+    """Return a study whose models are trained with labels; one of them is named for few."""
+    asked = LimitedLabels(cells_per_type=(1, 10), donors=(2,), n_draws=2, annotators=("one_vs_rest",))
+    study = simulated_study(models=("one_vs_rest", "centroid", "pca+knn"), plan={"limited_labels": asked})
+    return study, evaluate_study(study.snapshot, **study.arguments())
+
+
+def test_a_model_without_a_probe_is_trained_on_each_draw_alone_and_only_where_it_is_named(trained_anew):
+    _, result = trained_anew
+    rows = {(row.model, row.stratum): row for row in result.limited}
+    assert {model for model, _ in rows} == {"one_vs_rest", "pca+knn"}
+    own = rows["one_vs_rest", "cells_per_type=10"]
+    assert own.value is not None
+    assert list(own.seeds) == ["0", "1"]
+    assert any("trained anew on the labelled cells of each draw" in note for note in own.notes)
+    assert all("trained anew" not in note for note in rows["pca+knn", "cells_per_type=10"].notes)
+
+
+def test_what_training_anew_costs_is_told_for_each_draw(trained_anew):
+    _, result = trained_anew
+    own = [row for row in result.costs.rows if (row.purpose, row.model) == ("limited_labels", "one_vs_rest")]
+    assert {row.step for row in own} == {"annotator"}
+    assert len(own) == 3 * 2
+    (certificate,) = result.certificates
+    draws = {test["test"]: test for test in certificate.tests}["limited labels"]["draws"]
+    assert [row.n_train for row in own] == [draw["n_cells"] for draw in draws]
+
+
+def test_the_certificate_names_the_draws_that_a_model_without_a_probe_was_trained_on(trained_anew):
+    _, result = trained_anew
+    tests = {test["test"]: test for test in result.certificates[0].tests}
+    steps = {step["cells_digest"] for step in tests["fit scope of one_vs_rest"]["steps"]}
+    assert {draw["cells_digest"] for draw in tests["limited labels"]["draws"]} <= steps
+    assert tests["fit scope of one_vs_rest"]["n_found"] == 0
+    others = {step["cells_digest"] for step in tests["fit scope of centroid"]["steps"]}
+    assert not {draw["cells_digest"] for draw in tests["limited labels"]["draws"]} & others
+
+
+@pytest.mark.parametrize("name", ["scanvy", "pca", "majority"], ids=["misspelt", "answers through probes", "a floor"])
+def test_a_named_model_that_could_not_be_trained_on_few_labels_is_an_error(simulated_study, name):
+    asked = LimitedLabels(cells_per_type=(1,), annotators=(name,))
+    study = simulated_study(models=("one_vs_rest", "pca+knn"), plan={"limited_labels": asked})
+    with pytest.raises(UsageError, match=rf"names {name}: no model .*\(one_vs_rest\)"):
+        evaluate_study(study.snapshot, **study.arguments())
+
+
+def test_a_training_that_fails_on_a_draw_is_no_number(simulated_study, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        msg = "singular"
+        raise ValueError(msg)
+
+    asked = LimitedLabels(cells_per_type=(1,), n_draws=2, annotators=("one_vs_rest",))
+    study = simulated_study(models=("one_vs_rest",), plan={"limited_labels": asked})
+    monkeypatch.setattr("cytolabe.models.baselines.gene_annotators.OneVsRest.fit", fail)
+    (row,) = evaluate_study(study.snapshot, **study.arguments()).limited
+    assert (str(row.status), row.value) == ("FAILED", None)
+    assert "singular" in row.reason

@@ -19,11 +19,15 @@ _MOST_DRAWS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class LimitedLabels:
-    """Numbers of cells of each type and of donors, each ascending, and how often they are drawn."""
+    """Numbers of cells of each type and of donors, each ascending, and how often they are drawn.
+
+    `annotators` are models without a classifier of their own that are trained anew for each draw: none unless named.
+    """
 
     cells_per_type: tuple[int, ...] = ()
     donors: tuple[int, ...] = ()
     n_draws: int = 3
+    annotators: tuple[str, ...] = ()
 
 
 def limited_labels_of(table: Mapping[str, object], where: str) -> LimitedLabels:
@@ -42,8 +46,8 @@ def limited_labels_of(table: Mapping[str, object], where: str) -> LimitedLabels:
         If a key is unknown, a number is none or out of its range, or nothing is asked for.
     """
     for key in table:
-        if key not in {*_AXES, "n_draws"}:
-            raise unknown_key_error(key, [*_AXES, "n_draws"], where)
+        if key not in {*_AXES, "n_draws", "annotators"}:
+            raise unknown_key_error(key, [*_AXES, "n_draws", "annotators"], where)
     cells, donors = (_ascending(table.get(axis, []), f"{where}: {axis}") for axis in _AXES)
     n_draws = table.get("n_draws", 3)
     if not isinstance(n_draws, int) or isinstance(n_draws, bool) or not 1 <= n_draws <= _MOST_DRAWS:
@@ -52,7 +56,13 @@ def limited_labels_of(table: Mapping[str, object], where: str) -> LimitedLabels:
     if not cells and not donors:
         msg = f"{where} asks for nothing: give cells_per_type = [1, 5, 10, 50], donors = [1, 2, 4], or both."
         raise UsageError(msg)
-    return LimitedLabels(cells_per_type=cells, donors=donors, n_draws=n_draws)
+    annotators = table.get("annotators", [])
+    if not isinstance(annotators, list | tuple) or not all(isinstance(name, str) for name in annotators):
+        msg = f"{where}: annotators must be a list of models, such as ['scanvi'], not {annotators!r}."
+        raise UsageError(msg)
+    return LimitedLabels(
+        cells_per_type=cells, donors=donors, n_draws=n_draws, annotators=tuple(str(name) for name in annotators)
+    )
 
 
 def _ascending(value: object, where: str) -> tuple[int, ...]:

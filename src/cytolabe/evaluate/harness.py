@@ -35,7 +35,7 @@ from cytolabe.evaluate.fitting import EMBEDS, ModelRunner, Models
 from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, policy_data
 from cytolabe.evaluate.integration import integration_scores
 from cytolabe.evaluate.labels import ClassSets, LevelLabels, class_sets, level_labels, support_table
-from cytolabe.evaluate.limited import limited_scores
+from cytolabe.evaluate.limited import limited_scores, refuse_unknown_annotators
 from cytolabe.evaluate.measures import Cells, measures_of
 from cytolabe.evaluate.naming import term_names
 from cytolabe.evaluate.plan import FLOOR_MODELS, PROBES, AnnotatorPlan, EvaluationPlan, ModelPlan, annotator_plans
@@ -174,6 +174,7 @@ def _prepared(snapshot: SnapshotView, split: Split, plan: EvaluationPlan, *, res
     refuse_malformed_folds(split, len(snapshot.cells))
     models = Models()
     annotators = _expanded(annotator_plans(plan), models)
+    refuse_unknown_annotators(plan, annotators)
     cards = {annotator.name: models.card(annotator) for annotator in annotators}
     levels = tuple(level_labels(snapshot.cells, resolutions, name) for name in names)
     terms = sorted({str(term) for labels in levels for term in labels.terms} - {""})

@@ -5,7 +5,8 @@ on the labels of a draw; test cells, classes and the headline are those of the f
 its interval is over the donors of the test side, as everywhere (rule R15): it does not say how draws differ, which
 `seeds` of the row does. Asked at the decision level and under the first gene policy, with the first seed of a model.
 
-Models without a probe are not asked: they would have to be trained anew for each draw.
+Models without a probe are trained anew for each draw, on the cells of the draw alone, and only those that the study names
+(`annotators`): each draw costs a training.
 """
 
 import dataclasses
@@ -14,22 +15,25 @@ from dataclasses import dataclass
 
 from cytolabe.audit.fit_scopes import CellSet, check_fit_scopes, may_fit_on
 from cytolabe.config.limited_labels import LimitedLabels
+from cytolabe.errors import UsageError
 from cytolabe.evaluate.annotation import FoldRun, Said, cell_sets_at
 from cytolabe.evaluate.fitting import Answer, Failure, FitTask
 from cytolabe.evaluate.label_draws import AXES, LabelDraw, Pool, label_draws, limited_stratum, pool_of
 from cytolabe.evaluate.labels import level_labels
 from cytolabe.evaluate.measures import HEADLINE, values_of
-from cytolabe.evaluate.plan import AnnotatorPlan
+from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan, EvaluationPlan
 from cytolabe.evaluate.scoring import MIN_SEEDS, Answered, RowContext, scored_rows
 from cytolabe.models.protocols import NOT_CONVERGED
 from cytolabe.records import ModelCard, Score, ScoreStatus
 
-__all__ = ["LIMITED_TASK", "LIMITED_TEST", "limited_scores"]
+__all__ = ["LIMITED_TASK", "LIMITED_TEST", "limited_scores", "refuse_unknown_annotators"]
 
 LIMITED_TASK = "limited_labels"
 """`Score.task` of rows on few labels."""
 LIMITED_TEST = "limited labels"
 """Test of a certificate that names every draw."""
+
+_ALONE = "trained anew on the labelled cells of each draw and no other; an embedding has read every training cell"
 
 _Floors = Mapping[tuple[str, str], float]
 
@@ -46,7 +50,7 @@ class _Limits:
 def limited_scores(
     run: FoldRun, context: RowContext, annotators: Sequence[AnnotatorPlan], *, floors: _Floors
 ) -> tuple[Score, ...]:
-    """Return a headline row for each embedding with its probe and each number of labels that the study asks for.
+    """Return a headline row for each number of labels and each embedding with its probe, or annotator that the study names.
 
     The ledger of the run gets the steps that were fitted, and the test that names the draws.
 
@@ -57,14 +61,14 @@ def limited_scores(
     context
         The rows of the decision level.
     annotators
-        Those of the gene policy; only embeddings with a probe are asked.
+        Those of the gene policy.
     floors
         Best value of the floor models by (metric, stratum), with all labels.
     """
     asked = run.plan.limited_labels
-    probed = [one for one in annotators if one.probe]
-    if asked is None or not probed or context.gene_policy != run.plan.gene_policies[0]:
+    if asked is None or context.gene_policy != run.plan.gene_policies[0]:
         return ()
+    probed = [one for one in annotators if one.probe or one.name in asked.annotators]
     headline = tuple(measure for measure in context.measures if measure.key == HEADLINE)
     context = dataclasses.replace(context, measures=headline, ceilings=None)
     if context.why_none or len(run.genes.tasks) != 1:
@@ -90,6 +94,22 @@ def limited_scores(
         for one in probed
         for stratum in limits.draws
     )
+
+
+def refuse_unknown_annotators(plan: EvaluationPlan, annotators: Sequence[AnnotatorPlan]) -> None:
+    """Refuse few labels for a model that is not there, or that answers through probes: it would be left out in silence.
+
+    Raises
+    ------
+    UsageError
+        If the study names such a model.
+    """
+    asked = plan.limited_labels.annotators if plan.limited_labels is not None else ()
+    known = [one.name for one in annotators if not one.probe and one.name not in FLOOR_MODELS]
+    unknown = sorted(set(asked) - set(known))
+    if unknown:
+        msg = f"[study.limited_labels] names {', '.join(unknown)}: no model of the study that is trained with labels ({', '.join(known) or 'it has none'}). Embeddings are asked with their probes, without being named."
+        raise UsageError(msg)
 
 
 def _limits(run: FoldRun, context: RowContext, asked: LimitedLabels) -> _Limits:
@@ -159,7 +179,7 @@ def _row(
         answered = dataclasses.replace(
             answered,
             refusals=(*answered.refusals, *(f"{f.code}: {f.where} was fitted on cells that it may not see" for f in stray)),
-            notes=tuple(dict.fromkeys(note for draw in own for note in draw.notes)),
+            notes=tuple(dict.fromkeys((*(() if annotator.probe else (_ALONE,)), *(n for draw in own for n in draw.notes)))),
         )  # fmt: skip
     return _marked(context, answered, stratum=stratum, floors=floors)
 

@@ -23,8 +23,8 @@ _ALL = "all"
 _PANEL, _LEFT, _TOP, _PLOT, _ROW, _PER_ROW = 230.0, 34.0, 26.0, 120.0, 190.0, 4
 _SHAPES = {"knn": "curve plain", "logistic": "curve"}
 _NOTE = (
-    "Mean over the draws; the labels of a draw contain those of a smaller one. The embedding saw no label and is the same in a "
-    "row; test cells and types are those of the fold. Brackets are donors of the test side, and say nothing of draws."
+    "Mean over the draws; the labels of a draw contain those of a smaller one. An embedding saw no label and is the same in a "
+    "row; a model without a probe was trained anew on the labelled cells of each draw alone. Test cells and types are those of the fold. Brackets are donors of the test side, and say nothing of draws."
 )
 
 
