@@ -20,7 +20,7 @@ def cells(rng, *, n=600, n_types=3, n_batches=2):
 
 
 def told(labels, batches, embedding):
-    return measured(embedding, labels, batches, seed=0)
+    return measured(embedding, labels, batches, seed=0, before=0.5)
 
 
 def hot(words):
@@ -47,10 +47,16 @@ def test_an_embedding_of_types_is_the_upper_end_and_one_of_batches_fails_where_t
     assert upper["cilisi"] > 0.85
     assert upper["avg_bio"] == pytest.approx((upper["nmi"] + upper["ari"] + upper["asw_label"]) / 3)
     assert upper["pcr_batch"] < 0.02
+    assert upper["ilisi"] > 0.85
+    assert upper["pcr_comparison"] > 0.95
     of_batches = told(labels, batches, hot(batches) + noise[:, :2])
     assert of_batches["cilisi"] < 0.01
     assert of_batches["bras"] < 0.1
     assert of_batches["pcr_batch"] > 0.99
+    assert of_batches["ilisi"] < 0.01
+    assert of_batches["pcr_comparison"] == pytest.approx(
+        (0.5 - of_batches["pcr_batch"]) / 0.5
+    )  # under 0, and not clipped
     assert of_batches["nmi"] < 0.05
 
 
@@ -89,6 +95,7 @@ def test_the_control_without_correction_is_the_embedding_of_pca_and_the_labels_a
     for split in {score.split for score in result.integration}:
         for metric in INTEGRATION_METRICS:
             assert value[split, "pca", metric] == value[split, "control: none", metric]
+        assert value[split, "control: none", "pcr_comparison"] == 0
         assert value[split, "control: cell types", "avg_bio"] > 0.9
         assert value[split, "control: shuffled", "avg_bio"] < 0.4
 

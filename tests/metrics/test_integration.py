@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
-from sklearn.metrics.pairwise import cosine_distances
+from sklearn.metrics.pairwise import cosine_distances, euclidean_distances
 
-from cytolabe.metrics.integration import batch_variance, bras, cilisi, lisi
+from cytolabe.metrics.conservation import label_silhouette
+from cytolabe.metrics.integration import batch_variance, bras, cilisi, ilisi, lisi, variance_removed
 
 DATA = pathlib.Path(__file__).resolve().parents[2].parent / "shared" / "data" / "h5ad"
 
@@ -92,6 +94,80 @@ def test_lisi_agrees_with_the_published_table():
     for name in ("label1", "label2"):
         found = lisi(np.asarray(adata.obsm["X_coords"], dtype=float), adata.obs[name].to_numpy(dtype=object))
         assert np.abs(found - adata.obs[f"lisi_ref_{name}"].to_numpy()).max() < 1e-4
+
+
+def naive_lisi(embedding, groups, perplexity):
+    """Cell by cell, each width by a root finder: entropy of the weights = log(perplexity)."""
+    distances = euclidean_distances(embedding.astype(float))
+    found = []
+    for cell, row in enumerate(distances):
+        others = [other for other in np.argsort(row, kind="stable") if other != cell][: 3 * perplexity - 1]
+        own = row[others]
+
+        def weights(log_beta, own=own):
+            raw = np.exp(-(own - own.min()) * np.exp(log_beta))
+            return raw / raw.sum()
+
+        def excess(log_beta, weights=weights):
+            share = weights(log_beta)
+            return -(share[share > 0] * np.log(share[share > 0])).sum() - np.log(perplexity)
+
+        share = weights(brentq(excess, -12, 12))
+        found.append(1 / sum(share[groups[others] == group].sum() ** 2 for group in np.unique(groups)))
+    return np.array(found)
+
+
+@pytest.mark.parametrize(("seed", "shift"), [(0, 0.0), (1, 0.7), (2, 3.0)])
+def test_cilisi_is_lisi_of_each_type_alone_put_on_zero_to_one(seed, shift):
+    embedding, labels, batches = cells(np.random.default_rng(seed), n=230, shift=shift, n_batches=3)
+    labels[:8] = 9  # too few to be told
+    labels[8:40], batches[8:40] = 8, 0  # one batch: nothing to mix
+    expected = {}
+    for label in (0, 1, 2):
+        here = labels == label
+        perplexity = min(30, int(here.sum()) // 3)
+        expected[str(label)] = ((naive_lisi(embedding[here], batches[here], perplexity) - 1) / 2).mean()
+    value, per_label = cilisi(embedding, labels, batches)
+    assert per_label == pytest.approx(expected, abs=1e-3)
+    assert value == pytest.approx(np.mean(list(expected.values())), abs=1e-3)
+
+
+# What scib-metrics 0.5.10 says of `cells(default_rng(seed), shift, n_batches)`: bras, ilisi_knn (90 neighbors with the cell itself),
+# silhouette_label, and principal_component_regression (categorical) before and after halving with noise.
+_SCIB = [
+    (11, 0.0, 2, 0.9308109283, 0.9115110636, 0.7837680578, 0.0056711063, -0.0021676663),
+    (12, 1.0, 3, 0.5188262463, 0.2015197277, 0.7895518541, 0.0856179371, -0.0229248554),
+    (13, 4.0, 4, 0.0519524366, 0.0000666777, 0.5842134953, 0.7072025538, -0.1190843582),
+]
+
+
+@pytest.mark.parametrize(("seed", "shift", "n_batches", "bras_is", "ilisi_is", "asw", "variance", "difference"), _SCIB)
+def test_all_of_it_agrees_with_what_scib_metrics_says(
+    seed, shift, n_batches, bras_is, ilisi_is, asw, variance, difference
+):
+    embedding, labels, batches = cells(np.random.default_rng(seed), shift=shift, n_batches=n_batches)
+    other = embedding / 2 + np.random.default_rng(seed + 100).normal(size=embedding.shape)
+    assert bras(embedding, labels, batches)[0] == pytest.approx(bras_is, abs=1e-6)
+    assert ilisi(embedding, batches) == pytest.approx(ilisi_is, abs=1e-5)
+    assert label_silhouette(embedding, labels) == pytest.approx(asw, abs=1e-6)
+    before, after = batch_variance(embedding, batches), batch_variance(other, batches)
+    assert before == pytest.approx(variance, abs=1e-6)
+    assert variance_removed(before, after) == pytest.approx(-difference / variance, rel=1e-3)
+
+
+def test_ilisi_is_the_median_over_all_cells_and_sees_no_type():
+    rng = np.random.default_rng(5)
+    embedding, _, batches = cells(rng, n=120, shift=0.5, n_batches=3)
+    expected = (np.median(naive_lisi(embedding, batches, 30)) - 1) / 2
+    assert ilisi(embedding, batches) == pytest.approx(expected, abs=1e-3)
+    assert ilisi(embedding, np.zeros(120)) is None
+    assert ilisi(embedding[:89], batches[:89]) is None
+
+
+def test_batch_variance_that_was_added_is_seen_and_none_before_is_no_comparison():
+    assert variance_removed(0.4, 0.1) == pytest.approx(0.75)
+    assert variance_removed(0.4, 0.6) == pytest.approx(-0.5)
+    assert variance_removed(0.0, 0.6) is None
 
 
 def test_lisi_lies_between_one_and_the_number_of_groups():

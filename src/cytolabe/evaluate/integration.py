@@ -24,7 +24,7 @@ from cytolabe.evaluate.scoring import RowContext
 from cytolabe.evaluate.status import judged
 from cytolabe.evaluate.verdicts import circular_labels
 from cytolabe.metrics.conservation import cluster_agreement, label_silhouette
-from cytolabe.metrics.integration import batch_variance, bras, cilisi
+from cytolabe.metrics.integration import batch_variance, bras, cilisi, ilisi, variance_removed
 from cytolabe.models.cards import CARDS
 from cytolabe.models.threads import single_thread
 from cytolabe.randomness import rng_for
@@ -35,10 +35,15 @@ __all__ = ["CONTROL", "CONTROLS", "INTEGRATION_METRICS", "MOST_CELLS", "integrat
 TASK = "integration"
 CONTROL = "control: "
 """How the names of controls begin."""
-INTEGRATION_METRICS = ("avg_bio", "nmi", "ari", "asw_label", "bras", "cilisi", "pcr_batch")
+INTEGRATION_METRICS = ("avg_bio", "nmi", "ari", "asw_label", "bras", "cilisi", "ilisi", "pcr_batch", "pcr_comparison")
 """What is told of an embedding: types first, then batches. Of `pcr_batch` less is better, of the others more."""
 
-_INSIDE_TYPES = ("bras", "cilisi")
+_WHY_NOT = {
+    "bras": "no type has enough cells in two batches",
+    "cilisi": "no type has enough cells in two batches",
+    "ilisi": "fewer than 90 cells",
+    "pcr_comparison": "batches explain nothing of the components without correction, or there are none",
+}
 
 CONTROLS = ("none", "shuffled", "cell types")
 
@@ -87,9 +92,12 @@ def integration_scores(run: FoldRun, context: RowContext, annotators: Sequence[A
         return ()
     why = _why_nothing(run, task, cells)
     rows = []
-    for name, values in _controls(run, task, cells).items():
+    controls = _controls(run, task, cells)
+    plain = controls["none"]
+    before = None if isinstance(plain, Failure) or why is not None else batch_variance(plain, cells.batches)
+    for name, values in controls.items():
         one = _One(name=f"{CONTROL}{name}", values=values)
-        rows += _rows(context, cells, one, why=why)
+        rows += _rows(context, cells, one, why=why, before=before)
     for name, annotator in embedders.items():
         found = run.runner.embedding(annotator, task)
         one = _One(
@@ -98,20 +106,27 @@ def integration_scores(run: FoldRun, context: RowContext, annotators: Sequence[A
             said=run.ledger.fits.get((annotator.name, context.resolution), Said()),
             card=run.runner.card(annotator),
         )
-        rows += _rows(context, cells, one, why=why)
+        rows += _rows(context, cells, one, why=why, before=before)
     return tuple(rows)
 
 
 def measured(
-    embedding: Float[np.ndarray, "cells dims"], labels: np.ndarray, batches: np.ndarray, *, seed: int
+    embedding: Float[np.ndarray, "cells dims"],
+    labels: np.ndarray,
+    batches: np.ndarray,
+    *,
+    seed: int,
+    before: float | None = None,
 ) -> dict[str, float]:
     """Return every metric of `INTEGRATION_METRICS` that can be told of some cells; see `metrics` for their definitions.
 
-    BRAS leaves out cells whose vector is zero: they have no direction.
+    BRAS leaves out cells whose vector is zero: they have no direction. `before` is the variance that batches explain without a
+    correction; without it the comparison with it is not told.
     """
     with single_thread():
         nmi, ari = cluster_agreement(embedding, labels, seed=seed % 2**32)
         silhouette = label_silhouette(embedding, labels)
+        variance = batch_variance(embedding, batches)
         has_direction = np.linalg.norm(embedding, axis=1) > 0
         told = {
             "nmi": nmi,
@@ -120,7 +135,9 @@ def measured(
             "avg_bio": None if silhouette is None else (nmi + ari + silhouette) / 3,
             "bras": bras(embedding[has_direction], labels[has_direction], batches[has_direction])[0],
             "cilisi": cilisi(embedding, labels, batches)[0],
-            "pcr_batch": batch_variance(embedding, batches),
+            "ilisi": ilisi(embedding, batches),
+            "pcr_batch": variance,
+            "pcr_comparison": None if before is None else variance_removed(before, variance),
         }
     return {name: value for name, value in told.items() if value is not None}
 
@@ -188,10 +205,12 @@ def _controls(run: FoldRun, task: FitTask, cells: _Judged) -> dict[str, np.ndarr
     return {"none": plain, "shuffled": plain[rng.permutation(len(plain))], "cell types": upper}
 
 
-def _rows(context: RowContext, cells: _Judged, one: _One, *, why: tuple[ScoreStatus, str] | None) -> list[Score]:
+def _rows(
+    context: RowContext, cells: _Judged, one: _One, *, why: tuple[ScoreStatus, str] | None, before: float | None
+) -> list[Score]:
     told: Mapping[str, float] = {}
     if not isinstance(one.values, Failure) and (why is None or why[0] is ScoreStatus.REFUSED):
-        told = measured(one.values, cells.labels, cells.batches, seed=context.seed)
+        told = measured(one.values, cells.labels, cells.batches, seed=context.seed, before=before)
     rows = []
     for metric in INTEGRATION_METRICS:
         status, reason = why or _status(context, cells, one, is_told=metric in told)
@@ -225,8 +244,7 @@ def _rows(context: RowContext, cells: _Judged, one: _One, *, why: tuple[ScoreSta
 
 
 def _why_not_told(metric: str) -> str:
-    why = "no type has enough cells in two batches" if metric in _INSIDE_TYPES else "no type has two cells"
-    return f"not_applicable: {why}"
+    return f"not_applicable: {_WHY_NOT.get(metric, 'no type has two cells')}"
 
 
 def _status(context: RowContext, cells: _Judged, one: _One, *, is_told: bool) -> tuple[ScoreStatus, str]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 from sklearn.neighbors import NearestNeighbors
 
-__all__ = ["MIN_TYPE_CELLS", "batch_variance", "bras", "cilisi", "lisi"]
+__all__ = ["MIN_TYPE_CELLS", "batch_variance", "bras", "cilisi", "ilisi", "lisi", "variance_removed"]
 
 MIN_TYPE_CELLS = 10
 """Cells of a type below which its mixing is not told (CiLISI)."""
@@ -117,6 +117,27 @@ def cilisi(
         index = lisi(embedding[here], batches[here], perplexity=perplexity)
         found[label] = float(((index - 1) / (n_batches - 1)).mean())
     return (float(np.mean(list(found.values()))) if found else None), found
+
+
+def ilisi(embedding: Float[np.ndarray, "cells dims"], batches: np.ndarray) -> float | None:
+    """Return how many batches the neighbors of a cell come from, from 0 (one) to 1 (all alike), whatever the types.
+
+    (median of LISI - 1) / (batches - 1). None with one batch, or fewer than 90 cells. Where batches hold other types, a perfect embedding is
+    not at 1, and one that knows no type may be; `cilisi` asks inside types.
+    """
+    n_batches = len(np.unique(batches.astype(str)))
+    if n_batches < 2 or len(embedding) < 3 * _PERPLEXITY:
+        return None
+    return float((np.median(lisi(embedding, batches)) - 1) / (n_batches - 1))
+
+
+def variance_removed(before: float, after: float) -> float | None:
+    """Return the part of the batch variance of one embedding that another one lacks: (before - after) / before (PCR comparison).
+
+    1 where batches explain nothing any more, under 0 where they explain more: it is not clipped, so that an embedding which adds batch variance
+    is seen to. None where there was none before. What a shuffle removes is all of it.
+    """
+    return (before - after) / before if before > 0 else None
 
 
 def batch_variance(embedding: Float[np.ndarray, "cells dims"], batches: np.ndarray) -> float:

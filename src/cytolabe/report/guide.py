@@ -89,8 +89,8 @@ GUIDE = (
         "Batches and types",
         "How the embeddings behind the answers place the labelled cells of both sides. AvgBIO, the mean of NMI, "
         "ARI and the silhouette of types, says whether types lie apart; BRAS and CiLISI, from 0 to 1, say whether"
-        " batches are mixed inside types; batch variance is what batches explain of the embedding, and less is "
-        "better. Three controls stand above the models: “none” is the components without correction, “shuffled” "
+        " batches are mixed inside types, and iLISI whether they are whatever the types; batch variance is what batches explain of the "
+        "embedding, less is better, and beside it how much of that of “none” is gone (under 0: added). Three controls stand above the models: “none” is the components without correction, “shuffled” "
         "exchanges the cells, “cell types” are the labels themselves.",
         "what mixing cost: a shuffle mixes batches perfectly. Clusters are those of k-means, one for each label; "
         "at most 5,000 cells are measured, and nothing says how far a value would vary with other donors.",

@@ -14,13 +14,16 @@ _METRICS = {
     "asw_label": "ASW of types",
     "bras": "BRAS",
     "cilisi": "CiLISI",
+    "ilisi": "iLISI",
     "pcr_batch": "Batch variance",
+    "pcr_comparison": "of it removed",
 }
 """Metric -> heading, in the order of the columns; what is not among them follows under its own name."""
 
 _NOTE = (
-    "AvgBIO (the mean of the three behind it): types kept apart. BRAS, CiLISI: batches mixed inside types. Batch variance: "
-    "explained by batches, less is better. Read each number between its controls: a shuffle mixes perfectly and knows nothing."
+    "AvgBIO (the mean of the three behind it): types kept apart. BRAS, CiLISI: batches mixed inside types; iLISI: whatever the types. Batch variance: "
+    "explained by batches, less is better, and how much of that of “none” is removed (under 0: added). Read each number between its controls: a "
+    "shuffle mixes perfectly and knows nothing."
 )
 
 
