@@ -125,6 +125,20 @@ def test_labels_of_expression_teach_and_judge_nothing_and_those_of_programs_are_
     assert len(held_out_cells(laboratory, space).codes) == 690 - 40
 
 
+def test_simulated_cells_beside_real_ones_teach_and_judge_nothing_and_alone_they_are_named(snapshot):
+    cells = snapshot.cells.copy()
+    cells.loc[cells["dataset_id"] == "lab_b", "label_origin"] = "simulated"
+    reference = cells_of(dataclasses.replace(snapshot, cells=cells))
+    assert set(cells["dataset_id"].to_numpy()[reference.rows]) == {"lab_a", "lab_c"}
+    assert reference.left_out["simulated, beside real cells"] == int((cells["dataset_id"] == "lab_b").sum())
+    assert not any("simulated" in note for note in reference.notes)
+    whole = cells_of(dataclasses.replace(snapshot, cells=cells.assign(label_origin="simulated")))
+    assert len(whole.rows) == len(cells_of(snapshot).rows)
+    assert "simulated, beside real cells" not in whole.left_out
+    assert whole.notes[0].startswith("all cells that are learned from are simulated")
+    assert not any("simulated" in note for note in cells_of(snapshot).notes)
+
+
 def test_answers_hold_on_persons_that_nothing_was_fitted_on(asked):
     _, space, held, _ = asked
     decided = decide_crosswise(held, space, wish=Wish())

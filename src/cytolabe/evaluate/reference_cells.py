@@ -1,6 +1,6 @@
 """The cells of an atlas that an annotation learns from and is held to, and the groups of them that are held out.
 
-In this order: cells whose label has a live term; of copies one (R4); a label that expression decided teaches and is
+In this order: of real and simulated cells the real ones; cells whose label has a live term; of copies one (R4); a label that expression decided teaches and is
 never truth (R6b). Held out are whole persons. A data set whose persons are not known is divided by library where its
 libraries are not nested with the label (a library per sort gate would hold out a type, not a person), else it is one unit. Units
 that share a person or a cell are one. Random cells are never held out: neighbors of one droplet run would vouch for each other.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -19,6 +20,7 @@ from cytolabe.audit.evidence import decided_by_expression
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate.batches import merged_batches
 from cytolabe.evaluate.labels import counted_labels
+from cytolabe.evaluate.verdicts import simulated_datasets
 from cytolabe.ontology.graph import Ontology
 from cytolabe.records import UNKNOWN
 from cytolabe.snapshot.view import SnapshotView
@@ -34,6 +36,11 @@ _WORDS = {"library": ("library", "libraries"), "dataset": ("data set", "data set
 
 _CIRCULAR = ("automated", "transferred")
 """Origins of labels that a program gave: held to them, another program is held to a guess (rule R7)."""
+
+
+_ALL_SIMULATED = (
+    "all cells that are learned from are simulated: what they teach was never measured, and says nothing of real cells"
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,6 +95,11 @@ def reference_cells(
         msg = f"--hold-out {held_out}: held out are whole persons or data sets. Say one of {', '.join(HELD_OUT)}."
         raise UsageError(msg)
     cells = snapshot.cells
+    is_simulated = _are_simulated(snapshot, rows)
+    n_simulated = int(is_simulated.sum())
+    if n_simulated < len(rows):
+        # Simulated cells carry the real ones that their profiles were read from: neither may judge the other.
+        rows = rows[~is_simulated]
     own = cells["cell_type_ontology_term_id"].to_numpy(dtype=object)
     live = {str(term) for term in set(own[rows]) if str(term) in ontology}
     counts = counted_labels(cells, pairs, rows)
@@ -98,6 +110,7 @@ def reference_cells(
         "unlabelled": int((~is_labelled[rows]).sum()),
         "label without a term": int((is_labelled[rows] & ~has_term[rows]).sum()),
         "label counted in its copy": int((is_labelled[rows] & has_term[rows] & ~counts[rows]).sum()),
+        "simulated, beside real cells": n_simulated if n_simulated < len(is_simulated) else 0,
     }
     if not len(termed):
         msg = (
@@ -125,7 +138,10 @@ def reference_cells(
         is_truth=is_truth,
         kinds=kinds,
         left_out={reason: n for reason, n in left_out.items() if n},
-        notes=_notes(cells, kept, kinds=kinds, n_expression=int((~is_truth).sum())),
+        notes=(
+            *((_ALL_SIMULATED,) if n_simulated == len(is_simulated) else ()),
+            *_notes(cells, kept, kinds=kinds, n_expression=int((~is_truth).sum())),
+        ),
     )
 
 
@@ -195,6 +211,11 @@ def _folds(units: np.ndarray, terms: np.ndarray) -> np.ndarray:
         fold_of[unit] = fold
         filled[fold] += share[unit]
     return np.asarray(fold_of[unit_codes])
+
+
+def _are_simulated(snapshot: SnapshotView, rows: np.ndarray) -> Bool[np.ndarray, " rows"]:
+    names = simulated_datasets(snapshot)
+    return np.isin(snapshot.cells["dataset_id"].to_numpy(dtype=object)[rows].astype(str), sorted(names))
 
 
 def _notes(cells: pd.DataFrame, rows: np.ndarray, *, kinds: Mapping[str, int], n_expression: int) -> tuple[str, ...]:
