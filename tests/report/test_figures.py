@@ -40,7 +40,7 @@ def test_a_long_reason_is_short_in_the_drawing_and_whole_in_its_title(score):
 def test_floor_and_ceiling_have_marks_of_their_own(score):
     figure = score_figure({"a": score(value=0.9, floor=0.25, ceiling=0.75)}, "t")
     assert len(shapes(figure, "line", "bound")) == 2
-    assert [float(line.get("x1")) for line in shapes(figure, "line", "top")] == [190 + 430 * 0.75]
+    assert [float(line.get("x1")) for line in shapes(figure, "line", "top")] == [222 + 430 * 0.75]
 
 
 def test_the_strip_shows_how_far_apart_the_models_are(score):

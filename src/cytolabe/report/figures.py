@@ -22,7 +22,7 @@ from cytolabe.report.text import ABSENT, count, counted, inert, number
 
 __all__ = ["confounding_caption", "confounding_figure", "mapping_figure", "range_figure", "score_figure"]
 
-_LABEL_WIDTH = 190.0
+_LABEL_WIDTH = 222.0
 _SCALE_WIDTH = 430.0
 _VALUE_WIDTH = 130.0
 _ROW = 30.0

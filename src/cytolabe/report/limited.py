@@ -46,7 +46,7 @@ def limited_figures(content: ReportContent, split: str) -> tuple[tuple[Markup, s
         rows = _of_axis(content, split, axis)
         if any(row.value is not None for row in rows.values()):
             caption = (
-                f"Macro-F1 over {heading[:1].lower()}{heading[1:]} that were learned from. Solid: logistic; dotted: nearest neighbors; "
+                f"Macro-F1 over {heading[:1].lower()}{heading[1:]} that were learned from. Solid: logistic, or a model trained anew; dotted: nearest neighbors; "
                 "open dot: qualified; the last one is all labels. Thin lines are intervals over donors of the test side, rings single donors."
             )
             found.append((_figure(heading, rows, full), caption))
