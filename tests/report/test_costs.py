@@ -89,3 +89,12 @@ def test_seconds_have_as_many_digits_as_mean_something():
     assert [seconds_told(value) for value in (0.0, 0.001, 0.02, 9.994, 42.34, 1234.5)] == [
         "0.00", "< 0.01", "0.02", "9.99", "42.3", "1,234",
     ]  # fmt: skip
+
+
+def test_what_bounds_the_scores_stands_above_them_on_this_page_too(content, costs):
+    said = "SIMULATED: All data sets (a & b) are made up."
+    page = render_costs(replace(content, claims=(said, *content.claims)), costs)
+    assert page.index("SIMULATED: All data sets (a &amp; b) are made up.") < page.index(
+        "Times and memory are of one run"
+    )
+    assert str(content.claims[0]) in page

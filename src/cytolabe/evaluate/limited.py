@@ -33,7 +33,7 @@ LIMITED_TASK = "limited_labels"
 LIMITED_TEST = "limited labels"
 """Test of a certificate that names every draw."""
 
-_ALONE = "trained anew on the labelled cells of each draw and no other; an embedding has read every training cell"
+_ALONE = "a model without a probe is trained anew on the labelled cells of each draw and no other; an embedding has read every training cell"
 
 _Floors = Mapping[tuple[str, str], float]
 

@@ -83,8 +83,13 @@ def _table(content: ReportContent, split: str, *, axis: str, rows: Mapping[tuple
             for model in models_first_to_last(rows.values())
         ),
         note=_NOTE,
-        remarks=(_order(rows), *(f"{inert(reason, 300)}." for reason in reasons), *(f"{inert(note, 300)}." for note in notes)),
+        remarks=(_order(rows), *(_sentence(text) for text in (*reasons, *notes))),
     )  # fmt: skip
+
+
+def _sentence(text: str) -> str:
+    """Return a reason or note with one full stop; what a model says of itself may end with its own."""
+    return f"{inert(text, 300).rstrip('.')}."
 
 
 def _cell(score: Score | None) -> Cell:
