@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import anndata
@@ -17,9 +18,10 @@ from cytolabe.engine import LocalEngine, RayEngine
 from cytolabe.errors import ConflictError, IntegrityError, MissingExtraError, UsageError
 from cytolabe.files import STAGED_PREFIX
 from cytolabe.flow import contribute as contribution
-from cytolabe.flow import passes, schedule, work
+from cytolabe.flow import means, passes, schedule, work
 from cytolabe.flow.budget import bytes_of, plan_within, require_within
 from cytolabe.flow.means import Means
+from cytolabe.flow.memory_watch import memory_watched
 from cytolabe.flow.preflight import require_room
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
@@ -239,6 +241,25 @@ def test_a_task_over_its_share_says_so():
     require_within(0)
     with pytest.raises(UsageError, match="over its share"):
         require_within(1_000_000)
+
+
+def test_an_ingest_over_its_memory_ends_as_a_whole_and_goes_on_with_more(lab, tmp_path, expected, monkeypatch):
+    reached = []
+
+    def large(*_):
+        reached.append(1)
+        for _ in range(1_000):
+            time.sleep(0.01)
+
+    def watched(limit):
+        return memory_watched(limit, interval=0.01, held=lambda: limit + len(reached))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(means, "memory_watched", watched)
+        patched.setattr(passes, "_prove_range", large)
+        with pytest.raises(UsageError, match=r"over the [\d,]+ MB of --memory"):
+            ingest_sources(tmp_path / "atlas", [lab])
+    assert ingest(lab, tmp_path / "atlas") == expected
 
 
 def test_what_a_large_file_will_cost_is_said_before_its_counts_are_read(lab, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Quality is measured once, kept beside the atlas, asked in SQL, freed with its data set, and never part of an id."""
 
+import errno
 import json
 
 import anndata
@@ -10,6 +11,7 @@ from scipy.sparse import csr_matrix, vstack
 from sklearn.metrics import roc_auc_score
 
 from cytolabe.errors import UsageError
+from cytolabe.files import local
 from cytolabe.flow.contribute import contribute
 from cytolabe.flow.quality import flagged_positions, purity_of, quality_document, quality_of_snapshot, quality_where
 from cytolabe.genes.reference import load_reference
@@ -87,6 +89,38 @@ def test_planted_cells_are_flagged_and_stay_in_the_atlas(frozen):
     np.testing.assert_array_equal(flagged_positions(snapshot, found), cells["is_flagged"])
     share = snapshot.query("SELECT sum(is_flagged::INT) AS n FROM quality q JOIN cells c USING (dataset_id, row)")
     assert share.to_pydict()["n"] == [int(cells["is_flagged"].sum())]
+
+
+def test_an_atlas_that_cannot_be_written_is_measured_all_the_same(tmp_path, monkeypatch):
+    atlas, snapshot = frozen_library(tmp_path)
+    usual, disk = local.operations, local.Operations()
+
+    def denied(path, *rest):
+        if path.is_relative_to(atlas.path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return type(disk).open(disk, path, *rest)
+
+    before = sorted(tmp_path.rglob("*"))
+    said = []
+    monkeypatch.setattr(usual, "open", denied)
+    measured = quality_of_snapshot(atlas.layout, snapshot, on_progress=said.append)
+    monkeypatch.undo()
+    assert any("not kept, because this atlas cannot be written (Permission denied)" in line for line in said)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {path for path in before if path.is_file()}
+    kept = quality_of_snapshot(atlas.layout, snapshot)
+    pd.testing.assert_frame_equal(measured["lib"].cells, kept["lib"].cells)
+    assert measured["lib"].record == kept["lib"].record
+
+
+def test_a_full_disk_is_no_atlas_that_cannot_be_written(tmp_path, monkeypatch):
+    atlas, snapshot = frozen_library(tmp_path)
+
+    def full(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(local.operations, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        quality_of_snapshot(atlas.layout, snapshot)
 
 
 def test_what_cannot_be_assessed_is_null_and_says_why(frozen):

@@ -78,7 +78,7 @@ def test_a_table_that_was_streamed_is_the_table_that_was_written_at_once(tmp_pat
     monkeypatch.setattr(table_stream, "ROW_GROUP", 10)
     n_rows = cuts[-1] if cuts else 0
     frame = pd.DataFrame({"a": np.arange(n_rows, dtype=np.uint64), "b": np.arange(n_rows) - 5})
-    stream = TableStream({name: frame[name].dtype for name in frame}, n_rows=n_rows)
+    stream = TableStream({name: frame[name].dtype for name in frame}, n_rows=n_rows, folder=tmp_path / "work")
     for first, last in itertools.pairwise(cuts):
         stream.append({name: frame[name].to_numpy()[first:last] for name in frame})
     (tmp_path / "streamed").mkdir()
@@ -89,7 +89,7 @@ def test_a_table_that_was_streamed_is_the_table_that_was_written_at_once(tmp_pat
 
 
 def test_a_streamed_table_of_other_rows_than_announced_is_refused(tmp_path):
-    stream = TableStream({"a": np.dtype(np.int64)}, n_rows=3)
+    stream = TableStream({"a": np.dtype(np.int64)}, n_rows=3, folder=tmp_path / "work")
     stream.append({"a": np.arange(2)})
     with pytest.raises(IntegrityError, match="2 rows were written to a table of 3"):
         stream.close(tmp_path)

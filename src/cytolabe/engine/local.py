@@ -12,8 +12,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -28,6 +28,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _SHOWN = 200
+_AWAKE_SECONDS = 0.5
 """Characters of a task that an error shows."""
 
 _GRACE_SECONDS = 3.0
@@ -200,7 +201,7 @@ def _run_in_processes(
         }
     except BrokenProcessPool as error:
         raise _died() from error
-    for future in as_completed(futures):
+    for future in _finished(futures):
         if future.exception() is not None:
             # What is finished is not done again, if the caller goes on.
             results.update(
@@ -210,6 +211,14 @@ def _run_in_processes(
         results[futures[future]] = future.result()
         if on_done is not None:
             on_done(len(results), len(tasks))
+
+
+def _finished(futures: Iterable[Future[R]]) -> Iterator[Future[R]]:
+    """Yield futures as they are done, awake now and then: a thread that only waits cannot be told to stop."""
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=_AWAKE_SECONDS, return_when=FIRST_COMPLETED)
+        yield from done
 
 
 def _raise_first(futures: dict[Future[R], int], tasks: Sequence[T]) -> None:

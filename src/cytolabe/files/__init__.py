@@ -8,6 +8,7 @@ from cytolabe.files.publishing import (
     publish_file,
     remove,
     remove_directory,
+    replace_by_file,
     replace_file,
     staged_directory,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "read_verified",
     "remove",
     "remove_directory",
+    "replace_by_file",
     "replace_file",
     "sha256_of_file",
     "size_of",

@@ -106,6 +106,14 @@ def replace_local_file(path: Path, content: bytes) -> None:
     _flush_directory(path.parent)
 
 
+def replace_by_local_file(path: Path, staged: Path) -> None:
+    """Give a finished file of the same disk the name `path`, replacing what was there, all or nothing."""
+    _flush(staged)
+    make_directory(path.parent)
+    operations.rename(staged, path)
+    _flush_directory(path.parent)
+
+
 def create_file(path: Path, content: bytes) -> None:
     """Write `content` under a name that nobody has taken yet; equal bytes under that name count as success.
 

@@ -173,8 +173,8 @@ class ObjectPath:
         yield from sorted(path for path in files if fnmatch.fnmatchcase(path.name, pattern))
 
 
-def put_object(path: ObjectPath, content: bytes) -> None:
-    """Write an object, replacing what was there, all or nothing."""
+def put_object(path: ObjectPath, content: bytes | Path) -> None:
+    """Write an object, or what is in a local file, replacing what was there, all or nothing."""
     with _told(path):
         _obstore().put(_store(path), path.key, content)
 

@@ -19,6 +19,7 @@ __all__ = [
     "publish_file",
     "remove",
     "remove_directory",
+    "replace_by_file",
     "replace_file",
     "staged_directory",
 ]
@@ -30,6 +31,15 @@ def replace_file(place: Place, content: bytes) -> None:
         local.replace_local_file(place, content)
     else:
         objects.put_object(place, content)
+
+
+def replace_by_file(place: Place, staged: Path) -> None:
+    """Give a finished local file a name, replacing what was there, all or nothing; on a disk it must lie on the same one."""
+    if isinstance(place, Path):
+        local.replace_by_local_file(place, staged)
+    else:
+        objects.put_object(place, staged)
+        local.operations.unlink(staged)
 
 
 def create_new(place: Place, content: bytes) -> None:

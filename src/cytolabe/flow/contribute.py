@@ -237,7 +237,7 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
             return _outcome(found, "refused", None)
         made = found.content
         require_room(task.atlas, made.record.n_nonzero)
-        sketches = SketchTable(n_cells=made.record.n_cells)
+        sketches = SketchTable(n_cells=made.record.n_cells, folder=scratch)
         partitions = write_counts(
             Layout(task.atlas).partitions,
             CountsToWrite(

@@ -9,6 +9,7 @@ from cytolabe.engine import LocalEngine, RayEngine
 from cytolabe.errors import UsageError
 from cytolabe.files import Place
 from cytolabe.flow.budget import beside_a_leader, bytes_of, default_memory, plan_within
+from cytolabe.flow.memory_watch import memory_watched
 from cytolabe.flow.meter import Meter
 from cytolabe.flow.work import OnCells, Work
 from cytolabe.store.scratch import died_before
@@ -45,7 +46,8 @@ class Means:
         Raises
         ------
         UsageError
-            If the engine is not known, an address is given to another one than Ray, or the memory is too little.
+            If the engine is not known, an address is given to another one than Ray, or the memory is too little; and
+            in the midst of the work, if all processes here together come to hold more than that.
         """
         if self.engine not in ENGINES:
             msg = f"--engine {self.engine!r} is none of {', '.join(ENGINES)}."
@@ -65,7 +67,7 @@ class Means:
             if self.engine == "local"
             else RayEngine(budget.n_workers, address=self.address)
         )
-        with engine:
+        with memory_watched(budget.memory), engine:
             yield Work(
                 engine=engine,
                 max_nonzero=budget.max_nonzero,

@@ -33,7 +33,7 @@ __all__ = ["ProofTask", "RangeProof", "ShardTask", "cells_per_task", "prove", "s
 
 _RANGES_PER_TASK = 4
 _SHARDS_PER_TASK = 4
-_CELLS_PER_TASK = 1 << 16
+_CELLS_PER_TASK = 1 << 14
 _COLUMNS: dict[tuple[str, int, int, str], np.ndarray] = {}
 """What `_columns_of` found last in this process."""
 

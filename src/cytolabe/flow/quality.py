@@ -7,8 +7,12 @@ their column is null.
 """
 
 import dataclasses
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -43,6 +47,7 @@ __all__ = [
 ]
 
 _BLOCK_CELLS = 4096
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _AMBIENT = "raw droplets are not kept: an atlas holds called cells only"
 
 
@@ -72,12 +77,29 @@ def quality_of_snapshot(
         kept = snapshot.kept_rows(dataset_id)
         key = quality_key(entry, np.setdiff1d(np.arange(entry.n_cells), kept).tolist())
         record = read_quality(layout, key)
-        if record is None:
-            on_progress(f"quality of {dataset_id}: {len(kept):,} cells")
-            frame, about = _measured(snapshot, dataset_id)
-            record = write_quality(layout, key, frame, entry_digest=entry.digest, about=about)
-        found[dataset_id] = DatasetQuality(record=record, cells=read_quality_cells(layout, record))
+        if record is not None:
+            found[dataset_id] = DatasetQuality(record=record, cells=read_quality_cells(layout, record))
+            continue
+        on_progress(f"quality of {dataset_id}: {len(kept):,} cells")
+        frame, about = _measured(snapshot, dataset_id)
+        keep = partial(_kept, key=key, frame=frame, entry_digest=entry.digest, about=about)
+        try:
+            found[dataset_id] = keep(layout)
+        except OSError as error:
+            if error.errno not in _NOT_WRITABLE:
+                raise
+            on_progress(f"quality of {dataset_id}: not kept, because this atlas cannot be written ({error.strerror})")
+            with TemporaryDirectory(prefix="cytolabe-") as folder:
+                found[dataset_id] = keep(Layout(Path(folder)))
     return found
+
+
+def _kept(
+    layout: Layout, *, key: str, frame: pd.DataFrame, entry_digest: str, about: Mapping[str, object]
+) -> DatasetQuality:
+    """Write what was measured and read it again, so that it is the same whoever measured it."""
+    record = write_quality(layout, key, frame, entry_digest=entry_digest, about=about)
+    return DatasetQuality(record=record, cells=read_quality_cells(layout, record))
 
 
 def flagged_positions(snapshot: Snapshot, quality: Mapping[str, DatasetQuality]) -> np.ndarray:

@@ -23,6 +23,7 @@ from cytolabe.ingest.tally import MatrixTally, merge_tallies
 from cytolabe.provenance.ledger import Ledger
 from cytolabe.snapshot.sketches import SketchTable
 from cytolabe.store.counts_digest import RANGE_CELLS, combine_leaves, feature_order
+from cytolabe.store.names import Names
 from cytolabe.store.physical import ROOT_NAME, PartitionEntry, intact_files, partition_path
 from cytolabe.store.plan import PartitionPlan, write_plan
 from cytolabe.store.writing import MAX_CELLS, seal_partition
@@ -209,7 +210,7 @@ def _write_partition(partitions: Place, counts: CountsToWrite, cells: tuple[int,
         staged,
         plan,
         digest=digest,
-        cell_names=list(counts.cell_names[start:stop]),
+        cell_names=Names.of(counts.cell_names).part(start, stop),
         written={file: sha256 for files in written for file, sha256 in files.items()},
     )
 

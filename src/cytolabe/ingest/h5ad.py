@@ -8,17 +8,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import h5py
-
 from cytolabe.errors import UnreadableInputError
 from cytolabe.ingest.anndata import AnnDataSource
+from cytolabe.ingest.hdf5_files import open_hdf5
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Finding, Severity
 
-__all__ = ["CHUNK_CACHE_BYTES", "open_h5ad"]
-
-CHUNK_CACHE_BYTES = 64 << 20
-"""Chunks of a block are decoded once; the library's own cache of 1 MiB would decode large ones again and again."""
+__all__ = ["open_h5ad"]
 
 
 @contextmanager
@@ -41,7 +37,7 @@ def open_h5ad(path: Path, *, is_known: bool = False) -> Iterator[AnnDataSource]:
     """
     with ExitStack() as cleanup:
         with readable(path.name):
-            file = cleanup.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES))
+            file = cleanup.enter_context(open_hdf5(path))
         if "obs" not in file or ("mod" in file and "X" not in file):
             raise refusal(UnreadableInputError, [_no_anndata(path, sorted(file))])
         opened = AnnDataSource(path, file, cleanup)

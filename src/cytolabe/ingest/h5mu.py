@@ -11,13 +11,12 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
-import h5py
 import pandas as pd
 
 from cytolabe.errors import RefusedError
 from cytolabe.ingest.anndata import AnnDataSource
 from cytolabe.ingest.features import kinds_of_features
-from cytolabe.ingest.h5ad import CHUNK_CACHE_BYTES
+from cytolabe.ingest.hdf5_files import open_hdf5
 from cytolabe.ingest.nodes import GroupNode, is_group
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.ingest.tables import ContributedTable, read_table
@@ -44,7 +43,7 @@ def open_h5mu(path: Path, *, part: str = "", is_known: bool = False) -> Iterator
     """
     with ExitStack() as cleanup:
         with readable(path.name):
-            file = cleanup.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES))
+            file = cleanup.enter_context(open_hdf5(path))
             modalities = {name: node for name, node in file["mod"].items() if is_group(node) and "obs" in node}
             chosen = _choose(path, modalities, part)
         opened = _Modality(path, file, cleanup, part=chosen)

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cytolabe.ingest.h5ad import CHUNK_CACHE_BYTES
+from cytolabe.ingest.hdf5_files import open_hdf5
 from cytolabe.ingest.matrices import MatrixHandle, RowReader
 from cytolabe.ingest.native import native
 from cytolabe.ingest.nodes import ArrayNode, GroupNode, is_array, is_group
@@ -46,7 +46,7 @@ def open_loom(path: Path) -> Iterator[OpenSource]:
     """
     with ExitStack() as cleanup:
         with readable(path.name):
-            file = cleanup.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES))
+            file = cleanup.enter_context(open_hdf5(path, cells_are_columns=True))
             contents = _contents(path, file)
         yield OpenSource(path, contents, cleanup)
 

@@ -5,7 +5,7 @@ finding, never left out in silence. What is known of old files: until 0.6 a tabl
 its categories lie in `uns/<column>_categories`; 0.7 keeps integer codes with a reference to `__categories/<column>`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -23,7 +23,9 @@ from cytolabe.store.names import Names
 
 __all__ = ["ContributedTable", "plain_index", "read_table", "text_of"]
 
-_NAMES_AT_A_TIME = 1 << 16
+Values = pd.api.extensions.ExtensionArray | np.ndarray
+
+_NAMES_AT_A_TIME = 1 << 14
 _MANY_LEVELS = 1 << 16
 """Texts that differ, above which a column is text rather than categories."""
 _OLD_INDEX_NAMES = ("index", "_index", "obs_names", "var_names")
@@ -99,14 +101,14 @@ def _read_group(group: GroupNode, where: str) -> ContributedTable:
         if name not in group:
             unread.append(f"{name} (declared, but not there)")
             continue
-        values = _decoded(group[name], group, f"{where}[{name!r}]")
+        values = _column(group[name], group, f"{where}[{name!r}]", is_compact=where == "obs")
         if values is None:
             unread.append(name)
             continue
         if len(values) != len(names):
             message = f"The column has {len(values):,} values for {len(names):,} rows."
             raise _refused(code="E-TABLE-02", where=f"{where}[{name!r}]", message=message)
-        columns[name] = pd.Series(_compact(values) if where == "obs" else values, index=range(len(names)))
+        columns[name] = pd.Series(values, index=range(len(names)))
     table = pd.DataFrame(columns, index=range(len(names)))
     return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
 
@@ -119,28 +121,88 @@ def _index_name(group: GroupNode) -> str:
 def _index_of(group: Node, index_name: str, where: str) -> Sequence[str]:
     index: Node = plain_index(group) if where == "obs" else None
     if index is not None and index.name.rsplit("/", 1)[-1] == index_name:
-        pieces = [index[start : start + _NAMES_AT_A_TIME] for start in range(0, index.shape[0], _NAMES_AT_A_TIME)]
-        chunks = [pa.array([text_of(value) for value in piece], type=pa.string()) for piece in pieces]
+        chunks = list(_pieces_of_text(index))
         return Names(pa.chunked_array(chunks, type=pa.string()))
     values = _decoded(group[index_name], group, f"{where}/{index_name}")
     if values is None:
         raise _refused(code="E-TABLE-01", where=where, message="The index of the table cannot be decoded.")
-    return tuple(text_of(value) for value in values)
+    words = values.spelled() if isinstance(values, _Coded) else values
+    return tuple(text_of(word) for word in words)
 
 
-def _compact(
-    values: pd.api.extensions.ExtensionArray | np.ndarray,
-) -> pd.api.extensions.ExtensionArray | np.ndarray:
+def _pieces_of_text(node: ArrayNode) -> Iterator[pa.Array]:
+    """Read texts a piece at a time: an object per cell is held for the cells of one piece only."""
+    for start in range(0, node.shape[0], _NAMES_AT_A_TIME):
+        piece = node[start : start + _NAMES_AT_A_TIME]
+        yield pa.array([text_of(value) for value in piece], type=pa.string())
+
+
+def _column(node: Node, table: Node, where: str, *, is_compact: bool) -> Values | None:
+    """Return a column, or None where its encoding is unknown; a compact one is never one object per row on the way."""
+    if is_compact and _is_plain_text(node):
+        return _compact_texts(pa.chunked_array(list(_pieces_of_text(node)), type=pa.string()))
+    values = _decoded(node, table, where)
+    if isinstance(values, _Coded):
+        return values.compact() if is_compact else values.spelled()
+    return _compact(values) if is_compact and values is not None else values
+
+
+def _is_plain_text(node: Node) -> bool:
+    """Tell whether a column is an axis of texts, and no codes that point to them."""
+    is_text = is_array(node) and len(node.shape or ()) == 1 and h5py.check_string_dtype(node.dtype) is not None
+    return is_text and node.attrs.get("categories") is None
+
+
+def _compact_texts(texts: pa.ChunkedArray) -> Values:
     """Hold texts once each where they repeat, and in Arrow buffers where they do not."""
+    coded = texts.dictionary_encode().combine_chunks()
+    codes, levels = (
+        (coded.indices, coded.dictionary) if len(texts) else (pa.array([], pa.int32()), pa.array([], pa.string()))
+    )
+    if len(levels) > _MANY_LEVELS:
+        return pd.arrays.ArrowStringArray(texts)
+    numbers = codes.fill_null(-1).to_numpy(zero_copy_only=False)
+    return pd.Categorical.from_codes(numbers, pd.Index(levels.to_pylist(), dtype=object))
+
+
+def _compact(values: Values) -> Values:
+    """Hold texts that come as objects compactly; numbers, and objects that are no text, stay as they are."""
     if values.dtype != object or not all(value is None or isinstance(value, str) for value in values):
         return values
-    codes, levels = pd.factorize(values, use_na_sentinel=True)
-    if len(levels) > _MANY_LEVELS:
-        return pd.arrays.ArrowStringArray(pa.array(values, type=pa.string()))
-    return pd.Categorical.from_codes(codes, pd.Index(levels, dtype=object))
+    return _compact_texts(pa.chunked_array([pa.array(values, type=pa.string())]))
 
 
-def _decoded(node: Node, table: Node, where: str) -> pd.api.extensions.ExtensionArray | np.ndarray | None:
+@dataclass(frozen=True, kw_only=True)
+class _Coded:
+    """A column of categories: the place of each row's word, -1 for none."""
+
+    codes: np.ndarray
+    words: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def spelled(self) -> np.ndarray:
+        """Return one object per row."""
+        return np.array([*self.words, None], dtype=object)[self.codes.astype(np.int64)]
+
+    def compact(self) -> Values:
+        """Return the words that occur, each once and in the order in which they do, and a code per row."""
+        first = {word: code for code, word in reversed(list(enumerate(self.words)))}
+        merged = np.array([*(first[word] for word in self.words), -1], dtype=np.int32)[self.codes]
+        found = pd.unique(merged)
+        found = found[found >= 0]
+        if len(found) > _MANY_LEVELS:
+            codes = pa.array(merged, mask=merged < 0)
+            return pd.arrays.ArrowStringArray(
+                pa.DictionaryArray.from_arrays(codes, pa.array(self.words, pa.string())).dictionary_decode()
+            )
+        table = np.full(len(self.words) + 1, -1, dtype=np.min_scalar_type(-len(found) - 1))
+        table[found] = np.arange(len(found))
+        return pd.Categorical.from_codes(table[merged], pd.Index([self.words[code] for code in found], dtype=object))
+
+
+def _decoded(node: Node, table: Node, where: str) -> "Values | _Coded | None":
     """Return the values of one column, or None where its encoding is unknown."""
     if is_group(node):
         if "codes" in node and "categories" in node:
@@ -177,7 +239,7 @@ def _plain(node: Node) -> np.ndarray | None:
     return native(np.asarray(node[...])) if node.dtype.kind in "biuf" else None
 
 
-def _categories(codes: np.ndarray, categories: np.ndarray, where: str) -> np.ndarray:
+def _categories(codes: np.ndarray, categories: np.ndarray, where: str) -> _Coded:
     if codes.dtype.kind not in "iu":
         message = f"The category codes are no integers ({codes.dtype}), so they point to no category."
         raise _refused(code="E-TABLE-03", where=where, message=message)
@@ -188,11 +250,10 @@ def _categories(codes: np.ndarray, categories: np.ndarray, where: str) -> np.nda
             f"(first at row {wrong[0]}: code {codes[wrong[0]]}, {len(categories)} categories)."
         )
         raise _refused(code="E-TABLE-03", where=where, message=message, rows=wrong.tolist())
-    words = np.array([*(text_of(value) for value in categories), None], dtype=object)
-    return np.asarray(words[codes.astype(np.int64)], dtype=object)
+    return _Coded(codes=codes, words=tuple(text_of(value) for value in categories))
 
 
-def _masked(node: GroupNode, where: str) -> pd.api.extensions.ExtensionArray | np.ndarray | None:
+def _masked(node: GroupNode, where: str) -> Values | None:
     """Return a nullable array, or None where the group is none."""
     parts = [_plain(node[part]) if is_array(node.get(part)) else None for part in ("values", "mask")]
     values, marks = parts
@@ -233,7 +294,7 @@ def _read_compound(dataset: ArrayNode, where: str, uns: GroupNode | None) -> Con
             continue
         categories = _categories_in_uns(uns, name) if values.dtype.kind in "iu" else None
         if categories is not None:
-            columns[name] = _categories(values, categories, f"{where}[{name!r}]")
+            columns[name] = _categories(values, categories, f"{where}[{name!r}]").spelled()
         elif values.dtype.kind in "SO":
             columns[name] = np.array([text_of(value) for value in values], dtype=object)
         else:

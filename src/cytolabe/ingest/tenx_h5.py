@@ -15,7 +15,7 @@ import pandas as pd
 
 from cytolabe.errors import RefusedError, UnreadableInputError
 from cytolabe.ingest.genes_of_10x import choose_genes, choose_genome, empty_table
-from cytolabe.ingest.h5ad import CHUNK_CACHE_BYTES
+from cytolabe.ingest.hdf5_files import open_hdf5
 from cytolabe.ingest.matrices import MatrixHandle, RowReader, obstacle_of_arrays, open_rows
 from cytolabe.ingest.nodes import GroupNode, is_array, is_group
 from cytolabe.ingest.opened import Contents, OpenSource, StoredMatrix
@@ -47,7 +47,7 @@ def open_tenx_h5(path: Path, *, part: str = "") -> Iterator[OpenSource]:
     """
     with ExitStack() as cleanup:
         with readable(path.name):
-            file = cleanup.enter_context(h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE_BYTES))
+            file = cleanup.enter_context(open_hdf5(path))
             contents = _contents(path, file, part)
         yield OpenSource(path, contents, cleanup)
 

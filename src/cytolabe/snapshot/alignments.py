@@ -8,6 +8,7 @@ feature has another gene, which reads the counts once and writes none.
 import dataclasses
 from collections.abc import Sequence
 
+from cytolabe.files import staged_directory
 from cytolabe.records import DatasetRecord, FeatureAlignment, Finding
 from cytolabe.snapshot.build import ALIASES, alignment_digest, write_alignment
 from cytolabe.snapshot.entries import DatasetEntry, EntryParts, write_entry
@@ -85,7 +86,8 @@ def _record(record: DatasetRecord, alignment: FeatureAlignment, *, aliases: str)
 
 
 def _sketches(layout: Layout, entry: DatasetEntry, alignment: FeatureAlignment) -> TableEntry:
-    sketches = SketchTable(n_cells=entry.n_cells)
-    for partition in entry.partitions:
-        sketches.append_partition(partition_path(layout.partitions, partition.digest), alignment.gene_ids)
-    return sketches.close(layout.tables)
+    with staged_directory(layout.partitions) as folder:
+        sketches = SketchTable(n_cells=entry.n_cells, folder=folder)
+        for partition in entry.partitions:
+            sketches.append_partition(partition_path(layout.partitions, partition.digest), alignment.gene_ids)
+        return sketches.close(layout.tables)

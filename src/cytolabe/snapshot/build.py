@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cytolabe.errors import IntegrityError, UsageError
-from cytolabe.files import Place, place_of
+from cytolabe.files import Place, place_of, staged_directory
 from cytolabe.provenance import digest_of
 from cytolabe.records import Block, DatasetRecord, FeatureAlignment, Finding
 from cytolabe.snapshot.entries import DatasetEntry, EntryParts, write_entry
@@ -87,9 +87,10 @@ def write_dataset(atlas: str | Place, *, content: DatasetContent) -> DatasetEntr
         raise UsageError(msg)
     partitions, derived = content.partitions, dict(content.derived)
     if not partitions:
-        sketches = SketchTable(n_cells=len(cells))
-        partitions = _write_blocks(layout, content, cells, sketches=sketches)
-        derived["sketches"] = sketches.close(layout.tables)
+        with staged_directory(layout.partitions) as folder:
+            sketches = SketchTable(n_cells=len(cells), folder=folder)
+            partitions = _write_blocks(layout, content, cells, sketches=sketches)
+            derived["sketches"] = sketches.close(layout.tables)
     if sum(partition.n_cells for partition in partitions) != len(cells):
         msg = f"{record.dataset_id}: the partitions hold other cells than the {len(cells)} of the cell table."
         raise UsageError(msg)

@@ -7,6 +7,7 @@ most entries. The table follows from counts and alignment: it enters no id, and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -63,10 +64,10 @@ def sketched(counts: csr_matrix, gene_ids: Sequence[str]) -> CellSketches:
 
 
 class SketchTable:
-    """Writes the sketches of the cells of a data set, in their order; see `close`."""
+    """Writes the sketches of the cells of a data set, in their order, through a file in `folder`; see `close`."""
 
-    def __init__(self, *, n_cells: int) -> None:
-        self._table = TableStream(_COLUMNS, n_rows=n_cells)
+    def __init__(self, *, n_cells: int, folder: Path) -> None:
+        self._table = TableStream(_COLUMNS, n_rows=n_cells, folder=folder)
 
     def append(self, cells: CellSketches) -> None:
         """Add the next cells."""

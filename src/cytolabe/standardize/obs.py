@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from cytolabe.records import UNKNOWN, Finding, Severity
+from cytolabe.standardize.words import Words
 from cytolabe.store.names import Names
 
 __all__ = ["POOLED", "STANDARD_COLUMNS", "CellFacts", "standardize_cells"]
@@ -114,12 +115,12 @@ def standardize_cells(
     repaired = {"donor_id": _pooled, "suspension_type": _suspension}
     for column, role in _ROLE_OF_COLUMN.items():
         values = _values_of(cell_table, role, facts=facts, findings=findings)
-        made[column] = _categories(repaired[column](values, findings) if column in repaired else values)
+        made[column] = (repaired[column](values, findings) if column in repaired else values).categories()
     if "batch" not in facts.columns and "batch" not in facts.constants:
         made["batch"] = _constant(facts.dataset_id, n_cells)
-    made["contributor_label"] = _categories(_labels(cell_table, "label", facts=facts, findings=findings))
-    made["label_parent"] = _categories(_labels(cell_table, "label_parent", facts=facts, findings=[]))
-    made["claimed_term"] = _categories(_claimed(cell_table, facts, findings))
+    made["contributor_label"] = _labels(cell_table, "label", facts=facts, findings=findings).categories()
+    made["label_parent"] = _labels(cell_table, "label_parent", facts=facts, findings=[]).categories()
+    made["claimed_term"] = _claimed(cell_table, facts, findings).categories()
     cells = pd.DataFrame({name: made[name] for name in STANDARD_COLUMNS}, index=range(n_cells))
     return cells, tuple(findings)
 
@@ -127,13 +128,12 @@ def standardize_cells(
 # --- columns ------------------------------------------------------------------------------------------------------
 
 
-def _texts(cell_table: pd.DataFrame, column: str) -> tuple[np.ndarray, int]:
+def _texts(cell_table: pd.DataFrame, column: str) -> tuple[Words, int]:
     """Return a column as trimmed text, None where there is no value, and how many levels were trimmed."""
-    codes, levels = pd.factorize(cell_table[column], use_na_sentinel=True)
-    raw = _whole([_text(level) for level in levels])
-    trimmed = [text.strip() for text in raw]
-    n_trimmed = sum(one != other for one, other in zip(raw, trimmed, strict=True))
-    return np.array([*trimmed, None], dtype=object)[codes], n_trimmed
+    raw = Words.of(cell_table[column], lambda levels: _whole([_text(level) for level in levels]))
+    trimmed = tuple(None if text is None else text.strip() for text in raw.levels)
+    n_trimmed = sum(one != other for one, other in zip(raw.levels, trimmed, strict=True))
+    return Words(codes=raw.codes, levels=trimmed), n_trimmed
 
 
 def _text(level: object) -> str:
@@ -146,39 +146,42 @@ def _whole(texts: list[str]) -> list[str]:
     return [text[:-2] for text in texts] if texts and all(_FLOAT_CODE.fullmatch(text) for text in texts) else texts
 
 
-def _values_of(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, findings: list[Finding]) -> np.ndarray:
+def _values_of(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, findings: list[Finding]) -> Words:
     if role not in facts.columns:
-        return np.full(len(cell_table), facts.constants.get(role, UNKNOWN).strip() or UNKNOWN, dtype=object)
+        return Words.constant(facts.constants.get(role, UNKNOWN).strip() or UNKNOWN, len(cell_table))
     column = facts.columns[role]
     texts, n_trimmed = _texts(cell_table, column)
     if n_trimmed:
         findings.append(_trimmed(column, n_trimmed))
-    return _replaced(texts, _NOTHING, UNKNOWN)
+    return texts.changed(lambda text: _instead_of(text, _NOTHING, UNKNOWN))
 
 
-def _labels(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, findings: list[Finding]) -> np.ndarray:
+def _labels(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, findings: list[Finding]) -> Words:
     if role not in facts.columns:
-        return np.full(len(cell_table), "", dtype=object)
+        return Words.constant("", len(cell_table))
     column = facts.columns[role]
     texts, n_trimmed = _texts(cell_table, column)
     if n_trimmed:
         findings.append(_trimmed(column, n_trimmed))
     words = _NO_LABEL | {word.strip().lower() for word in facts.unlabelled}
-    labels = _replaced(texts, words, "")
-    without = labels == ""
-    if without.any():
-        said = Counter("no value" if text is None else str(text) for text in texts[without])
+    labels = texts.changed(lambda text: _instead_of(text, words, ""))
+    n_without = labels.n_cells_in({""})
+    if n_without:
+        said: Counter[str] = Counter()
+        for text, n_cells in zip(texts.levels, texts.n_cells_of().tolist(), strict=True):
+            if n_cells and not _instead_of(text, words, ""):
+                said["no value" if text is None else text] += n_cells
         findings.append(
             Finding(
                 code="N-CELL-05",
                 severity=Severity.NOTE,
                 where=f"obs[{column!r}]",
-                n_affected=int(without.sum()),
+                n_affected=n_without,
                 n_total=len(labels),
                 examples=tuple(
                     f"{word!r}: {times}" for word, times in sorted(said.items(), key=lambda p: (-p[1], p[0]))[:5]
                 ),
-                message=f"{int(without.sum()):,} of {len(labels):,} cells have no label; unlabelled is not a class.",
+                message=f"{n_without:,} of {len(labels):,} cells have no label; unlabelled is not a class.",
                 remedy="Nothing to do; if one of these words is a type, rename it, and name others as unlabelled = [...].",
                 rule="R4",
             )
@@ -186,31 +189,30 @@ def _labels(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, findings: 
     return labels
 
 
-def _claimed(cell_table: pd.DataFrame, facts: CellFacts, findings: list[Finding]) -> np.ndarray:
+def _claimed(cell_table: pd.DataFrame, facts: CellFacts, findings: list[Finding]) -> Words:
     """Return the Cell Ontology ids that the contributor gives; what is no such id is counted, not kept."""
     column = facts.columns.get("claimed_term", "")
     if not column:
-        return np.full(len(cell_table), "", dtype=object)
-    texts = _replaced(_texts(cell_table, column)[0], _NOTHING, "")
-    ids = {text: _cl_id(str(text)) for text in set(texts)}
-    claimed = np.array([ids[text] for text in texts], dtype=object)
-    wrong = (claimed == "") & (texts != "")
-    if wrong.any():
-        examples = sorted({str(text) for text in texts[wrong]})
+        return Words.constant("", len(cell_table))
+    texts = _texts(cell_table, column)[0].changed(lambda text: _instead_of(text, _NOTHING, ""))
+    wrong = {text for text in texts.levels if text and not _cl_id(text)}
+    n_wrong = texts.n_cells_in(wrong)
+    if n_wrong:
+        examples = sorted(map(str, wrong))
         findings.append(
             Finding(
                 code="W-CELL-06",
                 severity=Severity.WARNING,
                 where=f"obs[{column!r}]",
-                n_affected=int(wrong.sum()),
+                n_affected=n_wrong,
                 n_total=len(texts),
                 examples=tuple(examples[:5]),
-                message=f"{int(wrong.sum()):,} cells claim a term that is no Cell Ontology id ({', '.join(examples[:3])}).",
+                message=f"{n_wrong:,} cells claim a term that is no Cell Ontology id ({', '.join(examples[:3])}).",
                 remedy="Write ids as CL:0000000 (seven digits); the claims of these cells are not used.",
                 rule="cytolabe/labels",
             )
         )
-    return claimed
+    return texts.changed(lambda text: _cl_id(str(text)))
 
 
 def _cl_id(text: str) -> str:
@@ -219,42 +221,37 @@ def _cl_id(text: str) -> str:
     return f"CL:{match[1]}" if match else ""
 
 
-def _replaced(texts: np.ndarray, words: frozenset[str], instead: str) -> np.ndarray:
-    """Put `instead` where there is no value or one of `words`, whatever its case."""
-    codes, levels = pd.factorize(texts, use_na_sentinel=True)
-    table = np.array(
-        [*(instead if str(level).lower() in words else str(level) for level in levels), instead], dtype=object
-    )
-    return np.asarray(table[codes], dtype=object)
+def _instead_of(text: str | None, words: frozenset[str], instead: str) -> str:
+    """Return `instead` for no value or one of `words`, whatever its case."""
+    return instead if text is None or text.lower() in words else text
 
 
-def _pooled(donors: np.ndarray, findings: list[Finding]) -> np.ndarray:
-    levels = {donor: _POOLED_DONOR.fullmatch(str(donor).lower()) is not None for donor in set(donors)}
-    pooled = np.array([levels[donor] for donor in donors], dtype=bool)
-    if pooled.any():
+def _pooled(donors: Words, findings: list[Finding]) -> Words:
+    pools = {donor for donor in donors.levels if _POOLED_DONOR.fullmatch(str(donor).lower())}
+    n_pooled = donors.n_cells_in(pools)
+    if n_pooled:
         findings.append(
             Finding(
                 code="N-CELL-02",
                 severity=Severity.NOTE,
                 where="donor_id",
-                n_affected=int(pooled.sum()),
+                n_affected=n_pooled,
                 n_total=len(donors),
-                examples=tuple(sorted({str(donor) for donor in donors[pooled]})[:5]),
-                message=f"{int(pooled.sum()):,} cells come from pools of donors; they belong to no single person.",
+                examples=tuple(sorted(map(str, pools))[:5]),
+                message=f"{n_pooled:,} cells come from pools of donors; they belong to no single person.",
                 remedy="Give the donor of each cell if the pool was demultiplexed.",
                 rule="R8",
             )
         )
-    return np.where(pooled, POOLED, donors).astype(object)
+    return donors.changed(lambda donor: POOLED if donor in pools else str(donor))
 
 
-def _suspension(values: np.ndarray, findings: list[Finding]) -> np.ndarray:
+def _suspension(values: Words, findings: list[Finding]) -> Words:
     """Keep `cell` and `nucleus`; nothing else is a suspension type, and none is guessed from the assay."""
-    codes, levels = pd.factorize(values)
-    known = [_SUSPENSION.get(str(level).lower(), UNKNOWN) for level in levels]
-    other = [str(level) for level, word in zip(levels, known, strict=True) if word == UNKNOWN and level != UNKNOWN]
-    if other:
-        n_affected = int(np.isin(values, other).sum())
+    known = values.changed(lambda word: _SUSPENSION.get(str(word).lower(), UNKNOWN))
+    other = [str(word) for word in values.levels if word != UNKNOWN and str(word).lower() not in _SUSPENSION]
+    n_affected = values.n_cells_in(other)
+    if n_affected:
         findings.append(
             Finding(
                 code="W-CELL-03",
@@ -268,17 +265,11 @@ def _suspension(values: np.ndarray, findings: list[Finding]) -> np.ndarray:
                 rule="R10",
             )
         )
-    return np.array(known, dtype=object)[codes] if known else values
+    return known
 
 
 def _constant(text: str, n_cells: int) -> pd.Categorical:
     return pd.Categorical.from_codes(np.zeros(n_cells, dtype=np.int8), pd.Index([text], dtype=object))
-
-
-def _categories(texts: np.ndarray) -> pd.Categorical:
-    """Hold each text once; nothing is missing here."""
-    codes, levels = pd.factorize(texts)
-    return pd.Categorical.from_codes(codes, pd.Index(levels, dtype=object))
 
 
 # --- findings -----------------------------------------------------------------------------------------------------

@@ -32,6 +32,10 @@ class Names(Sequence[str]):
             return cls(pa.chunked_array(pa.array(values.array)).cast(pa.string()))
         return cls(pa.chunked_array([pa.array(list(values), type=pa.string())]))
 
+    def part(self, start: int, stop: int) -> "Names":
+        """Return the names from `start` up to `stop`, which are not copied."""
+        return Names(self._texts.slice(start, max(0, stop - start)))
+
     def series(self, prefix: str = "") -> pd.Series:
         """Return the names as a column of text, each with `prefix` in front."""
         texts = pc.binary_join_element_wise(prefix, self._texts, "") if prefix else self._texts
@@ -45,13 +49,17 @@ class Names(Sequence[str]):
         if not len(twice):
             return []
         suspects = np.flatnonzero(np.isin(hashes, twice))
-        times = Counter(self._texts.take(pa.array(suspects)).to_pylist())
+        # Name by name: Arrow would first join all chunks.
+        times = Counter(self[int(place)] for place in suspects)
         return sorted(name for name, found in times.items() if found > 1)
 
     def blank(self) -> list[str]:
         """Return the names that hold nothing but white space, each once."""
-        is_blank = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(self._texts)), 0)
-        return sorted(set(self._texts.filter(is_blank).to_pylist())) if pc.any(is_blank).as_py() else []
+        found: set[str] = set()
+        for chunk in self._texts.chunks:
+            is_blank = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(chunk)), 0)
+            found.update(chunk.filter(is_blank).to_pylist())
+        return sorted(found)
 
     def __len__(self) -> int:
         return len(self._texts)

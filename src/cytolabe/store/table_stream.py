@@ -1,18 +1,20 @@
-"""Tables of numbers that are written slice by slice: one row group is in memory, and the compressed file so far.
+"""Tables of numbers that are written slice by slice: one row group is in memory, and the rest in a file of work in progress.
 
 The file and its digest are the same as if `tables.write_table` had been given all rows at once.
 """
 
 import hashlib
-import io
+import os
+import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cytolabe.errors import IntegrityError
-from cytolabe.files import Place, replace_file
+from cytolabe.files import STAGED_PREFIX, GrowingFile, Place, replace_by_file
 from cytolabe.provenance import digest_of
 from cytolabe.store.tables import ROW_GROUP, SCHEMA, TableEntry, footer_length
 
@@ -21,10 +23,46 @@ __all__ = ["TableStream"]
 _TYPES = {np.dtype(np.int64): pa.int64(), np.dtype(np.uint64): pa.uint64()}
 
 
-class TableStream:
-    """A table of 64-bit integers without nulls, of a number of rows that is known beforehand."""
+class _HashedFile:
+    """What Parquet writes to: it goes to the disk as it comes, and is hashed on the way."""
 
-    def __init__(self, columns: Mapping[str, np.dtype], *, n_rows: int) -> None:
+    def __init__(self, path: Path) -> None:
+        self._file = GrowingFile(path)
+        self._hash = hashlib.sha256()
+        self._n_bytes = 0
+        self.closed = False
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, content: bytes) -> int:
+        self._file.append(content)
+        self._hash.update(content)
+        self._n_bytes += len(content)
+        return len(content)
+
+    def tell(self) -> int:
+        return self._n_bytes
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+        self._file.close()
+
+
+class TableStream:
+    """A table of 64-bit integers without nulls, of a number of rows that is known beforehand.
+
+    What was written waits in `folder`, on the disk of the place where the table goes where that is a disk.
+    """
+
+    def __init__(self, columns: Mapping[str, np.dtype], *, n_rows: int, folder: Path) -> None:
         self._dtypes = dict(columns)
         self._n_rows = n_rows
         self._n_seen = 0
@@ -32,7 +70,8 @@ class TableStream:
         self._n_waiting = 0
         nulls = hashlib.sha256(bytes(n_rows))
         self._digests = {name: nulls.copy() for name in columns}
-        self._sink = io.BytesIO()
+        self._staged = folder / f"{STAGED_PREFIX}{secrets.token_hex(8)}"
+        self._sink = _HashedFile(self._staged)
         fields = [(name, _TYPES[dtype]) for name, dtype in self._dtypes.items()]
         self._schema = pa.schema(fields, metadata={"cytolabe.schema": SCHEMA})
         self._writer = pq.ParquetWriter(
@@ -65,16 +104,16 @@ class TableStream:
             [name, str(self._schema.field(name).type), self._digests[name].hexdigest()] for name in self._dtypes
         ]
         digest = digest_of({"schema": SCHEMA, "n_rows": self._n_rows, "columns": described})
-        content = self._sink.getvalue()
-        self._sink.close()  # where the bytes were copied, not both are kept
+        self._sink.close()
         path = directory / f"{digest.removeprefix('sha256:')}.parquet"
-        replace_file(path, content)
+        footer_sha256 = hashlib.sha256(_footer_of(self._staged)).hexdigest()
+        replace_by_file(path, self._staged)
         return TableEntry(
             digest=digest,
             file=path.name,
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=self._sink.sha256,
             n_rows=self._n_rows,
-            footer_sha256=hashlib.sha256(content[-footer_length(content[-8:]) :]).hexdigest(),
+            footer_sha256=footer_sha256,
         )
 
     def _write_groups(self, *, last: bool) -> None:
@@ -94,3 +133,10 @@ class TableStream:
         # A view would keep the rows that were written.
         self._waiting = [{name: values[start:].copy() for name, values in joined.items()}]
         self._n_waiting = max(0, n_rows - start)
+
+
+def _footer_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        file.seek(-footer_length(file.read()), os.SEEK_END)
+        return file.read()

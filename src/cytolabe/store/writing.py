@@ -8,7 +8,6 @@ write goes on where the first one stopped.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +21,7 @@ from cytolabe.records import Block
 from cytolabe.store.arrays import write_group, write_metadata, write_strings
 from cytolabe.store.canonical_rows import canonical_rows
 from cytolabe.store.counts_digest import CountsDigest
+from cytolabe.store.names import Names
 from cytolabe.store.physical import PARTITION_FORMAT, PartitionEntry, intact_files, partition_path
 from cytolabe.store.plan import PartitionPlan, clear_attempt
 from cytolabe.store.shards import encode_shard, shard_name
@@ -212,9 +212,9 @@ def _check_names(plan: PartitionPlan, cell_names: Sequence[str]) -> None:
     if len(cell_names) != plan.n_cells:
         msg = f"{plan.dataset_id}: {len(cell_names)} names were given for {plan.n_cells} cells."
         raise UsageError(msg)
-    if len(set(cell_names)) == len(cell_names):
+    doubled = Names.of(cell_names).repeated()
+    if not doubled:
         return
-    doubled = sorted(name for name, times in Counter(cell_names).items() if times > 1)
     msg = (
         f"{plan.dataset_id}: {len(doubled)} cell name(s) occur more than once: {', '.join(doubled[:5])}. "
         "A prediction could not be matched to its cell. Make the names unique in the source."

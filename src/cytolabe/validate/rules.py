@@ -196,6 +196,23 @@ def check_upstream(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
         )
 
 
+def _cells_of_words(column: pd.Series) -> dict[str, int]:
+    """Return the number of cells of each word that occurs."""
+    return {str(word): int(n_cells) for word, n_cells in column.value_counts(sort=False).items() if n_cells}
+
+
+def _labels_by_batch(cells: pd.DataFrame) -> tuple[int, np.ndarray, tuple[list[str], list[str]]]:
+    """Return how many cells have a label, (batches x labels) counts of them, and the words of both that occur."""
+    codes, words = zip(*(pd.factorize(cells[name]) for name in ("batch", "contributor_label")), strict=True)
+    flat = codes[0] * len(words[1]) + codes[1]
+    shape = (len(words[0]), len(words[1]))
+    table = np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
+    labels = [str(word) for word in words[1]]
+    table = table[:, [place for place, label in enumerate(labels) if label]]
+    rows = np.flatnonzero(table.sum(axis=1))
+    return int(table.sum()), table[rows], ([str(words[0][row]) for row in rows], [label for label in labels if label])
+
+
 # --- cells --------------------------------------------------------------------------------------------------------
 
 
@@ -210,16 +227,16 @@ def check_empty_cells(examined: Examined, _: Thresholds) -> Iterator[Hit]:
 
 def check_donors(examined: Examined, _: Thresholds) -> Iterator[Hit]:
     """Say how well the donors are known."""
-    donors = examined.cells["donor_id"].astype(str)
-    unclear = donors.isin([UNKNOWN, _POOLED])
-    persons = sorted(set(donors[~unclear].unique()))
-    n_cells = len(donors)
+    cells_of = _cells_of_words(examined.cells["donor_id"])
+    words = tuple(sorted({UNKNOWN, _POOLED} & set(cells_of)))
+    n_unclear = sum(cells_of[word] for word in words)
+    persons = sorted(set(cells_of) - set(words))
+    n_cells = len(examined.cells)
     if not persons:
         yield Hit(code="W-DONOR-01", where="donor_id", n_affected=n_cells, n_total=n_cells)
         return
-    if unclear.any():
-        words = tuple(sorted(set(donors[unclear].unique())))
-        yield Hit(code="W-DONOR-02", where="donor_id", n_affected=int(unclear.sum()), n_total=n_cells, examples=words)
+    if n_unclear:
+        yield Hit(code="W-DONOR-02", where="donor_id", n_affected=n_unclear, n_total=n_cells, examples=words)
     if len(persons) == 1:
         yield Hit(
             code="N-DONOR-03",
@@ -240,8 +257,8 @@ def check_assay(examined: Examined, _: Thresholds) -> Iterator[Hit]:
 
 def check_suspension(examined: Examined, _: Thresholds) -> Iterator[Hit]:
     """Say when whole cells and nuclei lie in one data set."""
-    counts = examined.cells["suspension_type"].astype(str).value_counts()
-    kinds = {name: int(counts.get(name, 0)) for name in ("cell", "nucleus")}
+    cells_of = _cells_of_words(examined.cells["suspension_type"])
+    kinds = {name: cells_of.get(name, 0) for name in ("cell", "nucleus")}
     if min(kinds.values()):
         shown = tuple(f"{name}: {n_cells:,}" for name, n_cells in kinds.items())
         yield Hit(
@@ -259,11 +276,11 @@ def check_suspension(examined: Examined, _: Thresholds) -> Iterator[Hit]:
 
 def check_labels(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
     """Look at the labels as delivered: absent, all the same, or codes."""
-    labels = examined.cells["contributor_label"].astype(str)
-    labelled = labels[labels != ""]
-    levels = sorted(set(labelled.unique()))
+    cells_of = _cells_of_words(examined.cells["contributor_label"])
+    levels = sorted(set(cells_of) - {""})
+    n_labelled = sum(cells_of[level] for level in levels)
     column = examined.record.columns.get("label", "contributor_label")
-    n_cells = len(labels)
+    n_cells = len(examined.cells)
     if not levels:
         yield Hit(code="W-CLASS-03", where="obs", n_affected=n_cells, n_total=n_cells)
         return
@@ -280,7 +297,6 @@ def check_labels(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
             values=values,
         )
     if len(levels) == 1:
-        n_labelled = len(labelled)
         yield Hit(
             code="W-CLASS-02",
             where=f"obs[{column!r}]",
@@ -289,7 +305,7 @@ def check_labels(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
             examples=shown,
             values=values,
         )
-    yield from _label_origin(examined, n_labelled=len(labelled))
+    yield from _label_origin(examined, n_labelled=n_labelled)
 
 
 def _label_origin(examined: Examined, *, n_labelled: int) -> Iterator[Hit]:
@@ -304,21 +320,19 @@ def _label_origin(examined: Examined, *, n_labelled: int) -> Iterator[Hit]:
 
 def check_batch_against_label(examined: Examined, thresholds: Thresholds) -> Iterator[Hit]:
     """Say when every batch holds one label only, so that the two cannot be told apart."""
-    is_labelled = (examined.cells["contributor_label"] != "").to_numpy()
-    columns = ("batch", "contributor_label")
-    labelled = pd.DataFrame({name: examined.cells[name].astype(object)[is_labelled] for name in columns})
-    table = pd.crosstab(labelled["batch"], labelled["contributor_label"]).to_numpy()
-    if not len(labelled) or min(table.shape) < 2:
+    n_labelled, table, words = _labels_by_batch(examined.cells)
+    if not n_labelled or min(table.shape) < 2:
         return
     agreeing = table.max(axis=1).sum() / table.sum()
     if agreeing < thresholds["W-BATCH-01"]["nested_from"]:
         return
-    pairs = labelled.groupby("batch", sort=True)["contributor_label"].min()
-    shown = tuple(f"{batch} holds {label}" for batch, label in list(pairs.items())[:3])
+    batches, labels = words
+    least = [min(label for label, n_cells in zip(labels, row, strict=True) if n_cells) for row in table]
+    shown = tuple(f"{batch} holds {label}" for batch, label in sorted(zip(batches, least, strict=True))[:3])
     yield Hit(
         code="W-BATCH-01",
         where="batch and contributor_label",
-        n_affected=len(labelled),
+        n_affected=n_labelled,
         n_total=table.shape[1],
         examples=shown,
         values={"example": "; ".join(shown)},

@@ -1,0 +1,33 @@
+import h5py
+import numpy as np
+import pytest
+
+from cytolabe.ingest.hdf5_files import chunk_cache_bytes, open_hdf5
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "cells_are_columns", "expected"),
+    [
+        ((10,), (10,), False, MIB),
+        ((4 * MIB,), (MIB,), False, 4 * MIB),
+        ((1_000, 3_000), (1_000, 1_000), False, 12_000_000),
+        ((1_000, 3_000), (500, 1_000), True, 4_000_000),
+        ((64, 2 * MIB), (64, MIB), False, 64 * MIB),
+    ],
+)
+def test_the_cache_holds_the_chunks_that_a_block_of_cells_leaves_half_read(
+    tmp_path, shape, chunks, cells_are_columns, expected
+):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("X", shape=shape, chunks=chunks, dtype="f4")
+        file.create_dataset("small", data=np.zeros(3))
+        assert chunk_cache_bytes(file, cells_are_columns=cells_are_columns) == expected
+
+
+def test_a_file_is_opened_with_that_cache(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("X", shape=(4 * MIB,), chunks=(MIB,), dtype="f4")
+    with open_hdf5(tmp_path / "x.h5") as file:
+        assert file.id.get_access_plist().get_cache()[2] == 4 * MIB
