@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from cytolabe.cli import main as cli
 from cytolabe.cli.guard import can_guard
 
 GUARDED = """
@@ -123,3 +124,25 @@ def test_a_file_that_crashes_one_worker_is_a_finding_of_the_same_command(tmp_pat
     assert done.returncode == 3
     assert "ended by SIGSEGV; once more" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_second_word_to_end_does_not_end_the_unwinding_of_the_first(monkeypatch):
+    """Sent to a whole process group, the signal comes from its sender and through the guard."""
+    cleaned = []
+
+    def command():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+            cleaned.append("staged directories")
+
+    monkeypatch.setattr(cli, "_run", command)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        cli._main()
+    assert ended.value.code == 143
+    assert cleaned
+    assert signal.getsignal(signal.SIGTERM) == before

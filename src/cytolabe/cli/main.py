@@ -141,6 +141,8 @@ class _TerminatedError(BaseException):
 
 
 def _terminate(_signum: int, _frame: FrameType | None) -> None:
+    # A signal to the whole group comes twice, from its sender and through the guard: the second must not end the unwinding.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _TerminatedError
 
 
