@@ -132,7 +132,7 @@ def _index_of(group: Node, index_name: str, where: str) -> Sequence[str]:
 
 def _pieces_of_text(node: ArrayNode) -> Iterator[pa.Array]:
     """Read texts a piece at a time: an object per cell is held for the cells of one piece only."""
-    for start in range(0, node.shape[0], _NAMES_AT_A_TIME):
+    for start in range(0, (node.shape or (0,))[0], _NAMES_AT_A_TIME):
         piece = node[start : start + _NAMES_AT_A_TIME]
         yield pa.array([text_of(value) for value in piece], type=pa.string())
 
