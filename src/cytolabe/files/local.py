@@ -28,6 +28,7 @@ __all__ = [
     "published_directory",
     "published_file",
     "remove_tree",
+    "replace_by_local_file",
     "replace_local_file",
     "staged_local_directory",
 ]
