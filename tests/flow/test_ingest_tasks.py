@@ -251,7 +251,7 @@ def test_an_ingest_over_its_memory_ends_as_a_whole_and_goes_on_with_more(lab, tm
         for _ in range(1_000):
             time.sleep(0.01)
 
-    def watched(limit):
+    def watched(limit, **_):
         return memory_watched(limit, interval=0.01, held=lambda: limit + len(reached))
 
     with monkeypatch.context() as patched:

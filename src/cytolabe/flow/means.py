@@ -9,7 +9,7 @@ from cytolabe.engine import LocalEngine, RayEngine
 from cytolabe.errors import UsageError
 from cytolabe.files import Place
 from cytolabe.flow.budget import beside_a_leader, bytes_of, default_memory, plan_within
-from cytolabe.flow.memory_watch import memory_watched
+from cytolabe.flow.memory_watch import held_by_family, held_by_leader, memory_watched
 from cytolabe.flow.meter import Meter
 from cytolabe.flow.work import OnCells, Work
 from cytolabe.store.scratch import died_before
@@ -67,7 +67,9 @@ class Means:
             if self.engine == "local"
             else RayEngine(budget.n_workers, address=self.address)
         )
-        with memory_watched(budget.memory), engine:
+        # The processes of a cluster that was started here are below this one, and each task there has its own bound.
+        held = held_by_family if self.engine == "local" else held_by_leader
+        with memory_watched(budget.memory, held=held), engine:
             yield Work(
                 engine=engine,
                 max_nonzero=budget.max_nonzero,

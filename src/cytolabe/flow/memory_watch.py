@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cytolabe.errors import UsageError
 
-__all__ = ["held_by_family", "memory_watched"]
+__all__ = ["held_by_family", "held_by_leader", "memory_watched"]
 
 _PROC = Path("/proc")
 _INTERVAL = 0.25
@@ -28,13 +28,25 @@ def held_by_family(pid: int | str = "self") -> int:
     while waiting:
         home = _PROC / waiting.pop()
         try:
-            lines = (home / "smaps_rollup").read_text(encoding="ascii").splitlines()
-            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+            total += _held(home.name)
             for children in home.glob("task/*/children"):
                 waiting += children.read_text(encoding="ascii").split()
         except (OSError, ValueError, IndexError):
             continue  # it ended meanwhile, or belongs to somebody else
     return total
+
+
+def held_by_leader() -> int:
+    """Return the bytes that this process holds, its share of pages that others hold as well."""
+    try:
+        return _held("self")
+    except (OSError, ValueError, IndexError):
+        return 0  # not on this system: nothing can be measured
+
+
+def _held(pid: str) -> int:
+    lines = (_PROC / pid / "smaps_rollup").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 @contextmanager
