@@ -1,4 +1,4 @@
-"""`cytolabe train`: a model from scratch on the training side of a split."""
+"""`cytolabe train`: a model from scratch, or a fine-tuned one, on the training side of a split."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,13 +7,13 @@ import typer
 
 from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, Seed, SnapshotName
-from cytolabe.cli.output import made_folder, print_document, progress
+from cytolabe.cli.output import made_folder, print_document, print_table, progress
 
 __all__ = ["train"]
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="geneformer or scgpt.")],
+    model: Annotated[str, typer.Argument(help="geneformer, scgpt, or geneformer_genes (classes of genes).")],
     atlas: AtlasPath,
     split: Annotated[Path, typer.Option("--split", help="The split whose training side is trained on.")],
     config: Annotated[Path, typer.Option("--config", help="The training file: preset, [network], [training].")],
@@ -28,36 +28,80 @@ def train(
     as_recorded: AsRecorded = False,
     as_json: AsJson = False,
 ) -> int:
-    """Train a model from scratch on the training side of a split, and on nothing else."""
+    """Train a model from scratch, or fine-tune one, on the training side of a split, and on nothing else."""
     import dataclasses
 
     from cytolabe.errors import UsageError
-    from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
-    from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
     from cytolabe.flow.split_records import model_step
     from cytolabe.snapshot.atlas import open_atlas
 
-    if model not in ("geneformer", "scgpt"):
-        msg = f"There is no training of {model!r} here. Known: geneformer, scgpt."
-        raise UsageError(msg)
-    is_scgpt = model == "scgpt"
-    asked: Any = read_scgpt_training(config) if is_scgpt else read_pretraining(config)
-    if processes and is_scgpt:
-        msg = "--processes is for geneformer; scgpt is trained by one process."
+    read, pretrain = _training_of(model)
+    asked: Any = read(config)
+    if processes and model != "geneformer":
+        msg = f"--processes is for geneformer; {model} is trained by one process."
         raise UsageError(msg)
     asked = dataclasses.replace(asked, processes=processes) if processes else asked
-    pretrain: Any = pretrain_scgpt if is_scgpt else pretrain_geneformer
     made_folder(out, "--out")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
     document = pretrain(frozen, asked, split=(split, fold), seed=seed, out=out, on_progress=progress())
     record_artifact(opened, "model", str(document["weights"]), snapshot_id=frozen.snapshot_id, name=out.name)
     step = model_step(document, split, config, model=model, out=out, seed=seed)
+    if model == "geneformer_genes":
+        step = dataclasses.replace(step, inputs=[*step.inputs, *asked.artifacts])
     record_run(opened, step, snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
+    elif model == "geneformer_genes":
+        _print_genes(document)
     else:
         typer.echo(
             f"{document['n_steps']} steps on {document['n_cells']} cells, loss {document['loss']:.3f}: {out} (loss.svg)"
         )
     return 0
+
+
+def _training_of(model: str) -> tuple[Any, Any]:
+    """Return what reads the training file of a model, and what trains it."""
+    from cytolabe.errors import UsageError
+
+    if model == "geneformer":
+        from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
+
+        return read_pretraining, pretrain_geneformer
+    if model == "scgpt":
+        from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
+
+        return read_scgpt_training, pretrain_scgpt
+    if model == "geneformer_genes":
+        from cytolabe.flow.gene_classes import read_gene_training, train_gene_classes
+
+        return read_gene_training, train_gene_classes
+    msg = f"There is no training of {model!r} here. Known: geneformer, scgpt, geneformer_genes."
+    raise UsageError(msg)
+
+
+def _print_genes(document: dict[str, Any]) -> None:
+    header = ["by", "macro-F1", "", "AUROC", "", "model minus this"]
+    rows = [
+        [
+            row["name"], f"{row['macro_f1']:.3f}", _range(row, "macro_f1"),
+            "" if row["auroc"] is None else f"{row['auroc']:.3f}", _range(row, "auroc"), _range(row, "gain"),
+        ]
+        for row in document["scores"]
+    ]  # fmt: skip
+    print_table(header, rows)
+    classes = ", ".join(f"{name} {n}" for name, n in document["classes"].items())
+    typer.echo(f"{document['n_genes']} genes held out once each, in {document['n_folds']} folds ({classes})")
+    left = ", ".join(f"{len(names)} {why.replace('_', ' ')}" for why, names in document["left_out"].items() if names)
+    if left:
+        typer.echo(f"genes left out: {left}")
+    for note in (document["population"], *document["reasons"], *document["notes"]):
+        if note:
+            typer.echo(f"note: {note}")
+    typer.echo(f"the model is fitted to all labels and has no score of its own: {document['model']} (genes.tsv)")
+
+
+def _range(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if low is None else f"{low:.3f} to {high:.3f}"

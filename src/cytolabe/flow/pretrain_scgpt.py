@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from cytolabe.apply.views import train_view
-from cytolabe.config.manifest import unknown_key_error
 from cytolabe.errors import UsageError
 from cytolabe.files import create_new, remove_directory, replace_file
 from cytolabe.flow.pretrain import told_steps
 from cytolabe.flow.splits import chosen_fold
-from cytolabe.flow.training_files import read_training_file, refuse_model_in
+from cytolabe.flow.training_files import checked_table, read_training_file, refuse_model_in, training_table
 from cytolabe.models.scgpt.checkpoint import ARGUMENTS_NAME, save_scgpt
 from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
 from cytolabe.models.scgpt.source import ScgptScratchSource
@@ -43,16 +42,10 @@ def read_scgpt_training(path: Path) -> ScgptScratchSource:
         If it is not there, no TOML, or has a key or a value that means nothing.
     """
     said = read_training_file(path)
-    training = said.pop("training", {})
-    if not isinstance(training, dict) or "n_steps" not in training:
-        msg = f"{path}: [training] with n_steps is needed."
-        raise UsageError(msg)
-    fields = {field.name: field.default for field in dataclasses.fields(ScgptScratchSource)}
-    for table, known, where in ((said, _TOP, f"{path}"), (training, _TRAINING, f"{path}: [training]")):
-        for key, value in table.items():
-            if key not in known:
-                raise unknown_key_error(key, sorted(known), where)
-            table[key] = _typed(value, fields[key], f"{where}: {key}")
+    training = training_table(said, f"{path}")
+    defaults = {field.name: field.default for field in dataclasses.fields(ScgptScratchSource)}
+    said = checked_table(said, _TOP, defaults=defaults, where=f"{path}")
+    training = checked_table(training, _TRAINING, defaults=defaults, where=f"{path}: [training]")
     choices = {"preset": ("tiny", "small", "base"), "panels": ("refuse", "flag"), "ties": ("random", "lower", "mid")}
     for key, words in choices.items():
         if said.get(key, words[0]) not in words:
@@ -141,12 +134,3 @@ def _training_genes(frozen: Snapshot, rows: np.ndarray) -> list[str]:
 
 def _facts(frozen: Snapshot, fold: Fold, *, n_genes: int, n_cells: int) -> dict[str, object]:
     return {"snapshot_id": frozen.snapshot_id, "split_id": fold.split_id, "n_cells": n_cells, "n_genes": n_genes}
-
-
-def _typed(value: object, default: object, where: str) -> object:
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, bool) or not isinstance(value, type(default)):
-        msg = f"{where} is {value!r} where a value of type {type(default).__name__} is needed."
-        raise UsageError(msg)
-    return value

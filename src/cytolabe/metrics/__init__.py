@@ -24,6 +24,7 @@ from cytolabe.metrics.classification import (
     macro_f1,
 )
 from cytolabe.metrics.intervals import DonorInterval, Interval, donor_interval, donor_intervals
+from cytolabe.metrics.resampled import percentile_interval, resampled_auroc, resampled_macro_f1, unit_resamples
 
 __all__ = [
     "METRICS",
@@ -47,7 +48,11 @@ __all__ = [
     "expected_calibration_error",
     "f1_per_class",
     "macro_f1",
+    "percentile_interval",
     "reliability_bins",
+    "resampled_auroc",
+    "resampled_macro_f1",
     "risk_coverage",
     "selective_macro_f1",
+    "unit_resamples",
 ]

@@ -36,9 +36,11 @@ __all__ = [
     "WEIGHTS_NAME",
     "CheckpointCard",
     "GeneformerCheckpoint",
+    "dictionary_contents",
     "from_pretrained",
     "read_card",
     "save_pretrained",
+    "stored_dictionaries",
     "write_card",
 ]
 
@@ -112,7 +114,7 @@ def from_pretrained(
     card = read_card(directory)
     shape = shape_of_config(_json(directory / CONFIG_NAME), where=CONFIG_NAME)
     wanted = {**(card.dictionaries if card else {}), **(dictionaries or {})}
-    found = _dictionaries(directory, wanted)
+    found = stored_dictionaries(directory, wanted)
     extra = sorted(found.digests.keys() - card.dictionaries.keys()) if card else []
     if extra:
         msg = f"{directory.name}: {DICTIONARY_STEMS[extra[0]]} is not on the card; cells would get other tokens than in training."
@@ -146,10 +148,8 @@ def save_pretrained(
         If the folder holds another one.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    tables: dict[str, Mapping[str, object]] = {"tokens": dictionaries.tokens, "medians": dictionaries.medians}
-    if dictionaries.collapse is not None:
-        tables["collapse"] = dictionaries.collapse
-    contents = {f"{DICTIONARY_STEMS[role]}.json": canonical_json(dict(table)) for role, table in tables.items()}
+    contents = dictionary_contents(dictionaries)
+    roles = [role for role in DICTIONARY_STEMS if f"{DICTIONARY_STEMS[role]}.json" in contents]
     tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
     weights = {name: weight for name, weight in network.state_dict().items() if name not in tied}
     contents[WEIGHTS_NAME] = stored_bytes(weights, metadata={"format": "pt"})
@@ -158,13 +158,21 @@ def save_pretrained(
         create_new(directory / name, content)
     card = CheckpointCard(
         weights=_digest(contents[WEIGHTS_NAME]),
-        dictionaries={role: _digest(contents[f"{DICTIONARY_STEMS[role]}.json"]) for role in tables},
+        dictionaries={role: _digest(contents[f"{DICTIONARY_STEMS[role]}.json"]) for role in roles},
         protocol=about.protocol, pretraining=about.pretraining, scopes=about.scopes, training=about.training,
         converted=about.converted,
     )  # fmt: skip
     # The card last: whatever a crash leaves behind has none, or one that its weights do not match.
     write_card(directory, card)
     return card
+
+
+def dictionary_contents(dictionaries: Dictionaries) -> dict[str, bytes]:
+    """Return the files of dictionaries, by name."""
+    tables: dict[str, Mapping[str, object]] = {"tokens": dictionaries.tokens, "medians": dictionaries.medians}
+    if dictionaries.collapse is not None:
+        tables["collapse"] = dictionaries.collapse
+    return {f"{DICTIONARY_STEMS[role]}.json": canonical_json(dict(table)) for role, table in tables.items()}
 
 
 def write_card(directory: Path, card: CheckpointCard) -> None:
@@ -211,7 +219,18 @@ def read_card(directory: Path) -> CheckpointCard | None:
         raise UnreadableInputError(msg) from None
 
 
-def _dictionaries(directory: Path, wanted: Mapping[str, str]) -> Dictionaries:
+def stored_dictionaries(directory: Path, wanted: Mapping[str, str]) -> Dictionaries:
+    """Read the dictionaries of a folder; those of `wanted` MUST be there, with these digests.
+
+    Raises
+    ------
+    UsageError
+        If there are several of one name.
+    UnreadableInputError
+        If one is missing.
+    IntegrityError
+        If one has another digest.
+    """
     paths = {role: _dictionary_file(directory, role) for role in DICTIONARY_STEMS}
     lost = sorted(role for role in wanted if paths.get(role) is None)
     tokens, medians = paths["tokens"], paths["medians"]

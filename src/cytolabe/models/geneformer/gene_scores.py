@@ -1,15 +1,18 @@
 """How well classes of genes are told, and by how much better than from how often and how high the genes stand.
 
 Genes are divided into folds, stratified by class; genes of one group (paralogs, a complex) stay together. Each gene is
-answered once, by a model that never saw its label, and by two floors on the same folds: the larger class, and a logistic
-regression on frequency, mean rank and median of the gene. Dosage-sensitive genes, transcription factors and the like
-differ in expression, so that a network is only worth what it says beyond that.
+answered once, by a model that never saw its label, and on the same folds by a network of the same shape with random weights
+that is fine-tuned alike, and by two floors: the larger class, and a logistic regression on frequency, mean rank and median
+of the gene. Dosage-sensitive genes, transcription factors and the like differ in expression, so that a network is only
+worth what it says beyond that.
 
-A score is over genes. Genes share pathways and ancestors, so no interval is given; values of the folds are.
+A score is over genes, and so is its interval, by whole groups. Genes share pathways and ancestors: it is too narrow by what
+they share beyond their group, and its population says so. How much higher the model scores than a control is paired.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -18,7 +21,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cytolabe.errors import RefusedError, UsageError
-from cytolabe.metrics import auroc, macro_f1
+from cytolabe.metrics import (
+    Interval,
+    auroc,
+    macro_f1,
+    percentile_interval,
+    resampled_auroc,
+    resampled_macro_f1,
+    unit_resamples,
+)
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.gene_classes import fit_gene_classes, labelled_genes
 from cytolabe.models.geneformer.in_silico import tokens_of
@@ -32,6 +43,8 @@ from cytolabe.randomness import rng_for
 __all__ = ["GeneClassScores", "GeneQuestion", "GeneScore", "gene_folds", "score_gene_classes"]
 
 _MAX_ITER = 2000
+_MODEL, _RANDOM = "geneformer", "random"
+_POPULATION = "labelled genes, taken as independent beyond their groups although they share pathways and ancestors; models held fixed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +69,11 @@ class GeneScore:
     """Macro-F1 of each fold."""
     predicted: tuple[str, ...]
     probability: Float[np.ndarray, "genes classes"]
+    macro_f1_interval: Interval | None = None
+    """Over groups of genes; None under 20 of them."""
+    auroc_interval: Interval | None = None
+    gain: Interval | None = None
+    """Of a control: macro-F1 of the model minus its own, paired by gene; above 0 the model says more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +86,7 @@ class GeneClassScores:
     n_cells: Integer[np.ndarray, " genes"]
     classes: tuple[str, ...]
     scores: tuple[GeneScore, ...]
-    """`geneformer`, then the floors `abundance` and `majority`."""
+    """`geneformer`, then the controls: `random` (unless it is random itself), `abundance` and `majority`."""
     without_token: tuple[str, ...]
     never_detected: tuple[str, ...]
     notes: tuple[str, ...]
@@ -93,9 +111,8 @@ def gene_folds(
     members: dict[str, list[str]] = {}
     for gene in sorted(labels):
         members.setdefault((groups or {}).get(gene) or gene, []).append(gene)
-    scarce = [
-        name for name in classes if sum(any(labels[g] == name for g in own) for own in members.values()) < n_folds
-    ]
+    standing = {name: sum(any(labels[g] == name for g in own) for own in members.values()) for name in classes}
+    scarce = [f"{name} ({n})" for name, n in standing.items() if n < n_folds]
     if len(classes) < 2 or scarce:
         msg = (
             f"Genes of {len(classes)} class(es) ({', '.join(classes) or 'none'}) cannot be divided into {n_folds} folds that each "
@@ -149,22 +166,32 @@ def score_gene_classes(
     folds = gene_folds(labels, n_folds=asked.n_folds, seed=seed, groups=asked.groups)
     genes, classes = tuple(labels), tuple(sorted(set(labels.values())))
     truth, fold = np.array(list(labels.values()), dtype=object), np.array([folds[gene] for gene in genes])
-    answers = {name: np.zeros((len(genes), len(classes))) for name in ("geneformer", "abundance", "majority")}
+    networks = (
+        {_MODEL: learning}
+        if learning.weights == "random"
+        else {_MODEL: learning, _RANDOM: replace(learning, weights="random")}
+    )
+    answers = {name: np.zeros((len(genes), len(classes))) for name in (*networks, "abundance", "majority")}
     notes: dict[str, None] = {}
     for number in range(asked.n_folds):
         rest, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        fitted = fit_gene_classes(
-            learning, checkpoint, cells, persons=persons, labels={genes[place]: truth[place] for place in rest},
-            seed=seed,
-        )  # fmt: skip
-        answers["geneformer"][test] = fitted.predict(cells, [genes[place] for place in test]).probability
+        for name, options in networks.items():
+            kept = Path(options.folder) / f"{name}-{number + 1}" if options.folder else ""
+            fitted = fit_gene_classes(
+                replace(options, folder=kept), checkpoint, cells, persons=persons,
+                labels={genes[place]: truth[place] for place in rest}, seed=seed,
+            )  # fmt: skip
+            answers[name][test] = fitted.predict(cells, [genes[place] for place in test]).probability
+            notes |= dict.fromkeys(f"{name}: {note}" for note in fitted.notes)
         known_features = features[detected]
         answers["abundance"][test], told = _by_abundance(known_features[rest], truth[rest], known_features[test])
         answers["majority"][test] = [(truth[rest] == name).mean() for name in classes]
-        notes |= dict.fromkeys((*fitted.notes, *told))
+        notes |= dict.fromkeys(told)
+    scores = [_score(name, answer, truth, fold=fold, classes=classes) for name, answer in answers.items()]
+    units = np.array([asked.groups.get(gene) or gene for gene in genes], dtype=object)
     return GeneClassScores(
         genes=genes, labels=tuple(labels.values()), folds=fold, n_cells=n_cells[detected], classes=classes,
-        scores=tuple(_score(name, answer, truth, fold=fold, classes=classes) for name, answer in answers.items()),
+        scores=_with_intervals(scores, truth, classes=classes, units=units, rng=rng_for(seed, "models", "geneformer", "gene_intervals")),
         without_token=lost, never_detected=tuple(name for name in names if name not in labels), notes=tuple(notes),
     )  # fmt: skip
 
@@ -205,3 +232,36 @@ def _score(
         name=name, macro_f1=macro_f1(truth, predicted, classes=classes), auroc=float(np.mean(known)) if known else None,
         by_fold=tuple(by_fold), predicted=tuple(predicted.tolist()), probability=probability,
     )  # fmt: skip
+
+
+def _with_intervals(
+    scores: Sequence[GeneScore],
+    truth: np.ndarray,
+    *,
+    classes: tuple[str, ...],
+    units: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[GeneScore, ...]:
+    """Add intervals over whole groups of genes, all scores by the same resamples."""
+    times = unit_resamples(units, rng=rng)
+    if times is None:
+        return tuple(scores)
+    codes = np.searchsorted(np.array(classes), truth.astype(str))
+    method = f"bootstrap over {len(set(units.tolist()))} groups of genes, {len(times)} resamples"
+
+    def bounds(values: np.ndarray) -> Interval | None:
+        return percentile_interval(values, method=method, population=_POPULATION)
+
+    found, of_model = [], None
+    for score in scores:
+        answered = score.probability.argmax(axis=1)
+        resampled = resampled_macro_f1(codes, answered, n_classes=len(classes), times=times)
+        areas = [resampled_auroc(codes == k, score.probability[:, k], times=times) for k in range(len(classes))]
+        of_model = resampled if of_model is None else of_model
+        found.append(
+            replace(
+                score, macro_f1_interval=bounds(resampled), auroc_interval=bounds(np.mean(areas, axis=0)),
+                gain=bounds(of_model - resampled) if score.name != _MODEL else None,
+            )
+        )  # fmt: skip
+    return tuple(found)

@@ -1,0 +1,179 @@
+"""A fine-tuned Geneformer on disk: weights of trunk and heads, the dictionaries that it reads by, a description, and a card.
+
+    model.safetensors           weights of the trunk and of its heads
+    token_dictionary.json ...   the dictionaries, as beside a checkpoint
+    head.json                   shape, classes, which labels it was shown, options, and digests of the rest
+    model_card.json             the `ModelCard`; written last, so that a folder without it is no model
+
+Nothing is a pickle. Loading makes an empty network of the described shape and fills it; every key has to be there.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from cytolabe.errors import UnreadableInputError
+from cytolabe.files import create_new
+from cytolabe.models.cards import CARDS
+from cytolabe.models.extras import import_extra
+from cytolabe.models.geneformer.checkpoint import (
+    DICTIONARY_STEMS,
+    WEIGHTS_NAME,
+    GeneformerCheckpoint,
+    dictionary_contents,
+    stored_dictionaries,
+)
+from cytolabe.models.geneformer.gene_classes import FittedGeneClasses
+from cytolabe.models.geneformer.network import blank_network, placed
+from cytolabe.models.geneformer.shapes import GeneformerShape, shape_of_config
+from cytolabe.models.geneformer.source import GeneformerLearning
+from cytolabe.models.weights import KeyRules, fill_network, read_weights, stored_bytes
+from cytolabe.provenance import canonical_json, jsonable
+from cytolabe.records import FitScope, ModelCard, Protocol
+
+__all__ = [
+    "DESCRIPTION_NAME",
+    "MODEL_CARD_NAME",
+    "fine_tuned_card",
+    "load_gene_classes",
+    "read_head",
+    "save_gene_classes",
+    "write_head",
+]
+
+DESCRIPTION_NAME, MODEL_CARD_NAME = "head.json", "model_card.json"
+_GENES = "cytolabe-geneformer-genes-1"
+
+
+def fine_tuned_card(
+    learning: GeneformerLearning,
+    checkpoint: GeneformerCheckpoint,
+    *,
+    name: str,
+    title: str,
+    scopes: tuple[FitScope, ...],
+) -> ModelCard:
+    """Return the card of a fine-tuning, without the digest of weights that are not written yet.
+
+    From random weights it is `supervised` and has no pretraining; else `fine_tuned`, with that of the checkpoint.
+    """
+    is_random = learning.weights == "random"
+    return replace(
+        CARDS["geneformer_annotator"],
+        name=name,
+        title=title,
+        protocol=Protocol.SUPERVISED if is_random else Protocol.FINE_TUNED,
+        pretraining=() if is_random else tuple(learning.corpus) or checkpoint.card.pretraining,
+        scopes=scopes,
+    )
+
+
+def save_gene_classes(
+    fitted: FittedGeneClasses, directory: Path, *, shape: GeneformerShape, card: ModelCard, about: Mapping[str, object]
+) -> ModelCard:
+    """Write a Geneformer that tells classes of genes, and return its card with the digest of its weights.
+
+    Parameters
+    ----------
+    about
+        What else a reader shall find in `head.json`: options, split, snapshot, seed.
+
+    Raises
+    ------
+    ConflictError
+        If the folder holds another model.
+    """
+    description = {"classes": fitted.classes, "genes": fitted.genes, "notes": fitted.notes, "about": about}
+    return write_head(fitted, directory, shape=shape, card=card, description={"format": _GENES, **description})
+
+
+def load_gene_classes(directory: Path) -> FittedGeneClasses:
+    """Read what `save_gene_classes` wrote.
+
+    Raises
+    ------
+    UnreadableInputError
+        If a part is missing, of another format, or garbled.
+    IntegrityError
+        If a part has another digest than the description says, or the weights do not fit the network.
+    """
+    import_extra("torch")
+    from cytolabe.models.geneformer.heads import GeneHead, make_heads  # noqa: PLC0415 - needs torch
+
+    said = read_head(directory, _GENES)
+    try:
+        classes, genes = tuple(map(str, said["classes"])), tuple(map(str, said["genes"]))
+        shape, notes = shape_of_config(said["shape"], where=DESCRIPTION_NAME), tuple(map(str, said["notes"]))
+        digests, expected = dict(said["dictionaries"]), str(said["weights"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _garbled(error) from None
+    weights, _ = read_weights(directory / WEIGHTS_NAME, expected=expected)
+    network = make_heads(GeneHead, blank_network(shape, seed=0), seed=0, n_classes=len(classes))
+    fill_network(network, weights, rules=KeyRules(tied={}), where=WEIGHTS_NAME)
+    known = stored_dictionaries(directory, digests)
+    return FittedGeneClasses(network=placed(network), dictionaries=known, classes=classes, genes=genes, notes=notes)
+
+
+def write_head(
+    fitted: Any,  # noqa: ANN401 - has a network and the dictionaries that it reads by
+    directory: Path,
+    *,
+    shape: GeneformerShape,
+    card: ModelCard,
+    description: Mapping[str, object],
+) -> ModelCard:
+    """Write weights, dictionaries, description and card, and return the card with the digest of the weights.
+
+    Raises
+    ------
+    ConflictError
+        If the folder holds another model.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = stored_bytes(fitted.network.state_dict(), metadata={"format": "pt"})
+    contents = {**dictionary_contents(fitted.dictionaries), WEIGHTS_NAME: weights}
+    for name, content in contents.items():
+        create_new(directory / name, content)
+    digests = {role: _digest(contents[name]) for role, name in _dictionary_names(contents).items()}
+    full = {**description, "shape": shape.config, "dictionaries": digests, "weights": _digest(weights)}
+    create_new(directory / DESCRIPTION_NAME, canonical_json(jsonable(full)))
+    found = replace(card, weights_digest=_digest(weights))
+    create_new(directory / MODEL_CARD_NAME, canonical_json(jsonable(asdict(found))))
+    return found
+
+
+def read_head(directory: Path, kind: str) -> dict[str, Any]:
+    """Return the description of a fine-tuned Geneformer of one format.
+
+    Raises
+    ------
+    UnreadableInputError
+        If it is missing, no JSON, or of another format.
+    """
+    try:
+        said = json.loads((directory / DESCRIPTION_NAME).read_bytes())
+    except (OSError, ValueError) as error:
+        msg = f"{DESCRIPTION_NAME} cannot be read ({type(error).__name__}): this folder holds no fine-tuned Geneformer."
+        raise UnreadableInputError(msg) from None
+    found = said.get("format") if isinstance(said, dict) else None
+    if found != kind:
+        msg = f"{DESCRIPTION_NAME} has format {found!r}, and {kind} was asked for."
+        raise UnreadableInputError(msg)
+    return dict(said)
+
+
+def _dictionary_names(contents: Mapping[str, bytes]) -> dict[str, str]:
+    return {role: f"{stem}.json" for role, stem in DICTIONARY_STEMS.items() if f"{stem}.json" in contents}
+
+
+def _garbled(error: Exception) -> UnreadableInputError:
+    return UnreadableInputError(
+        f"{DESCRIPTION_NAME} lacks or garbles a part ({type(error).__name__}: {error}). Train the model again."
+    )
+
+
+def _digest(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
