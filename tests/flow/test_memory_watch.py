@@ -1,4 +1,6 @@
+import contextlib
 import multiprocessing
+import threading
 import time
 
 import numpy as np
@@ -6,7 +8,6 @@ import pytest
 
 from cytolabe.engine import LocalEngine
 from cytolabe.errors import UsageError
-from cytolabe.flow import memory_watch
 from cytolabe.flow.memory_watch import held_by_family, held_by_leader, memory_watched
 
 MB = 10**6
@@ -71,18 +72,34 @@ def test_work_within_its_memory_is_left_alone():
     assert len(asked) == n_asked
 
 
-def test_an_end_that_was_swallowed_is_told_again(monkeypatch):
-    monkeypatch.setattr(memory_watch, "_PATIENCE", 0.05)
-    swallowed = []
-
+def test_no_handler_of_errors_takes_the_end_for_one_of_its_own():
     def deaf():
         while True:
-            try:
+            with contextlib.suppress(Exception):
                 time.sleep(0.01)
-            except UsageError as error:
-                swallowed.append(error)
-                if len(swallowed) == 2:
-                    raise
 
     with pytest.raises(UsageError, match="over the"), memory_watched(1, interval=0.001, held=lambda: 2):
         deaf()
+
+
+def test_cleaning_up_is_not_interrupted_by_a_second_word():
+    cleaned = []
+
+    def work():
+        try:
+            while True:
+                time.sleep(0.01)
+        finally:
+            time.sleep(0.3)
+            cleaned.append(1)
+
+    with pytest.raises(UsageError, match="over the"), memory_watched(1, interval=0.001, held=lambda: 2):
+        work()
+    assert cleaned
+
+
+def test_a_word_at_the_end_of_the_work_leaves_no_watcher_behind():
+    for trial in range(200):
+        with contextlib.suppress(UsageError), memory_watched(1, interval=0.0005, held=lambda: 2):
+            time.sleep(0.0004 + 0.000002 * trial)
+        assert not [thread for thread in threading.enumerate() if thread.name == "cytolabe-memory"]

@@ -26,6 +26,23 @@ def test_the_cache_holds_the_chunks_that_a_block_of_cells_leaves_half_read(
         assert chunk_cache_bytes(file, cells_are_columns=cells_are_columns) == expected
 
 
+def test_a_type_that_numpy_does_not_have_is_no_obstacle(tmp_path):
+    whole = h5py.h5t.STD_I32LE.copy()
+    whole.set_size(3)
+    whole.set_precision(24)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        chunked = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        chunked.set_chunk((MIB,))
+        h5py.h5d.create(file.id, b"X", whole, h5py.h5s.create_simple((MIB,)), chunked)
+        assert chunk_cache_bytes(file) == 3 * MIB
+
+
+def test_what_is_read_for_no_block_of_cells_counts_for_nothing(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("uns/picture", shape=(4 * MIB,), chunks=(4 * MIB,), dtype="f4")
+        assert chunk_cache_bytes(file) == MIB
+
+
 def test_a_file_is_opened_with_that_cache(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("X", shape=(4 * MIB,), chunks=(MIB,), dtype="f4")

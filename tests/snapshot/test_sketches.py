@@ -1,6 +1,8 @@
 """The table of sketches stands beside a data set: it enters no name, and follows from the counts."""
 
+import gc
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -86,6 +88,19 @@ def test_a_table_that_was_streamed_is_the_table_that_was_written_at_once(tmp_pat
     streamed = stream.close(tmp_path / "streamed")
     assert streamed == write_table(frame, tmp_path / "whole")
     assert read_table(tmp_path / "streamed", streamed).equals(frame)
+
+
+def test_a_streamed_table_that_is_given_up_leaves_no_file_open(tmp_path):
+    def n_open():
+        return sum(
+            str(tmp_path) in str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()
+        )
+
+    stream = TableStream({"a": np.dtype(np.int64)}, n_rows=3, folder=tmp_path)
+    assert n_open() == 1
+    del stream
+    gc.collect()
+    assert n_open() == 0
 
 
 def test_a_streamed_table_of_other_rows_than_announced_is_refused(tmp_path):

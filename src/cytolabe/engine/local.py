@@ -27,8 +27,8 @@ __all__ = ["LocalEngine", "run_tasks"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_SHOWN = 200
 _AWAKE_SECONDS = 0.5
+_SHOWN = 200
 """Characters of a task that an error shows."""
 
 _GRACE_SECONDS = 3.0

@@ -111,7 +111,11 @@ def replace_by_local_file(path: Path, staged: Path) -> None:
     """Give a finished file of the same disk the name `path`, replacing what was there, all or nothing."""
     _flush(staged)
     make_directory(path.parent)
-    operations.rename(staged, path)
+    try:
+        operations.rename(staged, path)
+    except OSError:
+        _clear_away(staged)
+        raise
     _flush_directory(path.parent)
 
 

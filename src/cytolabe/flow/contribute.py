@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cytolabe.engine import LocalEngine
 from cytolabe.errors import IntegrityError, WorkerDiedError
-from cytolabe.files import Place, replace_file
+from cytolabe.files import Place, replace_file, staged_directory
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.preflight import estimate, require_room
 from cytolabe.flow.schedule import files_to_cut
@@ -230,14 +230,14 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
     if before is not None:
         return before
     key = ledger_key(source=state, **said)
-    with held_scratch(task.atlas, key) as scratch:
+    with held_scratch(task.atlas, key) as scratch, staged_directory(scratch) as aside:
         work = dataclasses.replace(work, ledger=scratch)
         found = examine(source, aliases=task.aliases, work=work)
         if not found.accepted or found.content is None:
             return _outcome(found, "refused", None)
         made = found.content
         require_room(task.atlas, made.record.n_nonzero)
-        sketches = SketchTable(n_cells=made.record.n_cells, folder=scratch)
+        sketches = SketchTable(n_cells=made.record.n_cells, folder=aside)
         partitions = write_counts(
             Layout(task.atlas).partitions,
             CountsToWrite(

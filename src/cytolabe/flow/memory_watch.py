@@ -18,8 +18,13 @@ __all__ = ["held_by_family", "held_by_leader", "memory_watched"]
 
 _PROC = Path("/proc")
 _INTERVAL = 0.25
-_PATIENCE = 3.0
-"""Seconds until the leader is told again: a library may have swallowed the first word, and cleaning up takes a while."""
+_PATIENCE = 30.0
+"""Seconds until the leader is told again, if it still works: more than ending the workers takes, which a second word would
+interrupt."""
+
+
+class _OverBudgetError(BaseException):
+    """Ends the work in the thread that leads. No handler of errors on its way takes it for one of the file in hand."""
 
 
 def held_by_family(pid: int | str = "self") -> int:
@@ -60,35 +65,62 @@ def memory_watched(
     UsageError
         In the thread that entered, wherever it is.
     """
-    over: list[int] = []
-
-    class _OverBudgetError(UsageError):
-        """Python makes it of nothing but its class, in the thread that it ends."""
-
-        def __init__(self) -> None:
-            super().__init__(_message(over[0] if over else limit, limit))
-
-    leader, finished = threading.get_ident(), threading.Event()
-
-    def watch() -> None:
-        while not finished.wait(interval):
-            found = held()
-            if found > limit and not finished.is_set():
-                over.append(found)
-                _raise_in(leader, _OverBudgetError)
-                finished.wait(_PATIENCE)
-
-    watcher = threading.Thread(target=watch, name="cytolabe-memory", daemon=True)
-    watcher.start()
+    watch = _Watch(limit, interval=interval, held=held)
     try:
-        yield
-    finally:
-        finished.set()
-        watcher.join()
+        try:
+            watch.start()
+            yield
+        finally:
+            watch.stop()
+    except _OverBudgetError:
+        watch.stop()
+        raise UsageError(_message(watch.found, limit)) from None
 
 
-def _raise_in(thread: int, error: type[BaseException]) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+class _Watch:
+    """The thread that looks, and the end of its looking."""
+
+    def __init__(self, limit: int, *, interval: float, held: Callable[[], int]) -> None:
+        self.found = 0
+        self._limit, self._interval, self._held = limit, interval, held
+        self._leader = threading.get_ident()
+        self._finished, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._look, name="cytolabe-memory", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the looking; a word that came too late is taken back, and one that comes just now does not prevent it."""
+        while True:
+            try:
+                with self._lock:
+                    self._finished.set()
+                if self._thread.ident is not None:
+                    self._thread.join()
+                _raise_in(self._leader, None)
+            except _OverBudgetError:
+                continue
+            return
+
+    def _look(self) -> None:
+        patience = self._interval
+        while not self._finished.wait(patience):
+            held = self._held()
+            patience = self._interval
+            if held > self._limit:
+                with self._lock:
+                    if self._finished.is_set():
+                        return
+                    self.found = held
+                    _raise_in(self._leader, _OverBudgetError)
+                patience = _PATIENCE
+
+
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an error in a thread at its next step, or take back what waits to be raised there."""
+    given = ctypes.py_object(error) if error is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), given)
 
 
 def _message(held: int, limit: int) -> str:

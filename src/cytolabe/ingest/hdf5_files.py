@@ -14,6 +14,8 @@ __all__ = ["chunk_cache_bytes", "open_hdf5"]
 
 _LEAST_BYTES = 1 << 20
 _MOST_BYTES = 64 << 20
+_UNREAD = frozenset({"uns", "obsm", "obsp", "varm", "varp"})
+"""What no block of cells is read from; `uns` may hold thousands of small arrays."""
 
 
 def open_hdf5(path: Path, *, cells_are_columns: bool = False) -> h5py.File:
@@ -35,7 +37,9 @@ def chunk_cache_bytes(file: h5py.File, *, cells_are_columns: bool = False) -> in
         if isinstance(node, h5py.Dataset) and node.chunks:
             n_across = [ceil(width / chunk) for width, chunk in zip(node.shape, node.chunks, strict=True)]
             across = n_across[0] if cells_are_columns and len(n_across) > 1 else prod(n_across[1:])
-            found.append(across * prod(node.chunks) * node.dtype.itemsize)
+            found.append(across * prod(node.chunks) * node.id.get_type().get_size())
 
-    file.visititems(look)
+    for name in sorted(set(file) - _UNREAD):
+        node = file[name]
+        look(name, node) if isinstance(node, h5py.Dataset) else node.visititems(look)
     return min(_MOST_BYTES, max(found))

@@ -27,10 +27,16 @@ class _HashedFile:
     """What Parquet writes to: it goes to the disk as it comes, and is hashed on the way."""
 
     def __init__(self, path: Path) -> None:
-        self._file = GrowingFile(path)
         self._hash = hashlib.sha256()
         self._n_bytes = 0
+        self.closed = True
+        self._file = GrowingFile(path)
         self.closed = False
+
+    def __del__(self) -> None:
+        """Close the file of a table that was not finished."""
+        if not self.closed:
+            self.close()
 
     @property
     def sha256(self) -> str:

@@ -11,7 +11,7 @@ from cytolabe.errors import RefusedError, UsageError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.geneformer.cell_classes import MISSING
 from cytolabe.models.geneformer.checkpoint import from_pretrained
-from cytolabe.models.geneformer.gene_classes import GeneClassTraining, fit_gene_classes, labelled_genes
+from cytolabe.models.geneformer.gene_classes import GeneClassTraining, fit_gene_classes, gene_groups, labelled_genes
 from cytolabe.models.geneformer.gene_scores import GeneQuestion, gene_folds, score_gene_classes
 from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.geneformer.source import GeneformerLearning
@@ -160,3 +160,22 @@ def test_another_division_of_genes_is_another_training(folder, cells, planted):
     other[5] = 1
     changed = [dataclasses.replace(base, fit_codes=other), dataclasses.replace(base, held_out_codes=other), dataclasses.replace(base, size=5)]  # fmt: skip
     assert len({base.identity, *(one.identity for one in changed)}) == 4
+
+
+def test_groups_that_leave_a_fold_without_a_class_are_refused():
+    sizes = {"g1": (1, 50), "g2": (0, 60), "g3": (1, 5)}
+    members = [(group, kind) for group, (n_a, n_b) in sizes.items() for kind in "a" * n_a + "b" * n_b]
+    labels = {gene(number): kind for number, (_, kind) in enumerate(members)}
+    groups = {gene(number): group for number, (group, _) in enumerate(members)}
+    with pytest.raises(RefusedError, match=r"left without a \(fold 0\)"):
+        gene_folds(labels, n_folds=2, seed=0, groups=groups)
+
+
+def test_a_retired_id_stays_in_the_group_of_its_family(make_dictionaries):
+    known = make_dictionaries()
+    assert gene_groups({f"{gene(3)}.7": "family", gene(4): "family"}, dictionaries=known) == {
+        gene(3): "family",
+        gene(4): "family",
+    }
+    with pytest.raises(UsageError, match="a gene has one"):
+        gene_groups({gene(3): "x", f"{gene(3)}.1": "y"}, dictionaries=known)

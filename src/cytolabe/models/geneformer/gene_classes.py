@@ -31,7 +31,7 @@ from cytolabe.models.scopes import refuse_too_few_cells
 from cytolabe.provenance import digest_of
 from cytolabe.randomness import derive_seed, rng_for
 
-__all__ = ["FittedGeneClasses", "GeneAnswers", "GeneClassTraining", "fit_gene_classes", "labelled_genes"]
+__all__ = ["FittedGeneClasses", "GeneAnswers", "GeneClassTraining", "fit_gene_classes", "gene_groups", "labelled_genes"]
 
 _LEAST_CELLS = 10
 _TOKENS_PER_MINIBATCH = 16_384
@@ -159,8 +159,7 @@ def labelled_genes(labels: Mapping[str, str], *, dictionaries: Dictionaries) -> 
     found: dict[str, str] = {}
     lost = []
     for name, label in labels.items():
-        gene = name.upper().split(".", 1)[0]
-        standing = gene if dictionaries.collapse is None else dictionaries.collapse.get(gene, "")
+        standing = _standing(name, dictionaries)
         if not label:
             msg = f"{name} has an empty label. Leave the gene out: a gene without a label is in no class."
             raise UsageError(msg)
@@ -170,6 +169,29 @@ def labelled_genes(labels: Mapping[str, str], *, dictionaries: Dictionaries) -> 
             msg = f"{standing} is labelled {found[standing]!r} and, as {name}, {label!r}: a gene has one label. Correct the table."
             raise UsageError(msg)
     return found, tuple(lost)
+
+
+def gene_groups(groups: Mapping[str, str], *, dictionaries: Dictionaries) -> dict[str, str]:
+    """Return the group of each gene by the gene that stands for it, so that a retired id stays with its family.
+
+    Raises
+    ------
+    UsageError
+        If two names of one gene have different groups.
+    """
+    found: dict[str, str] = {}
+    for name, group in groups.items():
+        standing = _standing(name, dictionaries)
+        if group and found.setdefault(standing, group) != group:
+            msg = f"{standing} is in group {found[standing]!r} and, as {name}, in {group!r}: a gene has one. Correct the table."
+            raise UsageError(msg)
+    return found
+
+
+def _standing(name: str, dictionaries: Dictionaries) -> str:
+    """Return the gene that stands for a name, empty where the dictionaries have none."""
+    gene = name.upper().split(".", 1)[0]
+    return gene if dictionaries.collapse is None else dictionaries.collapse.get(gene, "")
 
 
 def fit_gene_classes(

@@ -31,7 +31,7 @@ from cytolabe.metrics import (
     unit_resamples,
 )
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
-from cytolabe.models.geneformer.gene_classes import fit_gene_classes, labelled_genes
+from cytolabe.models.geneformer.gene_classes import fit_gene_classes, gene_groups, labelled_genes
 from cytolabe.models.geneformer.in_silico import tokens_of
 from cytolabe.models.geneformer.matched_null import occurrence_of
 from cytolabe.models.geneformer.source import GeneformerLearning
@@ -55,7 +55,7 @@ class GeneQuestion:
     """Ensembl id -> class."""
     n_folds: int = 5
     groups: Mapping[str, str] = field(default_factory=dict)
-    """Ensembl id, as the dictionary has it -> group that stays in one fold; a gene without one is its own."""
+    """Ensembl id -> group that stays in one fold; a gene without one is its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,13 @@ def gene_folds(
         for gene in own:
             found[gene] = fold
             counts[labels[gene]][fold] += 1
+    without = [f"{name} (fold {int(np.argmin(counts[name]))})" for name in classes if not counts[name].all()]
+    if without:
+        msg = (
+            f"Groups of genes hold several classes, and a fold is left without {', '.join(without)}: it could not be scored. "
+            "Take fewer folds, or smaller groups."
+        )
+        raise RefusedError(msg)
     return found
 
 
@@ -163,7 +170,8 @@ def score_gene_classes(
     features, n_cells = _abundance(names, cells, checkpoint)
     detected = np.flatnonzero(n_cells > 0)
     labels = {names[place]: known[names[place]] for place in detected}
-    folds = gene_folds(labels, n_folds=asked.n_folds, seed=seed, groups=asked.groups)
+    groups = gene_groups(asked.groups, dictionaries=checkpoint.dictionaries)
+    folds = gene_folds(labels, n_folds=asked.n_folds, seed=seed, groups=groups)
     genes, classes = tuple(labels), tuple(sorted(set(labels.values())))
     truth, fold = np.array(list(labels.values()), dtype=object), np.array([folds[gene] for gene in genes])
     networks = (
@@ -188,7 +196,7 @@ def score_gene_classes(
         answers["majority"][test] = [(truth[rest] == name).mean() for name in classes]
         notes |= dict.fromkeys(told)
     scores = [_score(name, answer, truth, fold=fold, classes=classes) for name, answer in answers.items()]
-    units = np.array([asked.groups.get(gene) or gene for gene in genes], dtype=object)
+    units = np.array([groups.get(gene) or gene for gene in genes], dtype=object)
     return GeneClassScores(
         genes=genes, labels=tuple(labels.values()), folds=fold, n_cells=n_cells[detected], classes=classes,
         scores=_with_intervals(scores, truth, classes=classes, units=units, rng=rng_for(seed, "models", "geneformer", "gene_intervals")),
