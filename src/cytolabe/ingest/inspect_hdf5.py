@@ -11,6 +11,7 @@ import numpy as np
 
 from cytolabe.errors import UnreadableInputError
 from cytolabe.ingest.child_limits import run_limited
+from cytolabe.ingest.deflated import unpacked
 from cytolabe.ingest.refusals import findings_of, readable
 from cytolabe.ingest.safety import scan_h5
 from cytolabe.records import Finding
@@ -61,8 +62,9 @@ def _read_all(dataset: h5py.Dataset) -> None:
         per_row = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64)))
         chunk = dataset.chunks[0] if dataset.chunks else 1
         n_rows = max(1, _SLICE_BYTES // per_row // chunk) * chunk
+        values = unpacked(dataset)
         for start in range(0, dataset.shape[0], n_rows):
-            _ = dataset[start : start + n_rows]
+            _ = values[start : start + n_rows]
 
 
 def is_plain_bytes(dataset: h5py.Dataset) -> bool:

@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.compiled import kernel
 from cytolabe.errors import CytolabeError, RefusedError
+from cytolabe.ingest.deflated import unpacked
 from cytolabe.ingest.native import native
 from cytolabe.ingest.nodes import ArrayNode, GroupNode, Node, is_array, is_group
 from cytolabe.ingest.refusals import readable, refusal
@@ -147,7 +148,7 @@ def open_rows(node: Node, matrix: MatrixHandle, cleanup: ExitStack) -> RowReader
         indptr = np.asarray(node["indptr"][...], dtype=np.int64)
     _check_pointers(indptr, node, matrix)
     if matrix.encoding == "csr":
-        return CompressedRows(indptr, node["data"], node["indices"], matrix=matrix)
+        return CompressedRows(indptr, unpacked(node["data"]), unpacked(node["indices"]), matrix=matrix)
     folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="cytolabe-")))
     return _turn_over(node, indptr, matrix=matrix, folder=folder)
 
@@ -230,10 +231,11 @@ def _turn_over(node: GroupNode, by_feature: np.ndarray, *, matrix: MatrixHandle,
     """Write a CSC matrix as CSR into `folder`, a slice of entries at a time; features come out ascending per cell."""
     n_cells = matrix.shape[0]
     n_entries = int(by_feature[-1])
+    stored_cells, stored_values = unpacked(node["indices"]), unpacked(node["data"])
     per_cell = np.zeros(n_cells, dtype=np.int64)
     for low, high in _slices(n_entries):
         with readable(f"{matrix.name}/indices"):
-            cells = np.asarray(node["indices"][low:high], dtype=np.int64)
+            cells = np.asarray(stored_cells[low:high], dtype=np.int64)
         wrong = np.flatnonzero((cells < 0) | (cells >= n_cells))
         if len(wrong):
             feature = int(np.searchsorted(by_feature, low + wrong[0], side="right")) - 1
@@ -247,13 +249,13 @@ def _turn_over(node: GroupNode, by_feature: np.ndarray, *, matrix: MatrixHandle,
         per_cell += np.bincount(cells, minlength=n_cells)
     indptr = np.concatenate([[0], np.cumsum(per_cell)])
     shape = (max(1, n_entries),)
-    data = np.memmap(folder / "data", dtype=node["data"].dtype, mode="w+", shape=shape)
+    data = np.memmap(folder / "data", dtype=stored_values.dtype, mode="w+", shape=shape)
     indices = np.memmap(folder / "indices", dtype=np.int32, mode="w+", shape=shape)
     following = indptr[:-1].copy()
     for low, high in _slices(n_entries):
         with readable(matrix.name):
-            cells = np.asarray(node["indices"][low:high], dtype=np.int64)
-            values = np.asarray(node["data"][low:high])
+            cells = np.asarray(stored_cells[low:high], dtype=np.int64)
+            values = np.asarray(stored_values[low:high])
         features = np.searchsorted(by_feature, np.arange(low, high), side="right") - 1
         order = np.argsort(cells, kind="stable")
         cells = cells[order]
