@@ -5,11 +5,16 @@ import json
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from typer.testing import CliRunner
 
 from cytolabe.cli.main import app
+from cytolabe.flow import conform_child
+from cytolabe.flow.conform import conform_file
 from cytolabe.flow.meaning import donor_collisions, meaning_findings
+from cytolabe.ingest.spill import Spill, spill_received
 from cytolabe.snapshot.atlas import open_atlas
 
 _SPEC = importlib.util.spec_from_file_location("variants", Path(__file__).parents[1] / "validate" / "variants.py")
@@ -92,3 +97,31 @@ def test_the_command_writes_a_patch_and_applies_it_to_a_copy(written, tmp_path):
     code, document = run(path, "--apply", patch, "-o", out)
     assert (code, document["n_operations"]) == (0, 1)
     assert run(out, "--pack", "cellxgene-7")[0] == 0
+
+
+def _with_copies(data):
+    data.raw = None
+    counts = data.X.toarray().copy()
+    counts[:] = np.round(np.expm1(np.abs(counts))) + 1
+    counts[5] = counts[2]
+    counts[7] = counts[2]
+    data.X = csr_matrix(counts.astype(np.float32))
+    data.obs_names = [*data.obs_names[:-2], data.obs_names[0], data.obs_names[0]]
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_marks_that_are_kept_outside_find_the_same_as_held_ones(written, monkeypatch):
+    path = written("copies.h5ad", _with_copies)
+    packs = ("cellxgene-7", "cytolabe-2")
+    inside = conform_child.look_through(path, packs)
+    monkeypatch.setattr(conform_child, "_HELD_ROWS", 0)
+    with spill_received() as ends:
+        kept = Spill(ends)
+        outside = conform_child.look_through(path, packs, spill=kept)
+        n_kept = kept.n_bytes
+    assert outside == inside
+    found = {finding.code: finding for finding in inside}
+    assert (found["E-RAW-06"].n_affected, found["E-SCHEMA-15"].n_affected) == (3, 2)
+    data = variants.valid_data()
+    assert n_kept == 8 * (2 * data.n_obs + data.n_vars)
+    assert conform_file(path, packs).findings == inside

@@ -1,6 +1,5 @@
 """Cells that are equal to another one, found among their prints a part at a time: as many and the same as one by one."""
 
-import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from cytolabe.records import Block
-from cytolabe.validate import value_census
+from cytolabe.validate import marks
 from cytolabe.validate.value_census import ValueCensus
 
 CELLS = st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=30)
@@ -20,8 +19,8 @@ CELLS = st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=30)
 @given(cells=CELLS, first_bits=st.sampled_from([1, 4]), chunk=st.sampled_from([1, 4, 1 << 16]), size=st.integers(1, 30))
 def test_cells_equal_to_another_one_are_counted_and_the_first_are_named(cells, first_bits, chunk, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(value_census, "_FIRST_BITS", first_bits)
-        patch.setattr(value_census, "_CHUNK", chunk)
+        patch.setattr(marks, "_FIRST_BITS", first_bits)
+        patch.setattr(marks, "_CHUNK", chunk)
         census = ValueCensus(len(cells), 3)
         for start in range(0, len(cells), size):
             part = csr_matrix(np.array(cells[start : start + size], dtype=np.float32))
@@ -32,15 +31,3 @@ def test_cells_equal_to_another_one_are_counted_and_the_first_are_named(cells, f
     copies = [f"cell{row}" for row, cell in enumerate(cells) if n_like[cell] > 1]
     assert facts.n_repeated == len(copies)
     assert facts.repeated_examples == tuple(copies[:5])
-
-
-def test_looking_for_equal_cells_takes_little_beside_their_prints():
-    prints = np.random.default_rng(0).integers(0, 2**64, 300_000, dtype=np.uint64)
-    prints[-1] = prints[7]
-    tracemalloc.start()
-    found = value_census._repeated(prints)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert found == (2, [7, 299_999])
-    # Sorting all of them at once takes 16 bytes for each and more.
-    assert peak < 6 * len(prints)

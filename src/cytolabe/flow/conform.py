@@ -8,6 +8,7 @@ from cytolabe.errors import UsageError
 from cytolabe.files import Place, replace_file, sha256_of_file
 from cytolabe.ingest.inspection import inspect
 from cytolabe.ingest.sources import find_sources
+from cytolabe.ingest.spill import spill_received
 from cytolabe.records import Finding, Severity
 from cytolabe.validate.patch import patch_of, written_patch
 from cytolabe.validate.schema import MEANING_PACK, load_schema_pack
@@ -50,10 +51,14 @@ def conform_file(path: Path, packs: Sequence[str]) -> Conformed:
     ------
     UsageError
         If there is no pack of a name.
+    OSError
+        If the disk of temporary files is full.
     """
     for pack in packs:
         load_schema_pack(pack)
-    return Conformed(path=path, packs=tuple(packs), findings=inspect(path, _CHILD, options=(tuple(packs),)))
+    with spill_received() as spill:
+        found = inspect(path, _CHILD, options=(tuple(packs),), spill=spill)
+    return Conformed(path=path, packs=tuple(packs), findings=found)
 
 
 def conform_paths(

@@ -8,22 +8,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import h5py
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import RefusedError, UnreadableInputError
 from cytolabe.flow.delivered_table import FileTable, text_of
+from cytolabe.ingest.hdf5_files import open_hdf5
 from cytolabe.ingest.native import native
 from cytolabe.ingest.nodes import ArrayNode, GroupNode, Node, is_group
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Block, Finding, Severity
 from cytolabe.validate.delivered import ArrayFacts, Delivered, MatrixFacts
+from cytolabe.validate.marks import HeldMarks, MarksFor
 from cytolabe.validate.value_census import ValueCensus
 
 __all__ = ["open_delivered"]
 
-_CHUNK_CACHE_BYTES = 32 << 20
 _ENTRIES = 1 << 20
 """Stored values of a block."""
 _CELLS = 1 << 16
@@ -32,7 +32,7 @@ _LARGEST_VALUE = 1 << 16
 
 
 @contextmanager
-def open_delivered(path: Path, *, with_matrices: bool = True) -> Iterator[Delivered]:
+def open_delivered(path: Path, *, with_matrices: bool = True, marks_for: MarksFor = HeldMarks) -> Iterator[Delivered]:
     """Open a scanned h5ad file, run the pass over its matrices, and return what is known; valid while it is open.
 
     Parameters
@@ -41,23 +41,25 @@ def open_delivered(path: Path, *, with_matrices: bool = True) -> Iterator[Delive
         The file.
     with_matrices
         Whether the pass over the values is run.
+    marks_for
+        Where the marks of cells and of names are kept; in memory, 8 bytes for each row of one matrix or table at a time.
 
     Raises
     ------
     UnreadableInputError
         If it is no AnnData file, or its bytes are damaged.
     """
-    with readable(path.name), h5py.File(path, "r", locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES) as file:
+    with readable(path.name), open_hdf5(path) as file:
         for part in ("obs", "var", "X"):
             if part not in file or (part != "X" and not is_group(file[part])):
                 raise refusal(UnreadableInputError, [_incomplete(path, part)])
         if "__categories" in file["obs"]:
             raise refusal(UnreadableInputError, [_incomplete(path, "obs")])
-        yield _delivered(file, path.name, with_matrices=with_matrices)
+        yield _delivered(file, path.name, with_matrices=with_matrices, marks_for=marks_for)
 
 
-def _delivered(file: GroupNode, name: str, *, with_matrices: bool) -> Delivered:
-    obs, var = FileTable(file["obs"], "obs"), FileTable(file["var"], "var")
+def _delivered(file: GroupNode, name: str, *, with_matrices: bool, marks_for: MarksFor) -> Delivered:
+    obs, var = FileTable(file["obs"], "obs", marks_for=marks_for), FileTable(file["var"], "var", marks_for=marks_for)
     raw = file.get("raw")
     raw = raw if is_group(raw) and "X" in raw else None
     nodes: dict[str, Node] = {"X": file["X"]}
@@ -70,17 +72,19 @@ def _delivered(file: GroupNode, name: str, *, with_matrices: bool) -> Delivered:
         name=name,
         obs=obs,
         var=var,
-        raw_var=FileTable(raw["var"], "raw.var") if raw is not None and "var" in raw else None,
+        raw_var=FileTable(raw["var"], "raw.var", marks_for=marks_for) if raw is not None and "var" in raw else None,
         uns=_values_in(uns) if is_group(uns) else {},
         arrays={part: _arrays_in(file.get(part)) for part in ("obsm", "varm", "obsp", "varp")},
-        matrices={place: _read_matrix(node, place, obs) for place, node in nodes.items()} if with_matrices else {},
+        matrices={place: _read_matrix(node, place, obs, marks_for=marks_for) for place, node in nodes.items()}
+        if with_matrices
+        else {},
     )
 
 
 # --- matrices -----------------------------------------------------------------------------------------------------
 
 
-def _read_matrix(node: Node, place: str, obs: FileTable) -> MatrixFacts:
+def _read_matrix(node: Node, place: str, obs: FileTable, *, marks_for: MarksFor) -> MatrixFacts:
     """Run the pass over a matrix; one that is neither CSR nor dense is only described."""
     if not is_group(node):
         shape, dtype = tuple(node.shape or ()), str(node.dtype)
@@ -97,7 +101,7 @@ def _read_matrix(node: Node, place: str, obs: FileTable) -> MatrixFacts:
         if encoding != "csr" or len(shape) != 2:
             return MatrixFacts(encoding=encoding, shape=shape, dtype=dtype)
         blocks = _csr_blocks(node, place, shape, obs=obs)
-    census = ValueCensus(shape[0], shape[1])
+    census = ValueCensus(shape[0], shape[1], marks=marks_for(shape[0]))
     for block in blocks:
         census.add(block)
     return census.facts(encoding=encoding, dtype=dtype, names=obs.name_of)

@@ -14,11 +14,11 @@ import numpy as np
 from cytolabe.ingest.nodes import ArrayNode, GroupNode, Node, is_array, is_group
 from cytolabe.ingest.refusals import readable
 from cytolabe.validate.delivered import ColumnFacts, Levels
+from cytolabe.validate.marks import HeldMarks, MarksFor, repeated_marks
 
 __all__ = ["FileTable", "text_of"]
 
 _ROWS = 1 << 16
-_N_EXAMPLES = 5
 _KINDS = {"b": "bool", "i": "integer", "u": "integer", "f": "float"}
 
 
@@ -30,8 +30,9 @@ def text_of(value: object) -> str:
 class FileTable:
     """The `Table` over a group of a file, valid while the file is open."""
 
-    def __init__(self, group: GroupNode, where: str) -> None:
+    def __init__(self, group: GroupNode, where: str, *, marks_for: MarksFor = HeldMarks) -> None:
         self._group = group
+        self._marks_for = marks_for
         self._where = where
         self._counted: dict[tuple[str, ...], Levels] = {}
 
@@ -111,21 +112,25 @@ class FileTable:
 
     def repeated_names(self) -> tuple[int, tuple[str, ...]]:
         """Return how many rows bear a name that an earlier row bears, and up to five such names."""
-        marks = np.empty(self.n_rows, dtype=np.int64)
-        for start, names in self._blocks_of_names():
-            marks[start : start + len(names)] = [hash(name) for name in names]
-        marks.sort()
-        repeated = marks[1:][marks[1:] == marks[:-1]]
-        if not len(repeated):
+        marks = self._marks_for(self.n_rows)
+        for names in self._blocks_of_names():
+            marks.append(np.array([_mark(name) for name in names], dtype=np.uint64))
+        n_repeated, wanted = repeated_marks(marks)
+        if not n_repeated:
             return 0, ()
-        wanted = set(repeated[:_N_EXAMPLES].tolist())
-        shown = {text_of(name) for _, names in self._blocks_of_names() for name in names if hash(name) in wanted}
-        return len(repeated), tuple(sorted(shown))
+        shown = {text_of(name) for names in self._blocks_of_names() for name in names if _mark(name) in wanted}
+        return n_repeated, tuple(sorted(shown))
 
-    def _blocks_of_names(self) -> Iterator[tuple[int, Sequence[object]]]:
+    def _blocks_of_names(self) -> Iterator[Sequence[object]]:
         for start in range(0, self.n_rows, _ROWS):
             with readable(self._where):
-                yield start, self._index[start : start + _ROWS].tolist()
+                names = self._index[start : start + _ROWS].tolist()
+            yield names
+
+
+def _mark(name: object) -> int:
+    """Return 64 bits of a name, in the order of its hash; of texts it is drawn anew in each process."""
+    return hash(name) + (1 << 63)
 
 
 class _LevelReader:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from cytolabe.ingest.spill import Spill
 from cytolabe.records import Finding
 
 __all__ = ["limit_process", "open_nothing_more", "run_limited"]
@@ -16,11 +17,12 @@ def run_limited(look: Callable[..., Sequence[Finding]]) -> None:
     """Bound this process as its argument says, look through the file, and write the findings as JSON.
 
     No core dump is left of a crash, and no byte is written to any file. What the task has as `options`, the function
-    gets as tuples behind the path.
+    gets as tuples behind the path, and as `spill` what it may keep outside of its memory, where the task has one.
     """
     task = json.loads(sys.argv[1])
     limit_process(task)
-    found = look(Path(task["path"]), *(tuple(option) for option in task.get("options", ())))
+    kept = {"spill": Spill(tuple(task["spill"]))} if "spill" in task else {}
+    found = look(Path(task["path"]), *(tuple(option) for option in task.get("options", ())), **kept)
     sys.stdout.write(json.dumps([dataclasses.asdict(finding) for finding in found]))
 
 

@@ -2,7 +2,8 @@
 
 A chunk that lies across the end of a block is asked for twice. HDF5 keeps decoded chunks of every array up to a bound
 that is the same for all arrays of a file; its own bound of 1 MiB decodes larger chunks again and again, and a bound of
-many chunks holds them all without use, for every array and in every process.
+many chunks holds them all without use, for every array and in every process. What HDF5 reads beside the values, the
+heaps of texts among them, it keeps up to 32 MiB, more with every cell; read from first to last, none is asked for again.
 """
 
 from math import ceil, prod
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import h5py
 
-__all__ = ["chunk_cache_bytes", "open_hdf5"]
+__all__ = ["bound_metadata", "chunk_cache_bytes", "open_hdf5"]
 
 _LEAST_BYTES = 1 << 20
 _MOST_BYTES = 64 << 20
+_METADATA_BYTES = 2 << 20
 _UNREAD = frozenset({"uns", "obsm", "obsp", "varm", "varp"})
 """What no block of cells is read from; `uns` may hold thousands of small arrays."""
 
@@ -21,8 +23,19 @@ _UNREAD = frozenset({"uns", "obsm", "obsp", "varm", "varp"})
 def open_hdf5(path: Path, *, cells_are_columns: bool = False) -> h5py.File:
     """Open a scanned file for reading; no lock is taken."""
     with h5py.File(path, "r", locking=False) as file:
+        bound_metadata(file)
         n_bytes = chunk_cache_bytes(file, cells_are_columns=cells_are_columns)
-    return h5py.File(path, "r", locking=False, rdcc_nbytes=n_bytes)
+    file = h5py.File(path, "r", locking=False, rdcc_nbytes=n_bytes)
+    bound_metadata(file)
+    return file
+
+
+def bound_metadata(file: h5py.File) -> None:
+    """Bound what is kept of an open file beside values: places of chunks, heaps of texts."""
+    bound = file.id.get_mdc_config()
+    bound.max_size, bound.min_size = _METADATA_BYTES, min(bound.min_size, _METADATA_BYTES)
+    bound.set_initial_size, bound.initial_size = True, _METADATA_BYTES
+    file.id.set_mdc_config(bound)
 
 
 def chunk_cache_bytes(file: h5py.File, *, cells_are_columns: bool = False) -> int:

@@ -32,7 +32,9 @@ _BYTES_PER_CPU_SECOND = 500_000
 _OUT_OF_TIME = frozenset({signal.SIGXCPU, signal.SIGKILL})
 
 
-def inspect(path: Path, child: str, *, memory: int = 0, options: Sequence[Sequence[str]] = ()) -> tuple[Finding, ...]:
+def inspect(
+    path: Path, child: str, *, memory: int = 0, options: Sequence[Sequence[str]] = (), spill: tuple[int, ...] = ()
+) -> tuple[Finding, ...]:
     """Scan a file and read all of it in a child process.
 
     Parameters
@@ -45,6 +47,8 @@ def inspect(path: Path, child: str, *, memory: int = 0, options: Sequence[Sequen
         Bytes of address space of the child; half of this machine's memory where it is 0.
     options
         What else the function of the child takes.
+    spill
+        What `spill_received` yields, where the child has much to keep.
 
     Returns
     -------
@@ -56,18 +60,15 @@ def inspect(path: Path, child: str, *, memory: int = 0, options: Sequence[Sequen
         "memory": max(_LEAST_MEMORY, memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2),
         "seconds": _CPU_SECONDS + n_bytes // _BYTES_PER_CPU_SECOND,
     }
-    command = [
-        sys.executable,
-        "-m",
-        child,
-        json.dumps({"path": str(path.resolve()), "options": [list(option) for option in options], **limits}),
-    ]
+    task = {"path": str(path.resolve()), "options": [list(option) for option in options], **limits}
+    command = [sys.executable, "-m", child, json.dumps({**task, "spill": spill} if spill else task)]
     try:
         ended = subprocess.run(  # noqa: S603  this interpreter, a module of this package, one JSON argument
             command,
             capture_output=True,
             stdin=subprocess.DEVNULL,
             env=child_environment(),
+            pass_fds=spill,
             timeout=4 * limits["seconds"],
             check=False,
         )

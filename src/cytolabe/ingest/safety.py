@@ -19,6 +19,7 @@ import h5py
 from h5py import h5d, h5o, h5pl, h5z
 
 from cytolabe.errors import HostileInputError, UnreadableInputError
+from cytolabe.ingest.hdf5_files import bound_metadata
 from cytolabe.ingest.refusals import refusal
 from cytolabe.ingest.trios import Trio
 from cytolabe.records import Finding, Severity
@@ -69,6 +70,7 @@ def scan_h5(path: Path, *, max_declared_bytes: int = 64 << 30) -> tuple[Finding,
         return (sniffed,)
     try:
         with h5py.File(path, "r", locking=False) as file:
+            bound_metadata(file)
             walk = _Walk(max_declared_bytes=max_declared_bytes)
             walk.visit(file)
     except (OSError, RuntimeError, KeyError, ValueError, RecursionError) as error:

@@ -1,6 +1,6 @@
-"""One pass over the blocks of a matrix: what the rules of a schema ask of its values, in memory of a few bytes a cell.
+"""One pass over the blocks of a matrix: what the rules of a schema ask of its values, in memory of 8 bytes a cell.
 
-Vector operations only: for the two cells of a first look, loading a compiler would cost more than all checks together.
+Or of none, where the marks of cells are kept elsewhere. Vector operations only: for the two cells of a first look, loading a compiler would cost more than all checks together.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.records import Block
 from cytolabe.validate.delivered import MatrixFacts
+from cytolabe.validate.marks import HeldMarks, Marks, rows_alike
 
 __all__ = ["ValueCensus"]
 
@@ -18,15 +19,18 @@ _MIN_GENES = 10
 _N_EXAMPLES = 5
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
-_FIRST_BITS, _CHUNK = 6, 1 << 16
 _VALUE = np.uint64(0xD1B54A32D192ED03)
 
 
 class ValueCensus:
-    """Takes in the blocks of a matrix in any order of whole cells; `facts` says what was found."""
+    """Takes in the blocks of a matrix from the first cell to the last; `facts` says what was found.
 
-    def __init__(self, n_cells: int, n_features: int) -> None:
-        self._prints = np.zeros(n_cells, dtype=np.uint64)
+    `marks` keeps 64 bits for each cell; without it they are held.
+    """
+
+    def __init__(self, n_cells: int, n_features: int, *, marks: Marks | None = None) -> None:
+        self._n_cells = n_cells
+        self._prints = HeldMarks(n_cells) if marks is None else marks
         self._seen = np.zeros(n_features, dtype=bool)
         self._counters = dict.fromkeys(
             ("n_nonzero", "n_invalid", "n_negative", "n_empty", "n_testable", "n_without_ones", "n_divisible"), 0
@@ -42,7 +46,7 @@ class ValueCensus:
         sizes = np.diff(indptr)
         self._seen[indices] = True
         self._count("n_nonzero", len(values))
-        self._prints[block.start : block.start + len(sizes)] = _prints_of(values, indices, indptr)
+        self._prints.append(_prints_of(values, indices, indptr))
         self._look_for_empty(block, sizes)
         is_whole = self._look_for_invalid(block, values, indptr)
         full = np.flatnonzero(sizes)
@@ -57,8 +61,8 @@ class ValueCensus:
 
     def facts(self, *, encoding: str, dtype: str, names: Callable[[int], str]) -> MatrixFacts:
         """Return what was found; `names` gives the names of cells where examples are needed."""
-        n_repeated, rows = _repeated(self._prints)
-        n_cells = len(self._prints)
+        n_repeated, rows = rows_alike(self._prints)
+        n_cells = self._n_cells
         return MatrixFacts(
             encoding=encoding,
             shape=(n_cells, len(self._seen)),
@@ -140,21 +144,3 @@ def _prints_of(values: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> n
     state ^= state >> np.uint64(31)
     prints[full] = np.add.reduceat(state, indptr[:-1][full])
     return prints
-
-
-def _repeated(prints: np.ndarray) -> tuple[int, list[int]]:
-    """Return how many cells are equal to another one, and the first of them.
-
-    Prints that begin alike are compared at a time: sorting all of them would triple their memory.
-    """
-    n_repeated, first = 0, np.zeros(0, dtype=np.int64)
-    for start in range(1 << _FIRST_BITS):
-        rows = np.concatenate([
-            np.flatnonzero(prints[at : at + _CHUNK] >> np.uint64(64 - _FIRST_BITS) == start) + at
-            for at in range(0, len(prints), _CHUNK)
-        ] or [np.zeros(0, dtype=np.int64)])  # fmt: skip
-        _, place, n_like = np.unique(prints[rows], return_inverse=True, return_counts=True)
-        copies = rows[n_like[place] > 1]
-        n_repeated += len(copies)
-        first = np.sort(np.concatenate([first, copies[:_N_EXAMPLES]]))[:_N_EXAMPLES]
-    return n_repeated, first.tolist()
