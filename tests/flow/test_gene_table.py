@@ -11,7 +11,7 @@ from cytolabe.genes.reference import load_reference
 def read(tmp_path):
     def make(text):
         path = tmp_path / "genes.tsv"
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text.encode())
         return read_gene_table(path, load_reference())
 
     return make
@@ -45,6 +45,18 @@ def test_names_of_no_gene_and_of_several_are_told_and_left_out(read):
 def test_a_table_that_contradicts_itself_is_refused_with_counts(read, text, told):
     with pytest.raises(RefusedError, match=told):
         read(text)
+
+
+@pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_a_line_ends_where_a_file_says_so_and_not_at_a_rare_separator(read, separator):
+    found = read(f"gene\tclass\r\nCD3E\ta{separator}b\r\nCD4\tc\n")
+    assert sorted(found.labels.values()) == [f"a{separator}b", "c"]
+    assert found.unknown == ()
+
+
+def test_a_lone_carriage_return_ends_no_line_and_is_told(read):
+    with pytest.raises(UsageError, match="cannot be read"):
+        read("gene\tclass\nCD3E\ta\rCD4\tb\n")
 
 
 def test_a_table_without_a_column_or_a_file_that_is_not_there_is_refused(read, tmp_path):

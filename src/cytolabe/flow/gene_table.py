@@ -76,17 +76,18 @@ def read_gene_table(path: Path, reference: GeneReference) -> GeneTable:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+        # A line ends with \n or \r\n: other separators of Unicode (\x0b, \x1c, \u2028) may stand in the name of a class.
+        lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+        reader = csv.DictReader((f"{line}\n" for line in lines), delimiter="\t" if "\t" in lines[0] else ",")
+        names, found = reader.fieldnames or (), list(reader)
+    except (OSError, ValueError, csv.Error) as error:
         msg = f"{path}: the table of genes cannot be read ({error})."
         raise UsageError(msg) from None
-    first = text.partition("\n")[0]
-    reader = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in first else ",")
-    lacking = sorted({"gene", "class"} - set(reader.fieldnames or ()))
+    lacking = sorted({"gene", "class"} - set(names))
     if lacking:
         msg = f"{path}: the table of genes has no column {' and no column '.join(lacking)}. Needed are gene and class; group may be there."
         raise UsageError(msg)
-    return [{name: (row.get(name) or "").strip() for name in ("gene", "class", "group")} for row in reader]
+    return [{name: (row.get(name) or "").strip() for name in ("gene", "class", "group")} for row in found]
 
 
 def _ids(name: str, reference: GeneReference) -> tuple[str, ...]:
