@@ -1,6 +1,6 @@
 """Cells per second and peak memory of ingest, of all its processes together, beside what AnnData does with the files.
 
-Memory is polled twenty times a second: the proportional set size of the command and of all its children, so that pages
+Memory is polled four times a second: the proportional set size of the command and of all its children, so that pages
 which they share count once. The peer (`read_h5ad` and `write_zarr`, file after file) proves, aligns and hashes nothing.
 `python bench/ingest_memory.py [CELLS]`; with MEMORY=1 in the environment, 3 M cells in gzip files are ingested as well
 (about 15 GB of disk), and must not need more memory.
@@ -19,6 +19,8 @@ from measure import Row, compared, write_rows
 from synthetic import make_atlas
 
 LARGE = 3_000_000
+_INTERVAL = 0.25
+"""Seconds between two looks; one takes some ten milliseconds of a processor that the ingest could use."""
 REACH = "ours <= 2048"
 PEER = (
     "import sys, anndata; anndata.settings.zarr_write_format = 3\n"
@@ -78,7 +80,7 @@ def watched(words: Sequence[str]) -> tuple[float, float]:
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, sum(map(_proportional, family(process.pid))) / 1024)
-        time.sleep(0.05)
+        time.sleep(_INTERVAL)
     if process.returncode:
         sys.exit(f"{' '.join(words[:6])} ... ended with {process.returncode}")
     return time.perf_counter() - start, peak

@@ -7,14 +7,26 @@ before workers do. A task that finds itself over its share stops with a message,
 the system: the same command with more memory, or fewer workers, goes on where it stopped.
 """
 
+import ctypes
 import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from cytolabe.errors import UsageError
 
-__all__ = ["Budget", "beside_a_leader", "bytes_of", "default_memory", "expected_peak", "plan_within", "require_within"]
+__all__ = [
+    "Budget",
+    "beside_a_leader",
+    "bytes_of",
+    "default_memory",
+    "expected_peak",
+    "plan_within",
+    "release_unused",
+    "require_within",
+]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE)
@@ -119,6 +131,18 @@ def require_within(task_memory: int) -> None:
             "Give more memory or fewer workers; the same command goes on where this one stopped."
         )
         raise UsageError(msg)
+
+
+def release_unused() -> None:
+    """Give the memory that this process has freed back to the system, where the C library can.
+
+    Arrays of the size of a block are freed into a heap that keeps them for the next one; a worker between two files
+    would hold them beside whoever looks through the next file.
+    """
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _task_bytes(entries: int) -> int:

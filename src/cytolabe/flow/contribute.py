@@ -18,6 +18,7 @@ from pathlib import Path
 from cytolabe.engine import LocalEngine
 from cytolabe.errors import IntegrityError, WorkerDiedError
 from cytolabe.files import Place, replace_file, staged_directory
+from cytolabe.flow.budget import release_unused
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.preflight import estimate, require_room
 from cytolabe.flow.schedule import files_to_cut
@@ -210,7 +211,10 @@ def _crashed(task: Contribution) -> SourceOutcome:
 
 def contribute_alone(task: Contribution) -> SourceOutcome:
     """Ingest one file in this process; nothing is published."""
-    return _contribute_one(task, Work(max_nonzero=task.max_nonzero, task_memory=task.task_memory))
+    try:
+        return _contribute_one(task, Work(max_nonzero=task.max_nonzero, task_memory=task.task_memory))
+    finally:
+        release_unused()
 
 
 def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:

@@ -18,7 +18,9 @@ from cytolabe.records import Finding
 
 __all__ = ["is_plain_bytes", "look_through"]
 
-_SLICE_BYTES = 64 << 20
+_SLICE_BYTES = 8 << 20
+"""What is read at a time; a larger chunk is read whole."""
+_CACHE_BYTES = 64 << 20
 _NOT_READ = frozenset({"obsm", "obsp", "varm", "varp", "row_graphs", "col_graphs"})
 """Groups that no reader opens."""
 
@@ -29,7 +31,7 @@ def look_through(path: Path) -> tuple[Finding, ...]:
     if found:
         return found
     try:
-        with h5py.File(path, "r", locking=False, rdcc_nbytes=_SLICE_BYTES) as file:
+        with h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES) as file:
             for dataset in _datasets(file):
                 _read_all(dataset)
     except UnreadableInputError as error:
