@@ -146,3 +146,43 @@ def test_a_second_word_to_end_does_not_end_the_unwinding_of_the_first(monkeypatc
     assert ended.value.code == 143
     assert cleaned
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def _validated(tmp_path, *words):
+    (tmp_path / "sitecustomize.py").write_text(CRASHING)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(  # noqa: S603 - the command that is tested
+        [sys.executable, "-W", "ignore", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+def test_a_file_that_crashes_the_reader_of_validation_is_a_finding_and_the_others_go_on(tmp_path):
+    for name in ("bad", "good"):
+        with h5py.File(tmp_path / f"{name}.h5ad", "w") as file:
+            file["matter"] = [1.0, 2.0]
+    both = (str(tmp_path / "bad.h5ad"), str(tmp_path / "good.h5ad"))
+    done = _validated(tmp_path, "-m", "cytolabe", "validate", *both, "--json")
+    bad, good = json.loads(done.stdout)["sources"]
+    assert [finding["code"] for finding in bad["findings"]] == ["E-PARSE-03"]
+    assert [finding["code"] for finding in good["findings"]] == ["E-H5AD-01"]
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+
+
+def test_validation_from_python_outlives_a_file_that_crashes_its_reader(tmp_path):
+    """Without a guard of the caller's own module, which workers of multiprocessing would want."""
+    with h5py.File(tmp_path / "bad.h5ad", "w") as file:
+        file["matter"] = [1.0, 2.0]
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from cytolabe.flow.sources import validate_paths\n"
+        "(row,) = validate_paths([Path(__file__).parent / 'bad.h5ad'])\n"
+        "print(row.unreadable, *(finding.code for finding in row.findings))\n"
+    )
+    done = _validated(tmp_path, str(script))
+    assert done.stdout.split() == ["True", "E-PARSE-03"], done.stderr

@@ -37,7 +37,7 @@ __all__ = ["app", "main"]
 
 # The base of typer's usage errors; typer exports only its children, from a module whose name differs by version.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
-_GUARDED = frozenset({"ingest"})
+_GUARDED = frozenset({"ingest", "validate"})
 """Commands that a crash of a reader does not end."""
 _INTERRUPTED = 130
 _TERMINATED = 143
@@ -154,7 +154,7 @@ def _tell_crash(how: str, is_last: bool) -> None:
         return
     message = (
         f"the process that did the work was ended by {how}, twice. A file crashes the library that reads it, or memory ran "
-        "out: ingest the files one at a time to see which, with more --memory. What was published before stays whole."
+        "out: give the files one at a time to see which, with more memory. What was published before stays whole."
     )
     print_error(WorkerDiedError.__name__, message, as_json="--json" in sys.argv)
 

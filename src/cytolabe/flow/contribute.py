@@ -18,6 +18,7 @@ from pathlib import Path
 from cytolabe.engine import LocalEngine
 from cytolabe.errors import IntegrityError, WorkerDiedError
 from cytolabe.files import Place, replace_file, staged_directory
+from cytolabe.flow.apart import crashed
 from cytolabe.flow.budget import release_unused
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.preflight import estimate, require_room
@@ -189,21 +190,11 @@ def _contribute_twice(task: Contribution, work: Work) -> SourceOutcome:
 def _crashed(task: Contribution) -> SourceOutcome:
     """Return what becomes of a file over which a worker died twice: it is refused, the others go on."""
     path = task.source.path
-    finding = Finding(
-        code="E-PARSE-03",
-        severity=Severity.ERROR,
-        where=path.name,
-        n_affected=1,
-        n_total=1,
-        message="The process that read the file was ended twice: for want of memory, or its bytes crash the library.",
-        remedy="Ingest it again by itself with more --memory and one of --workers; if it dies again, get a new copy.",
-        rule="cytolabe/safety",
-    )
     return SourceOutcome(
         source=path.name,
         dataset_id=task.source.dataset_id,
         status="refused",
-        findings=(finding,),
+        findings=(crashed(path),),
         n_bytes=n_bytes_of(path),
         unreadable=True,
     )

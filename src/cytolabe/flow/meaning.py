@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 
 from cytolabe.errors import CytolabeError
+from cytolabe.flow.apart import crashed, run_apart
 from cytolabe.flow.conform import Conformed
 from cytolabe.flow.delivered import open_delivered
 from cytolabe.flow.delivered_table import FileTable
@@ -21,7 +22,7 @@ from cytolabe.validate.check_meaning import colliding_donors
 from cytolabe.validate.conformity import conform
 from cytolabe.validate.schema import MEANING_PACK
 
-__all__ = ["donor_collisions", "meaning_findings", "with_collisions"]
+__all__ = ["donor_collisions", "donors_of", "meaning_findings", "with_collisions"]
 
 _DONOR = "donor_id"
 
@@ -46,16 +47,27 @@ def donor_collisions(paths: Mapping[str, Path]) -> Mapping[str, tuple[Finding, .
     """Return for each file which of its donors have a name that another of the files uses; empty for a single file."""
     if len(paths) < 2:
         return {}
-    return colliding_donors({name: found for name, path in paths.items() if (found := _donors_of(path))})
+    return colliding_donors({name: found for name, path in paths.items() if (found := donors_of(path))})
+
+
+def _collisions_apart(paths: Sequence[Path]) -> Mapping[str, tuple[Finding, ...]]:
+    """Return what `donor_collisions` does, by path, from processes that may die; and of a file over which they did, that."""
+    if len(paths) < 2:
+        return {}
+    answers = run_apart([("donors", path) for path in paths])
+    donors = {str(path): found for path, found in zip(paths, answers, strict=True) if isinstance(found, Mapping)}
+    died = {str(path): (crashed(path),) for path, found in zip(paths, answers, strict=True) if found is None}
+    return {**colliding_donors({name: found for name, found in donors.items() if found}), **died}
 
 
 def with_collisions(rows: Sequence[Conformed]) -> tuple[Conformed, ...]:
     """Return what was found of some files, with the donors that several of them name."""
-    found = donor_collisions({str(row.path): row.path for row in rows if not row.unreadable})
+    paths = [row.path for row in rows if not row.unreadable]
+    found = _collisions_apart(paths)
     return tuple(dataclasses.replace(row, findings=(*row.findings, *found.get(str(row.path), ()))) for row in rows)
 
 
-def _donors_of(path: Path) -> Mapping[str, int]:
+def donors_of(path: Path) -> Mapping[str, int]:
     """Return the donors of a scanned file with their cells; empty where it has no such column, or is of version 0.6."""
     if not h5py.is_hdf5(path):
         return {}

@@ -4,21 +4,23 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cytolabe.engine.local import run_tasks
 from cytolabe.errors import UsageError
 from cytolabe.files import Place, place_of
+from cytolabe.flow.apart import crashed, run_apart
 from cytolabe.flow.contribute import SourceOutcome, contribute_with
-from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.meaning import donor_collisions
 from cytolabe.flow.means import Means
 from cytolabe.flow.recording import record_ingest
 from cytolabe.flow.remote import gather_sources, is_remote
 from cytolabe.genes.aliases import read_alias_table
+from cytolabe.ingest.inspection import findings_in
 from cytolabe.ingest.sources import SourceFile, slug_of
 from cytolabe.records import Finding, Severity
 from cytolabe.snapshot.atlas import create_atlas, open_atlas
 from cytolabe.snapshot.layout import Layout
+from cytolabe.validate.check_meaning import colliding_donors
 
 __all__ = ["Validated", "ingest_sources", "validate_paths"]
 
@@ -101,6 +103,7 @@ def validate_paths(
     """Run every check on files and folders; for an atlas, return what was found when its data sets came in.
 
     What is wrong with an argument itself (a path that is not there, an id that two files claim) is a row of its own.
+    No file is read in this process: one that crashes its reader twice is unreadable (`E-PARSE-03`), and the others go on.
     """
     rows: list[Validated] = []
     given: list[str | Path] = []
@@ -121,18 +124,29 @@ def validate_paths(
     def tell(n_done: int, n_total: int) -> None:
         on_progress(f"validate: {n_done} of {n_total} files")
 
-    examined: list[Examination] = run_tasks(examine, sources, n_workers=n_workers, on_done=tell)
-    rows += _with_collisions(examined)
+    answers = run_apart([("examine", source) for source in sources], n_workers=n_workers, on_done=tell)
+    rows += _with_collisions(sources, answers)
     return tuple(rows)
 
 
-def _with_collisions(examined: Sequence[Examination]) -> list[Validated]:
-    """Add the donors that several of the files name."""
-    collisions = donor_collisions({e.source.dataset_id: e.source.path for e in examined if not e.unreadable})
+def _with_collisions(sources: Sequence[SourceFile], answers: Sequence[Any]) -> list[Validated]:
+    """Put together what readers told of each file, None where they died over it, and the donors that several name."""
+    named = {
+        source.dataset_id: told["donors"]
+        for source, told in zip(sources, answers, strict=True)
+        if told is not None and told["donors"]
+    }
+    collisions = colliding_donors(named) if len(sources) > 1 else {}
     rows = []
-    for e in examined:
-        found = (*e.findings, *collisions.get(e.source.dataset_id, ()))
-        rows.append(Validated(source=e.source.path.name, findings=found, unreadable=e.unreadable))
+    for source, told in zip(sources, answers, strict=True):
+        found = (crashed(source.path),) if told is None else findings_in(told["findings"])
+        rows.append(
+            Validated(
+                source=source.path.name,
+                findings=(*found, *collisions.get(source.dataset_id, ())),
+                unreadable=told is None or told["unreadable"],
+            )
+        )
     return rows
 
 

@@ -14,12 +14,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cytolabe.records import Finding, Severity
 
-__all__ = ["HDF5_CHILD", "TAR_CHILD", "ZARR_CHILD", "child_environment", "inspect"]
+__all__ = ["HDF5_CHILD", "TAR_CHILD", "ZARR_CHILD", "child_environment", "findings_in", "inspect"]
 
 HDF5_CHILD = "cytolabe.ingest.inspect_hdf5"
 TAR_CHILD = "cytolabe.ingest.inspect_tar"
@@ -75,7 +76,7 @@ def inspect(
     except subprocess.TimeoutExpired:
         return (_over(path, f"Reading it took over {4 * limits['seconds']:,} seconds."),)
     if ended.returncode == 0:
-        return _findings_in(ended.stdout)
+        return findings_in(json.loads(ended.stdout))
     last = ended.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [""]
     if -ended.returncode in _OUT_OF_TIME:
         return (_over(path, f"Reading it took over {limits['seconds']:,} seconds of this machine, or all its memory."),)
@@ -99,7 +100,8 @@ def child_environment() -> dict[str, str]:
     }
 
 
-def _findings_in(output: bytes) -> tuple[Finding, ...]:
+def findings_in(documents: Sequence[Mapping[str, Any]]) -> tuple[Finding, ...]:
+    """Return the findings that another process told as documents."""
     return tuple(
         Finding(
             **{
@@ -109,7 +111,7 @@ def _findings_in(output: bytes) -> tuple[Finding, ...]:
                 "autofix": tuple(document["autofix"]),
             }
         )
-        for document in json.loads(output)
+        for document in documents
     )
 
 

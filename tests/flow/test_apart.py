@@ -1,0 +1,69 @@
+"""Readers that die, that do not start and that fail: each is told as what it is, and the other tasks go on."""
+
+import pytest
+
+from cytolabe.errors import RefusedError, UsageError, WorkerDiedError
+from cytolabe.flow import apart
+from cytolabe.flow.apart import run_apart
+
+CHILD = """
+import os, signal, sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from cytolabe.errors import RefusedError
+from cytolabe.flow.apart import serve
+
+def die(mark):
+    Path(mark).open("a").write("x")
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def die_once(mark):
+    if not Path(mark).exists():
+        die(mark)
+    return "alive"
+
+def refuse(_):
+    raise RefusedError("no such donor")
+
+def stumble(_):
+    raise ZeroDivisionError("odd")
+
+kinds = {"die": die, "die_once": die_once, "say": str.upper, "refuse": refuse, "stumble": stumble}
+serve(Connection(int(sys.argv[1])), kinds)
+"""
+
+
+@pytest.fixture(autouse=True)
+def child(tmp_path, monkeypatch):
+    (tmp_path / "made_up_reader.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(apart, "_CHILD", "made_up_reader")
+
+
+def test_a_task_over_which_two_readers_died_has_no_answer_and_the_others_have_theirs(tmp_path):
+    mark, told = tmp_path / "died", []
+    tasks = [("say", "one"), ("die", str(mark)), ("say", "two"), ("die_once", str(tmp_path / "once"))]
+    answers = run_apart(tasks, n_workers=2, on_done=lambda *done: told.append(done))
+    assert answers == ["ONE", None, "TWO", "alive"]
+    assert mark.read_text() == "xx"
+    assert told == [(done, 4) for done in range(1, 5)]
+
+
+def test_an_error_of_a_task_is_raised_as_what_it_is():
+    with pytest.raises(RefusedError, match="no such donor"):
+        run_apart([("refuse", ""), ("say", "one")])
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: odd"):
+        run_apart([("stumble", "")])
+
+
+def test_a_reader_that_does_not_start_is_no_fault_of_a_file(tmp_path):
+    (tmp_path / "made_up_reader.py").write_text("raise SystemExit(7)")
+    with pytest.raises(WorkerDiedError, match="did not start \\(code 7"):
+        run_apart([("say", "one")])
+
+
+def test_without_a_worker_or_a_task_nothing_starts(monkeypatch):
+    monkeypatch.setattr(apart.subprocess, "Popen", None)
+    assert run_apart([]) == []
+    with pytest.raises(UsageError, match="at least one worker"):
+        run_apart([("say", "one")], n_workers=0)
