@@ -14,10 +14,12 @@ from scipy.sparse import csr_matrix
 from cytolabe.config.manifest import Manifest
 from cytolabe.config.study import LevelSpec, ModelSpec, Study, StudyDataset
 from cytolabe.errors import RefusedError, UsageError
+from cytolabe.flow.examine import examine
 from cytolabe.flow.publish import publish_run
 from cytolabe.flow.simulated_donors import simulate_from_study, why_no_profiles
 from cytolabe.flow.study import run_study, study_sources
 from cytolabe.genes.reference import load_reference
+from cytolabe.ingest.sources import SourceFile
 from cytolabe.records import DatasetRecord, MatrixKind
 from cytolabe.testing.donors import DonorDesign
 
@@ -146,3 +148,47 @@ def test_no_profile_is_read_from_a_simulation_from_unproven_counts_or_from_a_par
     }
     for said, change in bad.items():
         assert said in why_no_profiles(dataclasses.replace(good, **change), n_genes=9_000)
+
+
+def without_labels(file):
+    file.obs = file.obs[["donor_id", "label_source"]]
+
+
+def with_a_prediction_for_label(file):
+    file.obs = file.obs.rename(columns={"cell_type": "predicted_labels"}).drop(columns="cell_type_ontology_term_id")
+
+
+def with_uns_alone(file):
+    file.obs = file.obs.drop(columns="label_source")
+
+
+def that_is_denied(file):
+    file.obs = file.obs.drop(columns="label_source")
+    file.uns["simulated"] = False
+
+
+def beside_real_cells(file):
+    file.obs["label_source"] = ["simulated", *["FACS"] * (file.n_obs - 1)]
+
+
+@pytest.mark.parametrize(
+    ("edit", "suspected", "is_accepted"),
+    [
+        (without_labels, "simulated", True),
+        (with_a_prediction_for_label, "simulated", True),
+        (with_uns_alone, "simulated", True),
+        (that_is_denied, "unknown", True),
+        (beside_real_cells, "simulated", False),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_the_stamp_is_read_of_every_file_and_of_a_part_of_its_cells(simulated, tmp_path, edit, suspected, is_accepted):
+    folder, _ = simulated
+    file = anndata.read_h5ad(min(folder.glob("*.h5ad")))
+    edit(file)
+    file.write_h5ad(tmp_path / "made.h5ad")
+    manifest = Manifest(label_origin="manual", tissue="blood", organism="Homo sapiens")
+    found = examine(SourceFile(path=tmp_path / "made.h5ad", manifest=manifest, dataset_id="made"))
+    assert found.content.record.label_origin_suspected == suspected
+    assert found.accepted == is_accepted, [finding for finding in found.findings if finding.severity == "error"]
+    assert ("E-ORIGIN-04" in {finding.code for finding in found.findings}) is not is_accepted

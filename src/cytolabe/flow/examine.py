@@ -22,11 +22,12 @@ from cytolabe.ingest.columns import ColumnRoles, infer_columns
 from cytolabe.ingest.counts import CountsProof, find_counts
 from cytolabe.ingest.identity import n_bytes_of
 from cytolabe.ingest.intron_layers import with_layer_counts
-from cytolabe.ingest.label_origin import label_origin_evidence
+from cytolabe.ingest.label_origin import OriginEvidence, label_origin_evidence
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.pipelines import DeclaredHops, declared_hops
 from cytolabe.ingest.refusals import findings_of
 from cytolabe.ingest.safety import raise_if_unsafe
+from cytolabe.ingest.simulated_stamp import SIMULATED, simulated_stamp
 from cytolabe.ingest.source import Source, format_of, open_source, scan_source
 from cytolabe.ingest.sources import SourceFile
 from cytolabe.ingest.upstream import upstream_verdict
@@ -128,7 +129,7 @@ def _examine_opened(
         reference=load_reference(organism if organism in shipped_organisms() else _DEFAULT_ORGANISM),
         aliases=alias_table.genes if alias_table is not None else None,
     )
-    origin = label_origin_evidence(opened.cell_table, roles.columns, declared=manifest.label_origin)
+    origin = _origin(opened, roles, declared=manifest.label_origin)
     upstream = upstream_verdict(opened.cell_table, proof.cell_totals, features, feature_totals=proof.feature_totals)
     hops = declared_hops(source, is_tenx_h5=format_of(source.path) == "10x-h5")
     cells, cell_findings = standardize_cells(
@@ -167,6 +168,15 @@ def _examine_opened(
     )
     beside = (*gene_findings, *upstream.findings, *origin.findings, *hops.findings, *cell_findings)
     return (*findings, *beside, *rules), content
+
+
+def _origin(opened: Source, roles: ColumnRoles, *, declared: str) -> OriginEvidence:
+    """Return where labels seem to come from; whether cells are made up is asked first, and of files without labels too."""
+    stamp = simulated_stamp(opened.cell_table, opened.uns_keys, declared=declared)
+    if stamp.is_simulated:
+        return OriginEvidence(suspected=SIMULATED, evidence=stamp.evidence, findings=stamp.findings)
+    found = label_origin_evidence(opened.cell_table, roles.columns, declared=declared)
+    return dataclasses.replace(found, findings=(*stamp.findings, *found.findings))
 
 
 def _one_organism(table: pd.DataFrame, roles: ColumnRoles) -> str:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cytolabe.errors import RefusedError
@@ -20,11 +21,13 @@ from cytolabe.ingest.matrices import MatrixHandle, RowReader, describe_matrix, o
 from cytolabe.ingest.nodes import GroupNode, Node, is_array, is_group
 from cytolabe.ingest.refusals import readable
 from cytolabe.ingest.row_stream import RowStream
+from cytolabe.ingest.simulated_stamp import SIMULATED
 from cytolabe.ingest.tables import ContributedTable, plain_index, read_table, text_of
 from cytolabe.records import Finding, Severity
 
 __all__ = ["AnnDataSource"]
 
+_NO = frozenset({"false", "0", "no", "none", ""})
 _KEPT = {"obs", "var", "X", "raw", "raw.X", "raw.var", "layers"}
 
 
@@ -87,8 +90,17 @@ class AnnDataSource(RowStream):
 
     @cached_property
     def uns_keys(self) -> tuple[str, ...]:
-        """Names inside `uns`, sorted."""
-        return tuple(sorted(self._uns)) if self._uns is not None else ()
+        """Names inside `uns`, sorted; a file that says that it is not simulated does not say that it is."""
+        names = sorted(self._uns) if self._uns is not None else ()
+        return tuple(name for name in names if name != SIMULATED or not self._is_denied(name))
+
+    def _is_denied(self, key: str) -> bool:
+        node = self._uns.get(key) if self._uns is not None else None
+        if not is_array(node) or node.shape not in {(), (1,)}:
+            return False
+        with readable(f"uns/{key}"):
+            value = np.ravel(node[()])[0]
+        return text_of(value).strip().casefold() in _NO
 
     @cached_property
     def title(self) -> str:

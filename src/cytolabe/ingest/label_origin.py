@@ -4,6 +4,7 @@ Asked in this order, and the first answer stands: the name of the label column (
 says in words where the labels come from (`label_source`), a column of another name that groups the cells alike or holds
 the labels whole (`majority_voting` under `cell_type`), a score per label beside it (`cell_type_score`), clusters each
 of which has one label. A tool that leaves no trace is not seen: without evidence the origin stays what was declared.
+Whether the cells themselves are made up is asked before, of labelled files and others: `ingest.simulated_stamp`.
 """
 
 import re
@@ -16,7 +17,7 @@ from cytolabe.ingest.column_names import is_code, normalized
 from cytolabe.ingest.partitions import Grouping, grouping_of, lies_inside
 from cytolabe.records import UNKNOWN, Finding, Severity
 
-__all__ = ["CIRCULAR", "OriginEvidence", "label_origin_evidence"]
+__all__ = ["CIRCULAR", "MADE_UP", "SOURCE_COLUMN", "OriginEvidence", "label_origin_evidence"]
 
 CIRCULAR = frozenset({"automated", "transferred"})
 """Origins of labels that measure agreement with the tool that made them."""
@@ -40,9 +41,11 @@ _NAMES: Sequence[tuple[str, str, re.Pattern[str]]] = (
 _CLUSTERS = re.compile(
     r"(^|_)(leiden|louvain|clusters?|cluster_ids?|seurat_clusters?|snn_res|res|phenograph|kmeans|k_means)(_|\d|$)"
 )
-_SOURCE = re.compile(r"(label|annotation|cell_?type)s?_(source|origin|method|provenance)")
+SOURCE_COLUMN = re.compile(r"(label|annotation|cell_?type)s?_(source|origin|method|provenance)")
+"""Names, normalized, of columns that say in words where labels come from."""
+MADE_UP = re.compile(r"\bsimulat(ed|ion)\b", re.IGNORECASE)
+"""Words of such a column that speak of cells that are made up; `ingest.simulated_stamp` reads them."""
 _WORDS: Sequence[tuple[str, re.Pattern[str]]] = (
-    ("simulated", re.compile(r"\bsimulat(ed|ion)\b", re.IGNORECASE)),
     ("transferred", re.compile(r"transfer|azimuth|scanvi|scarches|mapp(ed|ing) to|reference mapping", re.IGNORECASE)),
     ("automated", re.compile(r"celltypist|singler|automat|classifier|predict", re.IGNORECASE)),
     ("genotype", re.compile(r"demuxlet|souporcell|vireo|genotyp", re.IGNORECASE)),
@@ -112,7 +115,7 @@ def _of_name(name: str) -> Iterator[tuple[str, str]]:
 
 def _of_words(values: pd.Series, name: str) -> Iterator[tuple[str, str, str]]:
     """Read a column that says in words where labels come from, if it says one thing for all cells."""
-    if not _SOURCE.fullmatch(normalized(name)):
+    if not SOURCE_COLUMN.fullmatch(normalized(name)):
         return
     said = grouping_of(values).levels
     if len(said) == 1:
@@ -175,7 +178,6 @@ def _finding(label: Grouping, suspected: str, tool: str, *, evidence: str, decla
             remedy="Say it in the manifest (label_origin, label_tool, label_reference), or name another label column.",
             **said,  # type: ignore[arg-type]
         )
-    # A file that calls its labels simulated is no measurement, and its scores are kept apart: see `evaluate.verdicts`.
     return Finding(
         code="N-ORIGIN-03",
         severity=Severity.NOTE,
