@@ -46,7 +46,7 @@ OptionalAtlas = Annotated[
     typer.Argument(
         metavar="[ATLAS|SOURCE]",
         parser=place_of,
-        help="An atlas or its URL; or a file or folder in no atlas, of which nothing is put in force.",
+        help="An atlas or its URL; or a file, folder or list of labels (.csv) in no atlas: then nothing is put in force.",
     ),
 ]
 """An atlas, or what could go into one, that a command can do without."""

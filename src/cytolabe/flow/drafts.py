@@ -1,7 +1,7 @@
 """Labels of files that are in no atlas: the same reconciliation and the same sheet, with nothing put in force.
 
-Labels can be reviewed before counts are delivered, and of files whose counts are refused. Only the table of cells is read;
-counts are neither proven nor looked at. The decisions apply to an atlas later, where data sets have the same ids.
+Labels can be reviewed before counts are delivered, and of files whose counts are refused. Only the table of cells is read,
+or a bare list of labels; counts are neither proven nor looked at. The decisions apply to an atlas later, where data sets have the same ids.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import pandas as pd
 from cytolabe.errors import RefusedError, UnreadableInputError, UsageError
 from cytolabe.files import Place
 from cytolabe.flow.interpret import ReconcileSummary, export_sheet, reconcile_atlas, summary_of
+from cytolabe.flow.label_lists import LIST_SUFFIXES, labels_of_list
 from cytolabe.ingest.columns import infer_columns
 from cytolabe.ingest.refusals import findings_of
 from cytolabe.ingest.safety import raise_if_unsafe
@@ -25,7 +26,7 @@ from cytolabe.records import UNKNOWN, Finding, Severity
 from cytolabe.snapshot.layout import Layout
 from cytolabe.standardize.obs import CellFacts, standardize_cells
 
-__all__ = ["reconcile_files", "reconcile_place"]
+__all__ = ["reconcile_files", "reconcile_list", "reconcile_place"]
 
 _NO_LABELS = Finding(
     code="N-LABEL-14",
@@ -47,12 +48,12 @@ def reconcile_place(
     expression: bool = True,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> ReconcileSummary:
-    """Reconcile an atlas, or the labels of a file, folder or manifest that is in none.
+    """Reconcile an atlas, the labels of a file, folder or manifest that is in none, or a bare list of labels.
 
     Parameters
     ----------
     place
-        An atlas, or what ingest takes.
+        An atlas, what ingest takes, or a list of labels (.csv, .tsv).
     export, reviewed, imports, expression, on_progress
         As of `reconcile_atlas`.
 
@@ -61,7 +62,8 @@ def reconcile_place(
     UsageError
         If a reviewed table is given and there is no atlas to put it in force in.
     """
-    if not isinstance(place, Path) or Layout(place).marker.exists() or not _holds_sources(place):
+    is_list = isinstance(place, Path) and place.suffix.lower() in LIST_SUFFIXES and place.is_file()
+    if not is_list and (not isinstance(place, Path) or Layout(place).marker.exists() or not _holds_sources(place)):
         summary = reconcile_atlas(
             place, export=export, reviewed=reviewed, imports=imports, expression=expression, on_progress=on_progress
         )
@@ -69,7 +71,12 @@ def reconcile_place(
     if reviewed is not None:
         msg = f"--apply: {place} is no atlas, so there is nothing to put {reviewed.name} in force in. Ingest it first."
         raise UsageError(msg)
-    return reconcile_files([place], export=export, imports=imports)
+    path = Path(str(place))
+    return (
+        reconcile_list(path, export=export, imports=imports)
+        if is_list
+        else reconcile_files([path], export=export, imports=imports)
+    )
 
 
 def _holds_sources(path: Path) -> bool:
@@ -95,10 +102,7 @@ def reconcile_files(
     UnreadableInputError
         If no file can be read, or an import is none of the kinds that are known.
     """
-    ontology = load_ontology("CL")
-    said = [read_import(path, ontology=ontology) for path in imports]
-    memory = memory_of([row for rows, _ in said for row in rows], ontology=ontology)
-    told = [finding for _, findings in said for finding in findings]
+    told: list[Finding] = []
     sources, findings = find_sources(paths)
     told += findings
     cells = [part for source in without_clashes(sources, told) if (part := _cells_of(source, told)) is not None]
@@ -108,12 +112,35 @@ def reconcile_files(
         )
         raise UnreadableInputError(msg)
     labels = label_table(pd.concat(cells, ignore_index=True))
+    return _drafted(labels, told, title=", ".join(path.stem for path in paths[:3]), export=export, imports=imports)
+
+
+def reconcile_list(path: Path, *, export: Path | None = None, imports: Sequence[Path] = ()) -> ReconcileSummary:
+    """Map a bare list of labels as `reconcile_files` does those of files; there are no cells, and that is said.
+
+    Raises
+    ------
+    UnreadableInputError
+        If the list or an import is no such table.
+    RefusedError
+        If rows of the list cannot be used.
+    """
+    labels, finding = labels_of_list(path)
+    return _drafted(labels, [finding], title=path.stem, export=export, imports=imports)
+
+
+def _drafted(
+    labels: pd.DataFrame, told: Sequence[Finding], *, title: str, export: Path | None, imports: Sequence[Path]
+) -> ReconcileSummary:
+    ontology = load_ontology("CL")
+    said = [read_import(path, ontology=ontology) for path in imports]
+    memory = memory_of([row for rows, _ in said for row in rows], ontology=ontology)
+    of_imports = [finding for _, findings in said for finding in findings]
     mappings, label_findings = reconcile_labels(labels, ontology=ontology, memory=memory)
     if export is not None:
-        title = ", ".join(path.stem for path in paths[:3])
         reasons = justify_labels(labels, ontology=ontology, memory=memory)
         export_sheet(export, mappings, title=title, labels=labels, reasons=reasons)
-    return summary_of(mappings, (*told, *label_findings))
+    return summary_of(mappings, (*of_imports, *told, *label_findings))
 
 
 def _cells_of(source: SourceFile, told: list[Finding]) -> pd.DataFrame | None:
