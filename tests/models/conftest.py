@@ -1,6 +1,9 @@
 """Small views with three well-separated types, for tests of models."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -72,3 +75,17 @@ def without_counts() -> Callable[[csr_matrix, Sequence[int]], csr_matrix]:
         return csr_matrix(dense, dtype=np.int64)
 
     return empty
+
+
+@pytest.fixture
+def sign_again() -> Callable[[Path, str, Mapping[str, object]], None]:
+    """Change the description of a stored model and its digest on the card with it: what is behind the digests is tested so."""
+
+    def sign(folder: Path, name: str, description: Mapping[str, object]) -> None:
+        content = json.dumps(description).encode()
+        (folder / name).write_bytes(content)
+        card = json.loads((folder / "model_card.json").read_bytes())
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        (folder / "model_card.json").write_text(json.dumps({**card, "description": digest}))
+
+    return sign

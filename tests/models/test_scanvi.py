@@ -16,9 +16,10 @@ from cytolabe.errors import (
 from cytolabe.models.extras import import_extra
 from cytolabe.models.protocols import Annotator, FittedAnnotator
 from cytolabe.models.scanvi import ScanviAnnotator
-from cytolabe.models.scanvi_files import DESCRIPTION_NAME, load_scanvi, save_scanvi
-from cytolabe.models.scvi_files import WEIGHTS_NAME
+from cytolabe.models.scanvi_files import BASE_NAME, SCANVI_KIND, load_scanvi, save_scanvi
+from cytolabe.models.scvi_files import save_scvi
 from cytolabe.models.scvi_training import divide_cells
+from cytolabe.models.stored import WEIGHTS_NAME
 from cytolabe.provenance import cells_digest
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(180)]
@@ -121,8 +122,9 @@ def test_a_stored_model_gives_the_same_answers_and_holds_no_pickle(make_train, m
     labels = train.labels.copy()
     labels[::4] = ""
     fitted = TINY.fit(dataclasses.replace(train, labels=labels), query=query, seed=0)
-    sha256 = save_scanvi(fitted, tmp_path / "model")
-    assert save_scanvi(fitted, tmp_path / "model") == sha256
+    card = save_scanvi(fitted, tmp_path / "model")
+    assert save_scanvi(fitted, tmp_path / "model") == card
+    assert (card.name, card.scopes, card.weights_digest) == ("scanvi", fitted.scopes, fitted.facts.details["weights"])
     loaded = load_scanvi(tmp_path / "model")
     for view in (query, train):
         assert loaded.predict(view).probability.tobytes() == fitted.predict(view).probability.tobytes()
@@ -131,17 +133,33 @@ def test_a_stored_model_gives_the_same_answers_and_holds_no_pickle(make_train, m
     assert suffixes == {".json", ".safetensors"}
 
 
-def test_a_stored_model_that_was_changed_is_refused(make_train, tmp_path):
-    save_scanvi(TINY.fit(make_train(), query=None, seed=0), tmp_path)
-    weights, description = tmp_path / WEIGHTS_NAME, tmp_path / DESCRIPTION_NAME
-    whole = json.loads(description.read_bytes())
-    description.write_text(json.dumps({**whole, "registered": whole["registered"][1:]}))
-    with pytest.raises(IntegrityError, match="do not fit the network"):
+def test_a_stored_model_that_was_changed_is_refused(make_train, tmp_path, sign_again):
+    fitted = TINY.fit(make_train(), query=None, seed=0)
+    save_scanvi(fitted, tmp_path)
+    weights, name = tmp_path / WEIGHTS_NAME, SCANVI_KIND.description_name
+    whole = json.loads((tmp_path / name).read_bytes())
+    (tmp_path / name).write_text(json.dumps({**whole, "genes": whole["genes"][::-1]}))
+    with pytest.raises(IntegrityError, match=r"scanvi\.json: genes has the digest"):
         load_scanvi(tmp_path)
-    description.write_text(json.dumps({name: whole[name] for name in whole if name != "classes"}))
+    sign_again(tmp_path, name, {**whole, "registered": whole["registered"][1:]})
+    with pytest.raises(IntegrityError, match=r"do not fit the .* of the network"):
+        load_scanvi(tmp_path)
+    sign_again(tmp_path, name, {name: whole[name] for name in whole if name != "classes"})
     with pytest.raises(UnreadableInputError, match="classes"):
         load_scanvi(tmp_path)
-    description.write_text(json.dumps(whole))
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(IntegrityError, match="digest"):
+    sign_again(tmp_path, name, whole)
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(IntegrityError, match=r"weights\.safetensors has the digest .*, expected was"):
         load_scanvi(tmp_path)
+
+
+def test_a_stored_model_on_the_scvi_of_another_fit_is_refused(make_train, tmp_path):
+    fitted = TINY.fit(make_train(), query=None, seed=0)
+    save_scanvi(fitted, tmp_path / "model")
+    other = dataclasses.replace(TINY, max_epochs=1).fit(make_train(), query=None, seed=1).base
+    save_scvi(other, tmp_path / "other")
+    for path in (tmp_path / "other").iterdir():
+        path.replace(tmp_path / "model" / BASE_NAME / path.name)
+    with pytest.raises(IntegrityError, match=r"holds a scVI with weights .*; this scANVI began with"):
+        load_scanvi(tmp_path / "model")

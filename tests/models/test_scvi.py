@@ -1,6 +1,7 @@
 """All that needs scvi-tools is in this module, so that its import is paid once."""
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import logging
@@ -20,11 +21,13 @@ from cytolabe.errors import (
 from cytolabe.models import scvi_training
 from cytolabe.models.baselines.probes import fit_probe
 from cytolabe.models.extras import import_extra
-from cytolabe.models.protocols import Embedder, FittedEmbedder, QueryMapper
+from cytolabe.models.protocols import DescribedEmbedder, Embedder, FittedEmbedder, QueryMapper
 from cytolabe.models.scvi import ScviEmbedder, cells_table
-from cytolabe.models.scvi_files import DESCRIPTION_NAME, WEIGHTS_NAME, load_scvi, save_scvi
+from cytolabe.models.scvi_files import SCVI_KIND, load_scvi, save_scvi
 from cytolabe.models.scvi_training import divide_cells, minibatch_size
+from cytolabe.models.stored import MODEL_CARD_NAME, WEIGHTS_NAME
 from cytolabe.provenance import cells_digest
+from cytolabe.records import Protocol
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(180)]
 
@@ -250,35 +253,85 @@ def test_stored_model_gives_the_same_embedding(fitted, make_train, make_query, t
     assert (loaded.scopes, loaded.notes, loaded.genes) == (fitted.scopes, fitted.notes, fitted.genes)
 
 
-def test_stored_model_is_safetensors_and_json_only(fitted, tmp_path):
-    save_scvi(fitted, tmp_path / "model")
-    save_scvi(fitted, tmp_path / "model")
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [DESCRIPTION_NAME, WEIGHTS_NAME]
-    json.loads((tmp_path / "model" / DESCRIPTION_NAME).read_bytes())
+def test_stored_model_is_safetensors_json_and_a_card(fitted, tmp_path):
+    card = save_scvi(fitted, tmp_path / "model")
+    assert save_scvi(fitted, tmp_path / "model") == card
+    names = sorted(path.name for path in (tmp_path / "model").iterdir())
+    assert names == sorted([MODEL_CARD_NAME, SCVI_KIND.description_name, WEIGHTS_NAME])
+    json.loads((tmp_path / "model" / SCVI_KIND.description_name).read_bytes())
+    told = json.loads((tmp_path / "model" / MODEL_CARD_NAME).read_bytes())
+    weights = "sha256:" + hashlib.sha256((tmp_path / "model" / WEIGHTS_NAME).read_bytes()).hexdigest()
+    assert told["card"]["weights_digest"] == card.weights_digest == weights
+    assert (card.name, card.scopes, card.protocol) == ("scvi", fitted.scopes, Protocol.SELF_SUPERVISED)
+    assert set(told["artifact"]) == {"layer", "pooling", "precision", "details"}
+    assert set(told["artifact"]["details"]) == {"weights", "dictionary.genes", "max_length", "seed"}
+    assert told["artifact"]["details"]["seed"] == "5"
 
 
-def test_changed_weights_are_an_integrity_error(fitted, tmp_path):
+def test_an_embedding_says_the_digest_that_the_card_of_its_model_has(fitted, tmp_path):
+    assert isinstance(fitted, DescribedEmbedder)
+    card = save_scvi(fitted, tmp_path)
+    loaded = load_scvi(tmp_path)
+    assert loaded.facts == fitted.facts
+    assert loaded.facts.details["weights"] == card.weights_digest
+
+
+def test_one_changed_byte_of_the_weights_is_an_integrity_error(fitted, tmp_path):
     save_scvi(fitted, tmp_path)
     content = bytearray((tmp_path / WEIGHTS_NAME).read_bytes())
     content[-1] ^= 1
     (tmp_path / WEIGHTS_NAME).write_bytes(content)
-    with pytest.raises(IntegrityError, match="digest"):
+    with pytest.raises(IntegrityError, match=rf"{WEIGHTS_NAME} has the digest .*, expected was sha256:.*Take the file"):
         load_scvi(tmp_path)
 
 
-def test_weights_that_do_not_fit_the_network_are_refused_and_not_skipped(fitted, tmp_path):
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"genes": lambda genes: [genes[1], genes[0], *genes[2:]]}, "scvi.json: genes has the digest .*; the card expects"),
+        ({"batches": lambda batches: batches[::-1]}, "scvi.json: the description has the digest .*; the card expects"),
+    ],
+)  # fmt: skip
+def test_genes_or_a_description_of_another_order_are_refused_although_every_weight_fits(fitted, tmp_path, part, told):
     save_scvi(fitted, tmp_path)
-    description = json.loads((tmp_path / DESCRIPTION_NAME).read_bytes())
-    description["settings"]["n_hidden"] = 17
-    (tmp_path / DESCRIPTION_NAME).write_text(json.dumps(description))
-    with pytest.raises(IntegrityError, match="do not fit the network"):
+    path = tmp_path / SCVI_KIND.description_name
+    said = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**said, **{name: change(said[name]) for name, change in part.items()}}))
+    with pytest.raises(IntegrityError, match=f"{told}.*fit the model again"):
+        load_scvi(tmp_path)
+
+
+def test_a_folder_without_card_or_with_that_of_another_model_is_refused(fitted, tmp_path):
+    save_scvi(fitted, tmp_path)
+    path = tmp_path / MODEL_CARD_NAME
+    whole = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**whole, "card": {**whole["card"], "name": "scanvi"}}))
+    with pytest.raises(IntegrityError, match=f"{MODEL_CARD_NAME} is the card of 'scanvi'; expected was that of 'scvi'"):
+        load_scvi(tmp_path)
+    for garbled in ({**whole, "format": "other"}, {**whole, "card": {}}, []):
+        path.write_text(json.dumps(garbled))
+        with pytest.raises(UnreadableInputError, match=MODEL_CARD_NAME):
+            load_scvi(tmp_path)
+    path.unlink()
+    with pytest.raises(UnreadableInputError, match=f"{MODEL_CARD_NAME} is missing; expected was a card.*fit the model"):
+        load_scvi(tmp_path)
+
+
+def test_weights_that_do_not_fit_the_network_are_refused_and_not_skipped(fitted, tmp_path, sign_again):
+    save_scvi(fitted, tmp_path)
+    said = json.loads((tmp_path / SCVI_KIND.description_name).read_bytes())
+    sign_again(tmp_path, SCVI_KIND.description_name, {**said, "settings": {**said["settings"], "n_hidden": 17}})
+    with pytest.raises(IntegrityError, match=r"do not fit the .* of the network"):
+        load_scvi(tmp_path)
+    sign_again(tmp_path, SCVI_KIND.description_name, {name: said[name] for name in said if name != "batches"})
+    with pytest.raises(UnreadableInputError, match=r"scvi\.json lacks or garbles a part .*batches"):
         load_scvi(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": "other"}', b'{"format": "cytolabe-scvi-1"}'])
-def test_description_that_is_no_description_is_unreadable(tmp_path, content):
-    (tmp_path / DESCRIPTION_NAME).write_bytes(content)
-    with pytest.raises(UnreadableInputError):
+def test_description_that_is_no_description_or_an_older_one_is_unreadable(tmp_path, content):
+    (tmp_path / SCVI_KIND.description_name).write_bytes(content)
+    with pytest.raises(UnreadableInputError, match=r"scvi\.json"):
         load_scvi(tmp_path)
 
 

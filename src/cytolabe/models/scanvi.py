@@ -19,7 +19,7 @@ from cytolabe.models.baselines.majority import labelled_cells
 from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
 from cytolabe.models.network_size import NetworkSize, size_of
-from cytolabe.models.protocols import NOT_CONVERGED, AnnotatorOutput, QueryView, TrainView
+from cytolabe.models.protocols import NOT_CONVERGED, AnnotatorOutput, EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scopes import (
     BATCH_KEY,
     batch_levels,
@@ -31,6 +31,7 @@ from cytolabe.models.scopes import (
     refuse_unseen_batches,
 )
 from cytolabe.models.scvi import FittedScvi, ScviEmbedder, cells_table
+from cytolabe.models.stored import weights_digest
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
 
@@ -62,6 +63,13 @@ class FittedScanvi:
         """Weights of the network. All were trained, those that surgery held fast for the query among them."""
         n_parameters = size_of(self.model.module, is_trained=True).n_parameters
         return NetworkSize(n_parameters=n_parameters, n_trained=n_parameters)
+
+    @property
+    def facts(self) -> EmbeddingFacts:
+        """Where in the network the answer comes from, and what else decides it."""
+        base = self.base.facts
+        details = {**base.details, "weights": weights_digest(self.model), "base": base.details["weights"]}
+        return replace(base, layer="classifier on the mean of the approximate posterior", details=details)
 
     def predict(self, query: QueryView) -> AnnotatorOutput:
         """Return one probability per cell and class, at the posterior mean; rows sum to 1.

@@ -1,52 +1,50 @@
-"""scANVI on disk: the scVI that it began with in a folder of its own, and its weights as safetensors beside a description in JSON.
+"""scANVI on disk (`stored`): the scVI that it began with in a folder of its own, which its card names by its weights.
 
 Loading builds an empty network of the described shape and labels and fills it, as for scVI; never a pickle.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cytolabe.errors import UnreadableInputError
-from cytolabe.files import create_new, read_verified
+from cytolabe.errors import IntegrityError
 from cytolabe.models import scvi_training as training
+from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
 from cytolabe.models.scanvi import UNLABELLED, FittedScanvi
 from cytolabe.models.scvi import FittedScvi
-from cytolabe.models.scvi_files import (
-    WEIGHTS_NAME,
-    fill_network,
-    load_scvi,
-    read_description,
-    save_scvi,
-    write_weights,
-)
-from cytolabe.provenance import canonical_json
-from cytolabe.records import FitScope
+from cytolabe.models.scvi_files import load_scvi, save_scvi
+from cytolabe.models.stored import StoredKind, described, open_stored, scopes_of, weights_digest, write_stored
+from cytolabe.records import ModelCard
 
-__all__ = ["BASE_NAME", "DESCRIPTION_NAME", "FORMAT", "load_scanvi", "save_scanvi"]
+__all__ = ["BASE_NAME", "SCANVI_KIND", "load_scanvi", "save_scanvi"]
 
-FORMAT = "cytolabe-scanvi-1"
-DESCRIPTION_NAME = "scanvi.json"
 BASE_NAME = "scvi"
+SCANVI_KIND = StoredKind(
+    model="scanvi",
+    format="cytolabe-scanvi-2",
+    description_name="scanvi.json",
+    features={"dictionary.genes": "genes"},
+)
+"""How a stored scANVI is told from others."""
 
 
-def save_scanvi(fitted: FittedScanvi, directory: Path) -> str:
-    """Write a fitted scANVI into a directory and return the SHA-256 of its weights.
+def save_scanvi(fitted: FittedScanvi, directory: Path) -> ModelCard:
+    """Write a fitted scANVI into a directory and return its card, with the digest of its weights.
 
     Raises
     ------
     ConflictError
         If the directory holds another model.
     """
-    save_scvi(fitted.base, directory / BASE_NAME)
-    sha256 = write_weights(fitted.model, directory)
+    base = save_scvi(fitted.base, directory / BASE_NAME)
     registered = fitted.model.adata_manager.get_state_registry("labels").categorical_mapping
     description = {
-        "format": FORMAT,
-        "weights_sha256": sha256,
+        "genes": fitted.base.genes,
+        "base_weights": base.weights_digest,
         "classes": fitted.classes,
         "shares": fitted.shares,
         "batches": fitted.batches,
@@ -54,8 +52,8 @@ def save_scanvi(fitted: FittedScanvi, directory: Path) -> str:
         "scopes": fitted.scopes,
         "notes": fitted.notes,
     }
-    create_new(directory / DESCRIPTION_NAME, canonical_json(description))
-    return sha256
+    about = (replace(CARDS["scanvi"], scopes=fitted.scopes), fitted.facts)
+    return write_stored(directory, SCANVI_KIND, model=fitted.model, description=description, about=about)
 
 
 def load_scanvi(directory: Path) -> FittedScanvi:
@@ -64,24 +62,27 @@ def load_scanvi(directory: Path) -> FittedScanvi:
     Raises
     ------
     UnreadableInputError
-        If a description is missing, is not JSON, is of another format or lacks a part.
+        If a description or a card is missing, is not JSON, is of another format or lacks a part.
     IntegrityError
-        If weights are missing, have another digest, or do not fit the described network exactly.
+        If a card is of another model, genes, descriptions or weights are not those of the card, the scVI is not the one that this scANVI
+        began with, or weights do not fit the described network exactly.
     """
-    description = read_description(directory / DESCRIPTION_NAME, FORMAT)
-    base = load_scvi(directory / BASE_NAME)
-    try:
-        classes, batches = tuple(description["classes"]), tuple(description["batches"])
-        registered = [str(label) for label in description["registered"]]
-        shares = np.array(description["shares"], dtype=np.float64)
-        scopes = tuple(FitScope(**scope) for scope in description["scopes"])
-        notes = dict.fromkeys(description["notes"])
-        content = read_verified(directory / WEIGHTS_NAME, description["weights_sha256"])
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{DESCRIPTION_NAME} lacks or garbles a part ({type(error).__name__}: {error}). Save the model again."
-        raise UnreadableInputError(msg) from error
+    stored = open_stored(directory, SCANVI_KIND)
+    said, base = stored.description, load_scvi(directory / BASE_NAME)
+    with described(SCANVI_KIND):
+        classes, batches = tuple(said["classes"]), tuple(said["batches"])
+        registered = [str(label) for label in said["registered"]]
+        shares = np.array(said["shares"], dtype=np.float64)
+        scopes, notes = scopes_of(said), dict.fromkeys(said["notes"])
+        expected, found = str(said["base_weights"]), weights_digest(base.model)
+    if found != expected:
+        msg = (
+            f"{directory / BASE_NAME} holds a scVI with weights {found}; this scANVI began with {expected}. "
+            "Take the folder as it was saved."
+        )
+        raise IntegrityError(msg)
     model = _blank(base, batches, registered)
-    fill_network(model, content)
+    stored.fill(model)
     return FittedScanvi(
         classes=classes, shares=shares, base=base, batches=batches, model=model, scopes=scopes, _met=notes
     )

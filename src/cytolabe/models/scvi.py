@@ -8,7 +8,7 @@ batches, and only those, on the unlabelled query cells. Genes must be those of t
 
 The encoder reads the batch and is layer-normalized: with scVI's defaults (a batch-free encoder, batch norm) surgery
 could not change an embedding at all. The embedding is the posterior mean, so embedding draws nothing. Weights are kept
-as safetensors + JSON by `scvi_files`.
+by `scvi_files`, with a card.
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ from cytolabe.errors import RefusedError
 from cytolabe.models import scvi_training as training
 from cytolabe.models.cards import CARDS
 from cytolabe.models.network_size import NetworkSize, size_of
-from cytolabe.models.protocols import QueryView, TrainView
+from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scopes import (
     BATCH_KEY,
     batch_levels,
@@ -36,6 +36,7 @@ from cytolabe.models.scopes import (
     refuse_too_few_cells,
     refuse_unseen_batches,
 )
+from cytolabe.models.stored import features_digest, weights_digest
 from cytolabe.models.variable_genes import variable_genes
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
@@ -57,6 +58,7 @@ class FittedScvi:
     settings: training.ScviSettings
     mean_embedding: np.ndarray
     model: Any
+    seed: int
     scopes: tuple[FitScope, ...]
     batch_key: tuple[str, ...] = BATCH_KEY
     _met: dict[str, None] = field(default_factory=dict)
@@ -71,6 +73,21 @@ class FittedScvi:
         """Weights of the network. All were trained, those that surgery held fast for the query among them."""
         n_parameters = size_of(self.model.module, is_trained=True).n_parameters
         return NetworkSize(n_parameters=n_parameters, n_trained=n_parameters)
+
+    @property
+    def facts(self) -> EmbeddingFacts:
+        """Where in the network the embedding comes from, and what else decides it."""
+        return EmbeddingFacts(
+            layer="mean of the approximate posterior",
+            pooling="none: one vector for each cell",
+            precision="float32",
+            details={
+                "weights": weights_digest(self.model),
+                "dictionary.genes": features_digest(self.genes),
+                "max_length": f"none: all {len(self.columns)} genes are read",
+                "seed": str(self.seed),
+            },
+        )
 
     def embed(self, view: QueryView) -> Float[np.ndarray, "cells dims"]:
         """Return the posterior mean of each cell.
@@ -158,6 +175,7 @@ class ScviEmbedder:
             settings=self._settings(),
             mean_embedding=training.posterior_mean(result.model, table).mean(axis=0),
             model=result.model,
+            seed=seed,
             scopes=tuple(fit_scope(step, train.cell_ids) for step in steps),
             _met=dict.fromkeys(notes),
         )

@@ -62,7 +62,7 @@ def read_weights(path: Path, *, expected: str = "") -> tuple[dict[str, Any], str
         raise UnreadableInputError(msg) from None
     digest = "sha256:" + hashlib.sha256(content).hexdigest()
     if expected and digest != expected:
-        msg = f"{path.name} has the digest {digest}, expected was {expected}: these are other weights, or damaged ones."
+        msg = f"{path.name} has the digest {digest}, expected was {expected}: these are other weights, or damaged ones. Take the file that belongs there."
         raise IntegrityError(msg)
     _refuse_other_formats(content, where=path.name)
     try:
