@@ -71,6 +71,14 @@ def test_one_layer_of_the_two_is_no_pair(tmp_path):
     assert intron_layers(["layers/spliced", "layers/nascent"]) is None
 
 
+def test_layers_whose_names_differ_only_in_case_tell_nothing_and_that_is_said(tmp_path):
+    written(tmp_path / "a.h5ad", layers=["Spliced", "spliced", "unspliced"])
+    found = proven(tmp_path / "a.h5ad")
+    assert found.layer_counts == {}
+    [told] = [finding for finding in found.findings if finding.code == "N-COUNTS-12"]
+    assert "layers/unspliced, layers/Spliced and layers/spliced have names that differ only in case" in told.message
+
+
 def test_a_column_of_the_contributor_with_that_name_stays_as_it_is():
     table = pd.DataFrame({"layer_counts.spliced": [7, 8]})
     kept = with_layer_counts(table, {"unspliced": np.array([1, 2]), "spliced": np.array([3, 4])})

@@ -184,6 +184,16 @@ def test_a_table_of_a_contributor_that_ends_before_its_cells_is_refused(tmp_path
         strata_of(snapshot, ["donor_id"], extra={"perturbation": {"a": "guide"}})
 
 
+def test_a_table_of_a_contributor_that_is_longer_than_its_cells_is_refused(tmp_path):
+    cells = [("d1", "B", "l1", "x", "ctrl")] * 6
+    snapshot = TablesOnly(tmp_path, {"a": frame_of(cells), "b": frame_of(cells)})
+    entry = snapshot.entries["a"]
+    entry.tables["contributed"] = write_table(frame_of(cells * 2)[["guide"]], snapshot.layout.tables)
+    with pytest.raises(IntegrityError, match="a: the contributor's table has 12 rows for 6 cells"):
+        strata_of(snapshot, ["donor_id"], extra={"perturbation": {"a": "guide"}})
+    assert strata_of(snapshot, ["donor_id"]).n_cells == 12
+
+
 def test_the_memory_of_a_split_does_not_grow_with_the_cells(tmp_path, monkeypatch):
     monkeypatch.setattr(strata, "_BLOCK", 1 << 10)
     monkeypatch.setattr(scans, "_HASHED_WHOLE", 0)  # a small file is read whole, up to 1 MiB

@@ -98,19 +98,18 @@ class GrowingFile:
 def replace_local_file(path: Path, content: bytes) -> None:
     """Write `content` under `path`, replacing what was there, all or nothing."""
     make_directory(path.parent)
-    staged = _stage(path, content)
-    try:
-        operations.rename(staged, path)
-    except OSError:
-        _clear_away(staged)
-        raise
-    _flush_directory(path.parent)
+    _renamed(_stage(path, content), path)
 
 
 def replace_by_local_file(path: Path, staged: Path) -> None:
     """Give a finished file of the same disk the name `path`, replacing what was there, all or nothing."""
     _flush(staged)
     make_directory(path.parent)
+    _renamed(staged, path)
+
+
+def _renamed(staged: Path, path: Path) -> None:
+    """Give a flushed file its name for good; where that fails, nothing is left of it."""
     try:
         operations.rename(staged, path)
     except OSError:

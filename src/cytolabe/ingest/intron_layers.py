@@ -23,10 +23,16 @@ _PAIRS = (("unspliced", "spliced"), ("nascent", "mature"), ("intronic", "exonic"
 _LAYERS = "layers/"
 
 
-def intron_layers(matrices: Iterable[str]) -> tuple[str, str] | None:
-    """Return the matrices of introns and of exons among the names of a file's matrices, or None where it has no pair."""
-    by_name = {name.removeprefix(_LAYERS).lower(): name for name in matrices if name.startswith(_LAYERS)}
-    return next(((by_name[a], by_name[b]) for a, b in _PAIRS if a in by_name and b in by_name), None)
+def intron_layers(matrices: Iterable[str]) -> tuple[str, ...] | None:
+    """Return the matrices of introns and of exons among the names of a file's matrices, or None where it has no pair.
+
+    More than two are names that differ only in case: which of them is meant is not said.
+    """
+    by_name: dict[str, list[str]] = {}
+    for name in matrices:
+        if name.startswith(_LAYERS):
+            by_name.setdefault(name.removeprefix(_LAYERS).lower(), []).append(name)
+    return next(((*by_name[a], *by_name[b]) for a, b in _PAIRS if a in by_name and b in by_name), None)
 
 
 def layer_counts(
@@ -53,6 +59,8 @@ def layer_counts(
     pair = intron_layers(matrices)
     if pair is None:
         return {}, ()
+    if len(pair) > 2:
+        return {}, (_told(pair, "have names that differ only in case, so which of them are meant is not said"),)
     try:
         found = [tallies[name] if name in tallies else tally_of(matrices[name]) for name in pair]
     except RefusedError as error:
@@ -62,15 +70,15 @@ def layer_counts(
     return {role: tally.cell_totals for role, tally in zip(_PAIRS[0], found, strict=True)}, ()
 
 
-def _told(pair: tuple[str, str], why: str) -> Finding:
+def _told(pair: tuple[str, ...], why: str) -> Finding:
     return Finding(
         code="N-COUNTS-12",
         severity=Severity.NOTE,
         where=", ".join(pair),
         n_affected=len(pair),
         n_total=len(pair),
-        message=f"The layers {' and '.join(pair)} {why}: they tell no nuclear fraction.",
-        remedy="Deliver these layers as counts, before normalization and smoothing.",
+        message=f"The layers {', '.join(pair[:-1])} and {pair[-1]} {why}: they tell no nuclear fraction.",
+        remedy="Deliver one layer of introns and one of exons as counts, before normalization and smoothing.",
         rule="cytolabe/counts",
     )
 

@@ -215,7 +215,21 @@ def _contributed(snapshot: Snapshot, dataset_id: str, extra: Extra) -> dict[str,
         found[name] = (
             partial(_one_word, UNKNOWN) if column is None else _Rows(_words(snapshot, dataset_id, column)).take
         )
+        if column is not None:
+            _require_as_many_rows(snapshot, dataset_id)
     return found
+
+
+def _require_as_many_rows(snapshot: Snapshot, dataset_id: str) -> None:
+    """Rows are joined by their order, so a table that is longer would give cells the words of others, as a shorter one would."""
+    tables = snapshot.entries[dataset_id].tables
+    n_rows, n_cells = tables["contributed"].n_rows, tables["cells"].n_rows
+    if n_rows > n_cells:
+        msg = (
+            f"{dataset_id}: the contributor's table has {n_rows:,} rows for {n_cells:,} cells. Rows are joined by their order, so which "
+            "belongs to which cell is not said, and a split by such a column would divide the wrong cells. Run `cytolabe verify`."
+        )
+        raise IntegrityError(msg)
 
 
 def _one_word(word: str, n_rows: int) -> pa.DictionaryArray:
