@@ -215,6 +215,22 @@ def test_whole_persons_choose_when_to_stop_and_unknown_is_nobody():
     assert len(hold_out_persons(persons, fraction=0.0, seed=0)[1]) == 0
 
 
+def test_no_class_loses_all_its_persons_to_those_who_choose_when_to_stop():
+    persons = np.repeat([f"P{number}" for number in range(5)], 20)
+    everywhere, lonely = np.tile([0, 1], 50), np.where(persons == "P3", 2, np.where(persons == "P4", -1, 1))
+    notes = []
+    for seed in range(30):
+        fit, held, note = hold_out_persons(persons, fraction=0.2, seed=seed, codes=[everywhere, lonely])
+        assert set(lonely[fit]) >= {1, 2}
+        assert "P3" not in persons[held]
+        assert len(held) == 20
+        notes.append(note)
+        plain = hold_out_persons(persons, fraction=0.2, seed=seed)
+        assert "passed over" not in plain[2]
+        assert np.array_equal(plain[1], held) == ("passed over" not in note)
+    assert any("1 were passed over" in note for note in notes)
+
+
 @pytest.mark.parametrize("processes", [2])
 def test_processes_that_share_the_minibatches_of_a_step_draw_the_curve_of_one(tmp_path, processes):
     """Dropout is on: what is drawn belongs to the minibatch, whoever takes it. Epochs end with half a step."""

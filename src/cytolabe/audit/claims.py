@@ -127,8 +127,8 @@ def donor_claim(
     missing = _rank_deficiency(train, factor, columns)
     if missing:
         reason = (
-            f"{missing} contrast(s) of {factor} are determined by {', '.join(columns)} among {len(train)} training "
-            "donors: no model can tell them apart"
+            f"{missing} contrast(s) of {factor} are determined by {', '.join(columns)} among "
+            f"{train['donor'].nunique()} training donors: no model can tell them apart"
         )
         return ClaimVerdict(status=ScoreStatus.REFUSED, reason=reason)
     weakest, where = _support(train, factor, columns)

@@ -13,7 +13,12 @@ __all__ = ["train"]
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="geneformer, scgpt, or geneformer_genes (classes of genes).")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="geneformer, scgpt, geneformer_cells (tasks of cells), or geneformer_genes (classes of genes)."
+        ),
+    ],
     atlas: AtlasPath,
     split: Annotated[Path, typer.Option("--split", help="The split whose training side is trained on.")],
     config: Annotated[Path, typer.Option("--config", help="The training file: preset, [network], [training].")],
@@ -23,6 +28,16 @@ def train(
         int,
         typer.Option(min=0, help="geneformer: processes that share the minibatches of a step; 0 = as the file says."),
     ] = 0,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            help="geneformer_cells: what to ask (cell_type, disease, sex, tissue, contributed.COLUMN); repeat it.",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option(help="geneformer_cells: the Geneformer to start from, in place of the file's.")
+    ] = "",
     seed: Seed = 0,
     snapshot: SnapshotName = "latest",
     as_recorded: AsRecorded = False,
@@ -40,20 +55,28 @@ def train(
     if processes and model != "geneformer":
         msg = f"--processes is for geneformer; {model} is trained by one process."
         raise UsageError(msg)
+    if (task or checkpoint) and model != "geneformer_cells":
+        msg = f"--task and --checkpoint are for geneformer_cells; {model} takes them from its training file, or not at all."
+        raise UsageError(msg)
     asked = dataclasses.replace(asked, processes=processes) if processes else asked
+    asked = dataclasses.replace(asked, tasks=tuple(task)) if task else asked
+    if checkpoint:
+        asked = dataclasses.replace(asked, learning=dataclasses.replace(asked.learning, checkpoint=checkpoint))
     made_folder(out, "--out")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
     document = pretrain(frozen, asked, split=(split, fold), seed=seed, out=out, on_progress=progress())
     record_artifact(opened, "model", str(document["weights"]), snapshot_id=frozen.snapshot_id, name=out.name)
     step = model_step(document, split, config, model=model, out=out, seed=seed)
-    if model == "geneformer_genes":
+    if model in ("geneformer_genes", "geneformer_cells"):
         step = dataclasses.replace(step, inputs=[*step.inputs, *asked.artifacts])
     record_run(opened, step, snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
     elif model == "geneformer_genes":
         _print_genes(document)
+    elif model == "geneformer_cells":
+        _print_cells(document)
     else:
         typer.echo(
             f"{document['n_steps']} steps on {document['n_cells']} cells, loss {document['loss']:.3f}: {out} (loss.svg)"
@@ -77,7 +100,11 @@ def _training_of(model: str) -> tuple[Any, Any]:
         from cytolabe.flow.gene_classes import read_gene_training, train_gene_classes
 
         return read_gene_training, train_gene_classes
-    msg = f"There is no training of {model!r} here. Known: geneformer, scgpt, geneformer_genes."
+    if model == "geneformer_cells":
+        from cytolabe.flow.cell_tasks import read_cell_training, train_cell_tasks
+
+        return read_cell_training, train_cell_tasks
+    msg = f"There is no training of {model!r} here. Known: geneformer, scgpt, geneformer_cells, geneformer_genes."
     raise UsageError(msg)
 
 
@@ -100,6 +127,34 @@ def _print_genes(document: dict[str, Any]) -> None:
         if note:
             typer.echo(f"note: {note}")
     typer.echo(f"the model is fitted to all labels and has no score of its own: {document['model']} (genes.tsv)")
+
+
+def _print_cells(document: dict[str, Any]) -> None:
+    header = ["task", "by", "macro-F1", "", "rare", "accuracy", "geneformer minus this", "", "status"]
+    rows = [
+        [
+            one["task"], row["name"], _number(row["macro_f1"]), _range(row, "macro_f1"), _number(row["rare_macro_f1"]),
+            _number(row["accuracy"]), _number(row["gain"]), _range(row, "gain"), row["status"],
+        ]
+        for one in document["tasks"]
+        for row in one["models"]
+    ]  # fmt: skip
+    print_table(header, rows)
+    for one in document["tasks"]:
+        learned = f"{one['n_train']:,} training cells ({one['n_masked']:,} masked)"
+        typer.echo(f"{one['task']}: {learned}, {one['n_test']:,} test cells of {one['n_donors']} known donors")
+        reasons = {row["reason"]: row["name"] for row in reversed(one["models"]) if row["reason"]}
+        for reason, name in reasons.items():
+            typer.echo(f"  {name}: {reason}")
+    for finding in document["findings"]:
+        typer.echo(f"{finding['code']} {finding['where']}: {finding['message']}")
+    for note in document["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{document['n_steps']} steps on {document['n_cells']:,} cells: {document['model']} (cell_scores.json)")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _range(row: dict[str, Any], name: str) -> str:

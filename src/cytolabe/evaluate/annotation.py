@@ -6,7 +6,7 @@ elsewhere, and refused otherwise. No FitScope, no score.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,10 +30,10 @@ from cytolabe.models.protocols import NOT_CONVERGED
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.resolutions import Resolutions
 from cytolabe.provenance import cells_digest
-from cytolabe.records import FitOnQuery, FitScope, ModelCard, Score, ScoreStatus
+from cytolabe.records import Exposure, FitOnQuery, FitScope, ModelCard, Score, ScoreStatus
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["PREDICTION_COLUMNS", "FoldRun", "Ledger", "Said", "cell_sets_at", "score_annotator"]
+__all__ = ["PREDICTION_COLUMNS", "FoldRun", "Ledger", "Said", "cell_sets_at", "fit_verdict", "score_annotator"]
 
 PREDICTION_COLUMNS = ("cell_id", "split", "model", "gene_policy", "resolution", "term", "confidence")
 
@@ -201,21 +201,46 @@ def _scope_verdict(
     run: FoldRun, card: ModelCard | None, *, by_seed: Mapping[int, Answer], level: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Compare what was fitted with what was allowed; return what refuses and what qualifies."""
+
+    def named() -> Mapping[str, CellSet]:
+        sets = cell_sets_at(run, level)
+        if takes_coarse_labels(card):
+            sets = sets | _named_cells(run, _training_terms(run, card, level), level=f"{level} or above it")
+            run.ledger.cell_sets |= sets
+        return sets
+
+    return fit_verdict(card, tuple(by_seed.values()), exposures=run.audit.exposures, named=named)
+
+
+def fit_verdict(
+    card: ModelCard | None,
+    answers: Sequence[Answer],
+    *,
+    exposures: Sequence[Exposure],
+    named: Callable[[], Mapping[str, CellSet]],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what refuses and what qualifies a model for the cells that it, or its pretraining, was fitted on.
+
+    Parameters
+    ----------
+    answers
+        One per seed, with the scopes of its fit.
+    exposures
+        What the audit of the fold found of pretraining.
+    named
+        Returns the sets of cells of the fold that have a name, by digest.
+    """
     name = card.name if card is not None else ""
-    exposure = {one.status for one in run.audit.exposures if one.model == name}
+    exposure = {one.status for one in exposures if one.model == name}
     if "in" in exposure:
         return ("the model saw a test data set in pretraining",), ()
     unknown = ("exposure unknown",) if "unknown" in exposure else ()
-    scopes = tuple(dict.fromkeys(scope for answer in by_seed.values() for scope in answer.scopes))
-    if not scopes or any(not answer.scopes for answer in by_seed.values()):
+    scopes = tuple(dict.fromkeys(scope for answer in answers for scope in answer.scopes))
+    if not scopes or any(not answer.scopes for answer in answers):
         if card is not None and card.pretraining:
             return (), (*unknown, "fit scope declared by nobody")
         return ("no fit scope: nobody can say which cells this model was fitted on",), ()
-    sets = cell_sets_at(run, level)
-    if takes_coarse_labels(card):
-        sets = sets | _named_cells(run, _training_terms(run, card, level), level=f"{level} or above it")
-        run.ledger.cell_sets |= sets
-    allowed = {digest: cells.name for digest, cells in sets.items() if may_fit_on(card, cells)}
+    allowed = {digest: cells.name for digest, cells in named().items() if may_fit_on(card, cells)}
     findings = check_fit_scopes(scopes, allowed=allowed)
     return tuple(
         f"{f.code}: {f.where} was fitted on {f.n_affected} cells that it may not see" for f in findings

@@ -12,16 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cytolabe.apply.tokens import tokens_of_cells
 from cytolabe.errors import UsageError
 from cytolabe.files import remove_directory, replace_file
+from cytolabe.flow.fine_tuning_files import fine_tuning_options
 from cytolabe.flow.gene_table import GeneTable, read_gene_table
 from cytolabe.flow.splits import chosen_fold
-from cytolabe.flow.training_files import checked_table, read_training_file, refuse_model_in, training_table
+from cytolabe.flow.training_files import read_training_file, refuse_model_in
 from cytolabe.genes.reference import load_reference
 from cytolabe.metrics import Interval
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint, from_pretrained
@@ -31,7 +31,7 @@ from cytolabe.models.geneformer.gene_scores import GeneClassScores, GeneQuestion
 from cytolabe.models.geneformer.head_files import MODEL_CARD_NAME, fine_tuned_card, save_gene_classes
 from cytolabe.models.geneformer.source import GeneformerLearning
 from cytolabe.models.geneformer.tokenizer import TokenizedCells
-from cytolabe.models.hub import HUB_PREFIX, weight_files
+from cytolabe.models.hub import weight_files
 from cytolabe.models.protocols import NOT_CONVERGED
 from cytolabe.models.scopes import fit_scope
 from cytolabe.provenance import artifact_of, canonical_json, jsonable
@@ -44,13 +44,6 @@ from cytolabe.split import read_split
 __all__ = ["GeneClassesConfig", "read_gene_training", "train_gene_classes"]
 
 _CHECKPOINTS, _ANSWERS, _SCORES = "checkpoints", "genes.tsv", "gene_scores.json"
-_OWN = ("genes", "n_folds", "n_cells")
-_TOP = (
-    "checkpoint", "expected", "weights", "frozen_layers", "frozen_embeddings", "balanced", "held_out_fraction", "minibatch",
-    "max_length", "panels",
-)  # fmt: skip
-_TRAINING = ("n_steps", "learning_rate", "warm_up", "check_every", "patience", "save_every")
-_CHOICES = {"weights": ("checkpoint", "random"), "panels": ("refuse", "flag")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,28 +72,13 @@ def read_gene_training(path: Path) -> GeneClassesConfig:
         If it is not there, no TOML, or has a key or a value that means nothing.
     """
     said = read_training_file(path)
-    training = training_table(said, f"{path}")
     lacking = [name for name in ("checkpoint", "genes") if not isinstance(said.get(name), str)]
     if lacking:
         msg = f"{path}: {' and '.join(lacking)} is needed: the folder of a Geneformer, and a table with the columns gene and class."
         raise UsageError(msg)
-    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(GeneformerLearning)}
-    defaults |= {
-        "checkpoint": "",
-        "genes": "",
-        "n_folds": GeneClassesConfig.n_folds,
-        "n_cells": GeneClassesConfig.n_cells,
-    }
-    found = checked_table(said, (*_OWN, *_TOP), defaults=defaults, where=f"{path}")
-    found |= checked_table(training, _TRAINING, defaults=defaults, where=f"{path}: [training]")
-    for key, words in _CHOICES.items():
-        if found.get(key, words[0]) not in words:
-            msg = f"{path}: {key} = {found[key]!r} is none of {', '.join(words)}."
-            raise UsageError(msg)
-    if not str(found["checkpoint"]).startswith(HUB_PREFIX):
-        found["checkpoint"] = path.parent / found["checkpoint"]
-    own = {name: found.pop(name) for name in _OWN if name in found}
-    return GeneClassesConfig(**{**own, "genes": path.parent / own["genes"]}, learning=GeneformerLearning(**found))
+    own = {"genes": "", "n_folds": GeneClassesConfig.n_folds, "n_cells": GeneClassesConfig.n_cells}
+    found, learning = fine_tuning_options(said, path, own=own)
+    return GeneClassesConfig(**{**found, "genes": path.parent / found["genes"]}, learning=learning)
 
 
 def train_gene_classes(

@@ -5,7 +5,8 @@ its own. Which cells the medians and the weights of the checkpoint were made of 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -23,11 +24,21 @@ from cytolabe.models.hierarchical import MARGINAL, label_weights
 from cytolabe.models.learning import balanced_weights, run_training
 from cytolabe.models.protocols import AnnotatorOutput, QueryView, TrainView
 from cytolabe.models.scopes import fit_scope, refuse_other_genes, refuse_too_few_cells
+from cytolabe.models.training_state import Progress
 from cytolabe.ontology.hierarchy import Hierarchy
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope
 
-__all__ = ["FittedCellTasks", "TaskLabels", "fit_cell_tasks", "history", "starting_network"]
+__all__ = [
+    "FittedCellTasks",
+    "TaskHeads",
+    "TaskLabels",
+    "fit_cell_tasks",
+    "fit_task_heads",
+    "history",
+    "labelled_rows",
+    "starting_network",
+]
 
 _LEAST_CELLS = 10
 _TOKENS_PER_MINIBATCH = 16_384
@@ -46,15 +57,59 @@ class TaskLabels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedCellTasks:
-    """A fine-tuned trunk and its heads. `notes` grows with what the views brought."""
+class TaskHeads:
+    """A fine-tuned trunk and its heads, over cells that are tokens already. `notes` says how they were learned."""
 
-    network: object
-    tokenizer: GeneformerTokenizer
+    network: Any
     tasks: tuple[CellTask, ...]
+    shares: Mapping[str, np.ndarray]
+    """Of each task the shares of its classes in training, which a cell without a gene gets."""
+    has_frame: bool
+    """Whether the first and the last token of a cell are special (second generation)."""
+    notes: tuple[str, ...] = ()
+    progress: Progress | None = None
+    """How the training went; None for what was read from a folder."""
+
+    def predict(self, cells: TokenizedCells) -> tuple[dict[str, AnnotatorOutput], int]:
+        """Return class probabilities of each cell, float64, for each task, and how many cells have no gene."""
+        filled = np.flatnonzero(cells.lengths > (2 if self.has_frame else 0))
+        found = {task.name: np.tile(self.shares[task.name], (len(cells.lengths), 1)) for task in self.tasks}
+        for name, probability in self._answered(cells, filled).items():
+            found[name][filled] = probability
+        outputs = {
+            task.name: AnnotatorOutput(classes=task.classes, probability=found[task.name]) for task in self.tasks
+        }
+        return outputs, len(cells.lengths) - len(filled)
+
+    def _answered(self, cells: TokenizedCells, rows: np.ndarray) -> dict[str, Float[np.ndarray, "cells classes"]]:
+        torch = import_extra("torch")
+        found = {task.name: np.empty((len(rows), len(task.classes))) for task in self.tasks}
+        for places in by_length(cells.lengths[rows], tokens_per_minibatch=_TOKENS_PER_MINIBATCH):
+            with torch.inference_mode():
+                logits = cell_logits(self.network, cells, rows[places])
+            for task, scores in zip(self.tasks, logits, strict=True):
+                found[task.name][places] = torch.softmax(scores.double(), dim=1).cpu().numpy()
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedCellTasks:
+    """A fine-tuned trunk and its heads, with the tokenizer of a view. `notes` grows with what the views brought."""
+
+    heads: TaskHeads
+    tokenizer: GeneformerTokenizer
     scopes: tuple[FitScope, ...]
-    _shares: Mapping[str, np.ndarray]
     _met: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def network(self) -> Any:  # noqa: ANN401 - a module of torch
+        """Trunk and heads."""
+        return self.heads.network
+
+    @property
+    def tasks(self) -> tuple[CellTask, ...]:
+        """What is answered."""
+        return self.heads.tasks
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -74,28 +129,17 @@ class FittedCellTasks:
             If a value is no count.
         """
         refuse_other_genes(view, tuple(self.tokenizer.genes))
-        found = {task.name: np.tile(self._shares[task.name], (len(view.cell_ids), 1)) for task in self.tasks}
-        frame = 0 if self.tokenizer.dictionaries.bounds is None else 2
+        found = {task.name: np.empty((len(view.cell_ids), len(task.classes))) for task in self.tasks}
         n_empty = 0
         for start in range(0, len(view.cell_ids), _BLOCK_CELLS):
-            cells = self.tokenizer.tokenize(view.counts[start : start + _BLOCK_CELLS])
-            filled = np.flatnonzero(cells.lengths > frame)
-            n_empty += len(cells.lengths) - len(filled)
-            for name, probability in self._answered(cells, filled).items():
-                found[name][start + filled] = probability
+            block = slice(start, start + _BLOCK_CELLS)
+            answered, n = self.heads.predict(self.tokenizer.tokenize(view.counts[block]))
+            n_empty += n
+            for name, output in answered.items():
+                found[name][block] = output.probability
         if n_empty:
             self._met[f"{n_empty} cells have no gene of the dictionary: they got the class shares of training"] = None
         return {task.name: AnnotatorOutput(classes=task.classes, probability=found[task.name]) for task in self.tasks}
-
-    def _answered(self, cells: TokenizedCells, rows: np.ndarray) -> dict[str, Float[np.ndarray, "cells classes"]]:
-        torch = import_extra("torch")
-        found = {task.name: np.empty((len(rows), len(task.classes))) for task in self.tasks}
-        for places in by_length(cells.lengths[rows], tokens_per_minibatch=_TOKENS_PER_MINIBATCH):
-            with torch.inference_mode():
-                logits = cell_logits(self.network, cells, rows[places])
-            for task, scores in zip(self.tasks, logits, strict=True):
-                found[task.name][places] = torch.softmax(scores.double(), dim=1).cpu().numpy()
-        return found
 
 
 def fit_cell_tasks(
@@ -120,34 +164,82 @@ def fit_cell_tasks(
     UsageError
         If there is no task, labels are not one a cell, a weight is negative, or an option does not fit the network.
     """
-    _refuse_bad_tasks(tasks, n_cells=len(train.cell_ids))
-    known = checkpoint.dictionaries
+    rows = labelled_rows(tasks, n_cells=len(train.cell_ids))
     tokenizer = GeneformerTokenizer(
-        dictionaries=known, genes=train.genes, panels=learning.panels,
+        dictionaries=checkpoint.dictionaries, genes=train.genes, panels=learning.panels,
         max_length=learning.max_length or checkpoint.shape.n_positions,
     )  # fmt: skip
-    is_labelled = np.any([asked.labels.astype(str) != "" for asked in tasks.values()], axis=0)
-    rows = np.flatnonzero(is_labelled)
-    cells = tokenizer.tokenize(train.counts[rows])
-    filled = np.flatnonzero(cells.lengths > (0 if known.bounds is None else 2))
+    heads = fit_task_heads(
+        learning, checkpoint, tokenizer.tokenize(train.counts[rows]), persons=train.persons[rows],
+        tasks={name: replace(asked, labels=asked.labels[rows]) for name, asked in tasks.items()}, seed=seed,
+    )  # fmt: skip
+    met = [*heads.notes, f"{len(tokenizer.lost):,} of {len(tokenizer.genes):,} genes have no token"]
+    met += [f"a panel: {tokenizer.flag}"] if tokenizer.flag else []
+    scope = fit_scope("geneformer/classes", train.cell_ids[rows])
+    return FittedCellTasks(
+        heads=heads, tokenizer=tokenizer, scopes=(*history(learning, checkpoint), scope), _met=dict.fromkeys(met)
+    )
+
+
+def labelled_rows(tasks: Mapping[str, TaskLabels], *, n_cells: int) -> np.ndarray:
+    """Return the cells that have a label of some task; the others move nothing (rule R4).
+
+    Raises
+    ------
+    RefusedError
+        If a task has fewer than two classes.
+    UsageError
+        If there is no task, labels are not one a cell, or a weight is negative.
+    """
+    _refuse_bad_tasks(tasks, n_cells=n_cells)
+    return np.flatnonzero(np.any([asked.labels.astype(str) != "" for asked in tasks.values()], axis=0))
+
+
+def fit_task_heads(
+    learning: GeneformerLearning,
+    checkpoint: GeneformerCheckpoint,
+    cells: TokenizedCells,
+    *,
+    persons: np.ndarray,
+    tasks: Mapping[str, TaskLabels],
+    seed: int,
+) -> TaskHeads:
+    """Fine-tune one trunk with a head for each task, on cells that are tokens of the checkpoint's dictionary.
+
+    Parameters
+    ----------
+    cells, persons
+        Labelled training cells, and the person of each.
+    tasks
+        Name -> labels of these cells; a cell without a label of a task is masked in that task only.
+
+    Raises
+    ------
+    RefusedError
+        If a task has fewer than two classes, or too few cells have genes.
+    UsageError
+        If an option does not fit the network.
+    """
+    has_frame = checkpoint.dictionaries.bounds is not None
+    filled = np.flatnonzero(cells.lengths > (2 if has_frame else 0))
     refuse_too_few_cells(len(filled), least=_LEAST_CELLS, model="Geneformer")
     part = TokenizedCells(tokens=cells.tokens[filled], lengths=cells.lengths[filled])
-    made = tuple(_task(name, asked, rows[filled], is_balanced=learning.balanced) for name, asked in tasks.items())
+    made = tuple(_task(name, asked, filled, is_balanced=learning.balanced) for name, asked in tasks.items())
     fit, held, note = hold_out_persons(
-        train.persons[rows[filled]], fraction=learning.held_out_fraction, seed=derive_seed(seed, "models", "geneformer")
-    )
+        persons[filled], fraction=learning.held_out_fraction, seed=derive_seed(seed, "models", "geneformer"),
+        codes=[task.codes for task in made] if learning.keep_classes else (),
+    )  # fmt: skip
     network = _heads(learning, checkpoint, made, seed=seed)
     objective = CellClassTraining(
         network=network, cells=part, tasks=made, fit_rows=fit, held_out_rows=held, size=learning.minibatch, seed=seed
     )
-    _, told = run_training(learning, objective, seed=seed)
-    scope = fit_scope("geneformer/classes", train.cell_ids[rows])
-    met = [*checkpoint.notes, note, told, *_notes(learning, checkpoint, tokenizer=tokenizer, tasks=made, fit=fit)]
-    n_empty = len(rows) - len(filled)
+    progress, told = run_training(learning, objective, seed=seed)
+    met = [*checkpoint.notes, note, told, *_notes(learning, checkpoint, tasks=made, fit=fit)]
+    n_empty = len(cells.lengths) - len(filled)
     met += [f"{n_empty} training cells have no gene of the dictionary and moved nothing"] if n_empty else []
-    return FittedCellTasks(
-        network=network, tokenizer=tokenizer, tasks=made, scopes=(*history(learning, checkpoint), scope),
-        _shares={task.name: _class_shares(task) for task in made}, _met=dict.fromkeys(met),
+    return TaskHeads(
+        network=network, tasks=made, shares={task.name: _class_shares(task) for task in made}, has_frame=has_frame,
+        notes=tuple(dict.fromkeys(met)), progress=progress,
     )  # fmt: skip
 
 
@@ -229,12 +321,10 @@ def _notes(
     learning: GeneformerLearning,
     checkpoint: GeneformerCheckpoint,
     *,
-    tokenizer: GeneformerTokenizer,
     tasks: Sequence[CellTask],
     fit: np.ndarray,
 ) -> list[str]:
-    notes = [f"{len(tokenizer.lost):,} of {len(tokenizer.genes):,} genes have no token"]
-    notes += [f"a panel: {tokenizer.flag}"] if tokenizer.flag else []
+    notes = []
     if checkpoint.dictionaries.bounds is None and (learning.pooling or "pooler") in ("pooler", "cls"):
         notes.append("the first generation has no <cls>: pooled is the gene that ranks highest, as published")
     for task in tasks:

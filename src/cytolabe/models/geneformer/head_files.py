@@ -11,14 +11,17 @@ Nothing is a pickle. Loading makes an empty network of the described shape and f
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cytolabe.errors import UnreadableInputError
+import numpy as np
+
+from cytolabe.errors import UnreadableInputError, UsageError
 from cytolabe.files import create_new
 from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
+from cytolabe.models.geneformer.cell_classes import CellTask
 from cytolabe.models.geneformer.checkpoint import (
     DICTIONARY_STEMS,
     WEIGHTS_NAME,
@@ -26,6 +29,8 @@ from cytolabe.models.geneformer.checkpoint import (
     dictionary_contents,
     stored_dictionaries,
 )
+from cytolabe.models.geneformer.dictionaries import Dictionaries
+from cytolabe.models.geneformer.fine_tuning import TaskHeads
 from cytolabe.models.geneformer.gene_classes import FittedGeneClasses
 from cytolabe.models.geneformer.network import blank_network, placed
 from cytolabe.models.geneformer.shapes import GeneformerShape, shape_of_config
@@ -38,14 +43,18 @@ __all__ = [
     "DESCRIPTION_NAME",
     "MODEL_CARD_NAME",
     "fine_tuned_card",
+    "load_cell_tasks",
     "load_gene_classes",
     "read_head",
+    "save_cell_tasks",
     "save_gene_classes",
     "write_head",
 ]
 
 DESCRIPTION_NAME, MODEL_CARD_NAME = "head.json", "model_card.json"
-_GENES = "cytolabe-geneformer-genes-1"
+_GENES, _CELLS = "cytolabe-geneformer-genes-1", "cytolabe-geneformer-cells-1"
+_LOG_VARIANCES = "log_variances"
+"""Key of the weights of tasks, where they were learned."""
 
 
 def fine_tuned_card(
@@ -115,6 +124,93 @@ def load_gene_classes(directory: Path) -> FittedGeneClasses:
     fill_network(network, weights, rules=KeyRules(tied={}), where=WEIGHTS_NAME)
     known = stored_dictionaries(directory, digests)
     return FittedGeneClasses(network=placed(network), dictionaries=known, classes=classes, genes=genes, notes=notes)
+
+
+def save_cell_tasks(
+    heads: TaskHeads,
+    directory: Path,
+    *,
+    checkpoint: GeneformerCheckpoint,
+    card: ModelCard,
+    about: Mapping[str, object],
+) -> ModelCard:
+    """Write a Geneformer that answers questions about cells, and return its card with the digest of its weights.
+
+    Parameters
+    ----------
+    checkpoint
+        What it was fine-tuned from: its shape and its dictionaries.
+    about
+        What else a reader shall find in `head.json`: options, split, snapshot, seed.
+
+    Raises
+    ------
+    ConflictError
+        If the folder holds another model.
+    UsageError
+        If a task has a hierarchy, which no folder holds yet.
+    """
+    deep = [task.name for task in heads.tasks if task.hierarchy is not None]
+    if deep:
+        msg = f"{', '.join(deep)} has labels of any depth, which a folder of tasks does not hold. Train on one level."
+        raise UsageError(msg)
+    tasks = [
+        {"name": task.name, "classes": task.classes, "shares": heads.shares[task.name].tolist()} for task in heads.tasks
+    ]
+    network: Any = heads.network
+    description = {"tasks": tasks, "pooling": network.pooling, "notes": heads.notes, "about": about}
+    stored = _Stored(network=network, dictionaries=checkpoint.dictionaries)
+    return write_head(
+        stored, directory, shape=checkpoint.shape, card=card, description={"format": _CELLS, **description}
+    )
+
+
+def load_cell_tasks(directory: Path) -> tuple[TaskHeads, Dictionaries]:
+    """Read what `save_cell_tasks` wrote: the network with its heads, and the dictionaries that it reads cells by.
+
+    Raises
+    ------
+    UnreadableInputError
+        If a part is missing, of another format, or garbled.
+    IntegrityError
+        If a part has another digest than the description says, or the weights do not fit the network.
+    """
+    import_extra("torch")
+    from cytolabe.models.geneformer.heads import CellHeads, make_heads  # noqa: PLC0415 - needs torch
+
+    said = read_head(directory, _CELLS)
+    try:
+        tasks = tuple(_stored_task(one) for one in said["tasks"])
+        shares = {str(one["name"]): np.array(one["shares"], dtype=np.float64) for one in said["tasks"]}
+        shape, notes = shape_of_config(said["shape"], where=DESCRIPTION_NAME), tuple(map(str, said["notes"]))
+        digests, expected, pooling = dict(said["dictionaries"]), str(said["weights"]), str(said["pooling"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _garbled(error) from None
+    weights, _ = read_weights(directory / WEIGHTS_NAME, expected=expected)
+    known = stored_dictionaries(directory, digests)
+    has_frame = known.bounds is not None
+    network = make_heads(
+        CellHeads, blank_network(shape, seed=0), seed=0, n_classes=[len(task.classes) for task in tasks], pooling=pooling,
+        has_frame=has_frame, weighting="learned" if _LOG_VARIANCES in weights else "fixed",
+    )  # fmt: skip
+    fill_network(network, weights, rules=KeyRules(tied={}), where=WEIGHTS_NAME)
+    return TaskHeads(network=network, tasks=tasks, shares=shares, has_frame=has_frame, notes=notes), known
+
+
+def _stored_task(said: Mapping[str, Any]) -> CellTask:
+    """Return a task as it is answered; whose labels taught it is not kept."""
+    classes = tuple(map(str, said["classes"]))
+    return CellTask(
+        name=str(said["name"]), labels=classes, codes=np.zeros(0, dtype=np.int64), label_weights=np.ones(len(classes))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """What a folder holds of a model: the network, and the dictionaries that it reads by."""
+
+    network: Any
+    dictionaries: Dictionaries
 
 
 def write_head(

@@ -109,6 +109,8 @@ class GeneformerLearning:
     save_every: int = 100
     held_out_fraction: float = 0.1
     """Share of the training cells, by whole persons, that choose when to stop."""
+    keep_classes: bool = False
+    """Whether a person without whom a class had no cell to be learned from moves weights, and does not choose when to stop."""
     minibatch: int = 12
     """Cells of a minibatch."""
     max_length: int = 0
