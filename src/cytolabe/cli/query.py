@@ -10,7 +10,7 @@ import typer
 
 from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, SnapshotName
-from cytolabe.cli.output import made_folder, print_document, print_pairs, print_table, progress
+from cytolabe.cli.output import made_folder, print_document, print_findings, print_pairs, print_table, progress
 from cytolabe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,6 +93,12 @@ def export(
     genes: Annotated[
         str, typer.Option(help="Genes joined by commas, or a file with one per line; else those that all measure.")
     ] = "",
+    orthologs: Annotated[
+        Path | None,
+        typer.Option(
+            help="A table of orthologs: genes with one of their own are written under its id, the others left out."
+        ),
+    ] = None,
     access: Annotated[
         str,
         typer.Option(
@@ -105,7 +111,7 @@ def export(
 ) -> int:
     """Write cells of a snapshot to a file of their own, block by block."""
     from cytolabe.flow.split_records import export_step
-    from cytolabe.provenance import cells_digest, digest_of
+    from cytolabe.provenance import cells_digest, digest_of, jsonable
     from cytolabe.records.access import ACCESS_CLASSES
     from cytolabe.snapshot.atlas import open_atlas
     from cytolabe.snapshot.takeout import export_cells
@@ -113,15 +119,26 @@ def export(
     if access and access not in ACCESS_CLASSES:
         msg = f"--access {access} is none of {', '.join(ACCESS_CLASSES)}."
         raise UsageError(msg)
+    if orthologs is not None and genes:
+        msg = "--genes names genes of the atlas and --orthologs chooses them; give one of the two."
+        raise UsageError(msg)
     made_folder(out.parent, "--out")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    written = export_cells(frozen, out, where=where, genes=_gene_list(genes), access=access, on_progress=progress())
+    said: dict[str, object] = {}
+    if orthologs is None:
+        written = export_cells(frozen, out, where=where, genes=_gene_list(genes), access=access, on_progress=progress())
+    else:
+        from cytolabe.flow.ortholog_export import export_orthologs
+
+        led = export_orthologs(frozen, out, orthologs, where=where, access=access, on_progress=progress())
+        written, said = led.selection, {"counts_kept": led.counts_kept, "findings": jsonable(led.findings)}
     document: dict[str, object] = {
         **written.provenance,
         "n_cells": len(written.positions),
         "n_genes": len(written.genes),
         "out": str(out),
+        **said,
     }
     # What says which cells and genes left names the content; the bytes of a large file are not read again for it.
     chosen = {**written.provenance, "cells": cells_digest(written.obs.index), "genes": list(written.genes)}
@@ -130,7 +147,9 @@ def export(
     if as_json:
         print_document(document)
     else:
-        print_pairs(document)
+        print_pairs({name: value for name, value in document.items() if name not in said})
+        if orthologs is not None:
+            print_findings(led.findings)
     return 0
 
 

@@ -20,7 +20,7 @@ from cytolabe.snapshot.alignments import alignment_of_entry
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.ortholog_tables import orthologs_of, put_orthologs
 
-__all__ = ["OrthologSummary", "RelatedDataset", "orthologs_of_atlas", "relate_orthologs"]
+__all__ = ["OrthologSummary", "RelatedDataset", "ortholog_findings", "orthologs_of_atlas", "relate_orthologs"]
 
 _N_EXAMPLES = 5
 _RULE = "cytolabe/orthologs"
@@ -106,7 +106,7 @@ def orthologs_of_atlas(
             RelatedDataset(
                 dataset_id=dataset_id,
                 shares=ortholog_shares(alignment, rows),
-                findings=tuple(_findings_of(alignment, rows)),
+                findings=tuple(ortholog_findings(alignment, rows)),
                 coverages=tuple((name, coverage_of(alignment, genes)) for name, genes in covered),
             )
         )
@@ -124,7 +124,7 @@ def orthologs_of_atlas(
     )
 
 
-def _findings_of(alignment: FeatureAlignment, rows: Sequence[OrthologRow]) -> list[Finding]:
+def ortholog_findings(alignment: FeatureAlignment, rows: Sequence[OrthologRow]) -> list[Finding]:
     """Name the genes of a data set that have several orthologs, the heaviest first, and say what no line is about."""
     found = []
     if alignment.gene_reference != rows[0].gene_reference:

@@ -34,7 +34,8 @@ _BLOCK_CELLS = 2048
 class Selection:
     """Cells by ascending position with their table (index: cell id), and genes in the order of the columns.
 
-    `n_by_access` counts the cells of each access class.
+    `n_by_access` counts the cells of each access class; `called` are the names under which genes are written, where these
+    are not their own.
     """
 
     snapshot: "Snapshot"
@@ -43,6 +44,13 @@ class Selection:
     genes: tuple[str, ...]
     provenance: dict[str, str]
     n_by_access: dict[str, int] = field(default_factory=dict)
+    called: tuple[str, ...] = ()
+
+    @property
+    def var(self) -> pd.DataFrame:
+        """The table of genes by the names under which they are written; `gene_of` then is what each is in the snapshot."""
+        index = pd.Index(list(self.called or self.genes), name="gene_id")
+        return pd.DataFrame({"gene_of": list(self.genes)} if self.called else {}, index=index)
 
     def blocks(self, n_cells: int = _BLOCK_CELLS) -> Iterator[csr_matrix]:
         """Yield the counts (int64) of the cells in order, so many at a time."""

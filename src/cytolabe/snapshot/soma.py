@@ -34,7 +34,7 @@ def write_experiment(
         _write_frame(experiment, "obs", obs)
         measurements = experiment.add_new_collection("ms")
         measurement = measurements.add_new_collection(_MEASUREMENT, tiledbsoma.Measurement)
-        _write_frame(measurement, "var", pd.DataFrame({"var_id": list(selection.genes)}))
+        _write_frame(measurement, "var", selection.var.reset_index(names="var_id"))
         layers = measurement.add_new_collection("X")
         shape = (len(selection.positions), len(selection.genes))
         matrix = layers.add_new_sparse_ndarray("data", type=pa.from_numpy_dtype(dtype), shape=shape)

@@ -24,7 +24,7 @@ from cytolabe.snapshot.selection import EXACT_FLOAT32, Selection, select
 if TYPE_CHECKING:
     from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["SUFFIXES", "export_cells"]
+__all__ = ["SUFFIXES", "export_cells", "require_name", "write_cells"]
 
 SUFFIXES = (".h5ad", ".zarr", ".soma")
 _CHUNK_VALUES = 1 << 18
@@ -70,13 +70,26 @@ def export_cells(
     MissingExtraError
         If a SOMA experiment is asked for and tiledbsoma is not installed.
     """
+    require_name(path)
+    selection = select(snapshot, where=where, genes=genes)
+    write_cells(selection, path, access=access, on_progress=on_progress)
+    return selection
+
+
+def require_name(path: Path) -> None:
+    """Refuse a name that is taken, or has no suffix of a format."""
     if path.suffix not in SUFFIXES:
         msg = f"{path.name} names no format; a name ends with {', '.join(SUFFIXES)}."
         raise UsageError(msg)
     if path.exists():
         msg = f"{path} is there already and is not replaced. Name another place, or remove it."
         raise UsageError(msg)
-    selection = select(snapshot, where=where, genes=genes)
+
+
+def write_cells(
+    selection: Selection, path: Path, *, access: str = "", on_progress: Told = lambda _message: None
+) -> None:
+    """Write what was selected under a name that is not taken; parameters and errors are those of `export_cells`."""
     require_access(selection.n_by_access, access)
     on_progress(f"{len(selection.positions):,} cells x {len(selection.genes):,} genes to {path.name}")
     write = {".h5ad": _write_h5ad, ".zarr": _write_zarr, ".soma": _write_soma}[path.suffix]
@@ -92,7 +105,6 @@ def export_cells(
                 _publish(whole, path)
         else:
             _publish(whole, path)
-    return selection
 
 
 class _TooWideError(Exception):
@@ -176,8 +188,7 @@ def _write_group(
     """Write the AnnData layout: tables by anndata itself, the matrix in pieces of whole chunks."""
     selection = blocks.selection
     root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-    var = pd.DataFrame(index=pd.Index(list(selection.genes), name="gene_id"))
-    elements: dict[str, Any] = {"obs": selection.obs, "var": var, "uns": selection.provenance}
+    elements: dict[str, Any] = {"obs": selection.obs, "var": selection.var, "uns": selection.provenance}
     for name, element in elements.items():
         anndata.io.write_elem(root, name, element)
     for name in ("layers", "obsm", "varm", "obsp", "varp"):
