@@ -111,13 +111,16 @@ def serve(theirs: Connection, kinds: Mapping[str, Callable[..., object]]) -> Non
     while True:
         try:
             kind, argument = theirs.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         try:
             document = {"answer": kinds[kind](argument)}
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the one who asked
             document = {"error": str(error), "type": type(error).__name__}
-        theirs.send_bytes(json.dumps(document).encode())
+        try:
+            theirs.send_bytes(json.dumps(document).encode())
+        except OSError:
+            return  # whoever asked is gone
 
 
 class _Reader:
@@ -170,6 +173,9 @@ class _Reader:
             msg = f"the process that is to read the files did not start ({how}; its own message is above)."
             raise WorkerDiedError(msg) from error
         self._ours = ours
+        if self._is_closed:
+            self._end()
+            raise EOFError
         return ours
 
     def _end(self) -> None:
