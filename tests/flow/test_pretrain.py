@@ -16,6 +16,7 @@ from cytolabe.apply.tokens import dictionaries_of_cells
 from cytolabe.audit import exposure_of
 from cytolabe.audit.fit_scopes import check_fit_scopes
 from cytolabe.errors import ConflictError, RefusedError, UsageError
+from cytolabe.flow import pretrain
 from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
 from cytolabe.flow.sources import ingest_sources
@@ -24,6 +25,7 @@ from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
 from cytolabe.genes.reference import load_reference
 from cytolabe.models.geneformer.checkpoint import from_pretrained
 from cytolabe.models.registry import make_model
+from cytolabe.models.training import train
 from cytolabe.provenance import cells_digest
 from cytolabe.records import FitScope, Protocol
 from cytolabe.snapshot.atlas import open_atlas
@@ -156,6 +158,31 @@ def test_a_killed_training_ends_with_the_bytes_of_one_that_was_not(trained, snap
     names = sorted(path.name for path in trained[0].iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert all((tmp_path / name).read_bytes() == (trained[0] / name).read_bytes() for name in names)
+
+
+def test_on_ray_the_cells_the_plan_and_the_card_are_the_same(trained, snapshot, split, config, tmp_path, monkeypatch):
+    asked = []
+
+    def here(objective, plan, *, seed, folder, workers, on_step):
+        asked.append(workers)
+        return train(objective, plan, seed=seed, folder=folder, on_step=on_step)
+
+    monkeypatch.setattr(pretrain, "train_on_ray", here)
+    on_ray = dataclasses.replace(config, engine="ray", address="head:6379")
+    pretrain_geneformer(snapshot, on_ray, split=(split, "1"), seed=3, out=tmp_path)
+    assert [(one.n_workers, one.address) for one in asked] == [(1, "head:6379")]
+    for path in trained[0].iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_an_engine_that_is_none_and_an_address_without_ray_are_refused(snapshot, split, config, tmp_path):
+    for changes, told in (({"engine": "dask"}, "none of local, ray"), ({"address": "head:6379"}, "needs --engine ray")):
+        asked = dataclasses.replace(config, **changes)
+        with pytest.raises(UsageError, match=told):
+            pretrain_geneformer(snapshot, asked, split=(split, "1"), seed=3, out=tmp_path)
+    (tmp_path / "c.toml").write_text('engine = "ray"\n' + CONFIG)
+    with pytest.raises(UsageError, match="engine"):
+        read_pretraining(tmp_path / "c.toml")
 
 
 def test_the_curve_and_its_picture_tell_every_step(trained):

@@ -28,6 +28,10 @@ def train(
         int,
         typer.Option(min=0, help="geneformer: processes that share the minibatches of a step; 0 = as the file says."),
     ] = 0,
+    engine: Annotated[
+        str, typer.Option(help="geneformer: whose processes they are: local, or workers of a Ray cluster (ray).")
+    ] = "local",
+    address: Annotated[str, typer.Option(help="A Ray cluster: host:port, or auto; without it one is started.")] = "",
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,13 +56,14 @@ def train(
 
     read, pretrain = _training_of(model)
     asked: Any = read(config)
-    if processes and model != "geneformer":
-        msg = f"--processes is for geneformer; {model} is trained by one process."
+    if (processes or engine != "local" or address) and model != "geneformer":
+        msg = f"--processes, --engine and --address are for geneformer; {model} is trained by one process here."
         raise UsageError(msg)
     if (task or checkpoint) and model != "geneformer_cells":
         msg = f"--task and --checkpoint are for geneformer_cells; {model} takes them from its training file, or not at all."
         raise UsageError(msg)
-    asked = dataclasses.replace(asked, processes=processes) if processes else asked
+    if model == "geneformer":
+        asked = dataclasses.replace(asked, processes=processes or asked.processes, engine=engine, address=address)
     asked = dataclasses.replace(asked, tasks=tuple(task)) if task else asked
     if checkpoint:
         asked = dataclasses.replace(asked, learning=dataclasses.replace(asked.learning, checkpoint=checkpoint))

@@ -25,6 +25,7 @@ from cytolabe.models.geneformer.masked import MaskedTraining
 from cytolabe.models.geneformer.network import blank_network, placed
 from cytolabe.models.geneformer.shapes import GeneformerShape, shape_named
 from cytolabe.models.held_out import hold_out_persons
+from cytolabe.models.ray_training import RayWorkers, train_on_ray
 from cytolabe.models.scopes import fit_scope
 from cytolabe.models.training import TrainingPlan, train
 from cytolabe.models.training_state import Progress, Step
@@ -40,6 +41,8 @@ __all__ = ["PretrainingConfig", "pretrain_geneformer", "read_pretraining", "told
 _CHECKPOINTS, _CURVE, _PICTURE = "checkpoints", "training.json", "loss.svg"
 _SHAPE_KEYS = ("n_layers", "width", "n_heads", "feed_forward", "n_positions", "dropout", "initializer_range")
 _TOLD_EVERY = 10
+_ENGINES = ("local", "ray")
+_MEANS = ("engine", "address")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,10 @@ class PretrainingConfig:
     """Processes that share the minibatches of a step (`accumulation` of them, at least as many)."""
     network: Mapping[str, Any] = field(default_factory=dict)
     """Sizes in place of the preset's."""
+    engine: str = "local"
+    """Whose processes these are: `local`, or workers of a `ray` cluster. No word of a training file: it changes no weight."""
+    address: str = ""
+    """Of the Ray cluster; without it one is started."""
 
 
 def read_pretraining(path: Path) -> PretrainingConfig:
@@ -68,7 +75,7 @@ def read_pretraining(path: Path) -> PretrainingConfig:
         If it is not there, no TOML, or has a key or a value that means nothing.
     """
     said = read_training_file(path)
-    known = {f.name for f in dataclasses.fields(PretrainingConfig)} - {"plan"} | {"training"}
+    known = {f.name for f in dataclasses.fields(PretrainingConfig)} - {"plan", *_MEANS} | {"training"}
     _refuse_unknown(said, known, f"{path}")
     _refuse_unknown(said.get("network", {}), _SHAPE_KEYS, f"{path}: [network]")
     _refuse_unknown(said.get("training", {}), [f.name for f in dataclasses.fields(TrainingPlan)], f"{path}: [training]")
@@ -109,19 +116,13 @@ def pretrain_geneformer(
     RefusedError
         If a training data set is a panel (rule R3).
     """
+    _refuse_other_engines(config)
     refuse_model_in(out, CARD_NAME)
     fold = chosen_fold(read_split(split[0], frozen), split[1])
     made = _Training(frozen=frozen, config=config, fold=fold, seed=seed)
     on_progress(f"reading {len(fold.train_rows):,} training cells")
     objective, notes = made.objective()
-    progress = train(
-        objective,
-        config.plan,
-        seed=seed,
-        folder=out / _CHECKPOINTS,
-        on_step=told_steps(on_progress, config.plan.n_steps),
-        n_processes=config.processes,
-    )
+    progress = made.trained(objective, out / _CHECKPOINTS, on_step=told_steps(on_progress, config.plan.n_steps))
     return made.written(objective, progress, out=out, notes=notes)
 
 
@@ -153,6 +154,16 @@ class _Training:
         )  # fmt: skip
         return objective, (note, *notes)
 
+    def trained(self, objective: MaskedTraining, folder: Path, *, on_step: Callable[[Step], None]) -> Progress:
+        """Train by processes here, or by workers of a Ray cluster."""
+        config = self.config
+        if config.engine == "ray":
+            workers = RayWorkers(n_workers=config.processes, address=config.address)
+            return train_on_ray(objective, config.plan, seed=self.seed, folder=folder, workers=workers, on_step=on_step)
+        return train(
+            objective, config.plan, seed=self.seed, folder=folder, on_step=on_step, n_processes=config.processes
+        )
+
     def written(
         self, objective: MaskedTraining, progress: Progress, *, out: Path, notes: tuple[str, ...]
     ) -> dict[str, object]:
@@ -174,7 +185,7 @@ class _Training:
             "seed": self.seed,
             "notes": list(notes),
         }
-        card = _saved(out, objective, shape=shape, ids=ids, told={**told, "config": jsonable(self.config)})
+        card = _saved(out, objective, shape=shape, ids=ids, told={**told, "config": _asked(self.config)})
         curve = {"steps": [dataclasses.asdict(step) for step in progress.steps], **told}
         replace_file(out / _CURVE, canonical_json(curve))
         looks = [(step.number, step.held_out_loss) for step in progress.steps if step.held_out_loss is not None]
@@ -210,6 +221,21 @@ def told_steps(on_progress: Callable[[str], None], n_steps: int) -> Callable[[St
             on_progress(f"step {step.number:,} of {n_steps:,}: loss {step.loss:.3f}{held}")
 
     return tell
+
+
+def _refuse_other_engines(config: PretrainingConfig) -> None:
+    if config.engine not in _ENGINES:
+        msg = f"--engine {config.engine!r} is none of {', '.join(_ENGINES)}."
+        raise UsageError(msg)
+    if config.address and config.engine != "ray":
+        msg = "--address names a Ray cluster; it needs --engine ray."
+        raise UsageError(msg)
+
+
+def _asked(config: PretrainingConfig) -> dict[str, object]:
+    """Return what a card says of a configuration: what changes a weight."""
+    said: Any = jsonable(config)
+    return {name: value for name, value in said.items() if name not in _MEANS}
 
 
 def _panels(word: str) -> Any:  # noqa: ANN401 - one of two words

@@ -19,8 +19,10 @@ from typing import Any, Protocol, runtime_checkable
 from cytolabe.errors import ModelFailedError, UsageError
 from cytolabe.models.extras import import_extra
 
-__all__ = ["Job", "Peers", "joined_by_peers"]
+__all__ = ["GONE", "Job", "Peers", "joined_by_peers"]
 
+GONE = "waits for one that is gone"
+"""How a process says that it is not the reason."""
 _PATIENCE = dt.timedelta(minutes=30)
 """How long one process waits for the others in a step; a look at many held-out persons takes a while."""
 
@@ -77,7 +79,7 @@ class Peers:
                 distributed.all_reduce(tensor)
         except RuntimeError as error:
             msg = (
-                f"Process {self.rank + 1} of {self.size} waits for one that is gone ({str(error).splitlines()[0][:200]}). What was said "
+                f"Process {self.rank + 1} of {self.size} {GONE} ({str(error).splitlines()[0][:200]}). What was said "
                 "before is its reason; the training goes on from its last checkpoint."
             )
             raise ModelFailedError(msg) from None

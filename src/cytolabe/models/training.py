@@ -26,7 +26,7 @@ from cytolabe.models.training_state import Progress, Step, load_progress, save_p
 from cytolabe.provenance import digest_of
 from cytolabe.randomness import derive_seed
 
-__all__ = ["Objective", "TrainingPlan", "rate_factor", "train"]
+__all__ = ["Objective", "TrainingJob", "TrainingPlan", "rate_factor", "refuse_unshareable", "train", "train_part"]
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
@@ -155,6 +155,20 @@ def train(
     ModelFailedError
         If a loss or a gradient is not finite.
     """
+    refuse_unshareable(objective, plan, n_processes=n_processes)
+    job = TrainingJob(objective=objective, plan=plan, seed=seed, folder=folder)
+    with joined_by_peers(_train_beside, job, n_processes=n_processes) as peers:
+        return train_part(job, peers, on_step=on_step)
+
+
+def refuse_unshareable(objective: Objective, plan: TrainingPlan, *, n_processes: int) -> None:
+    """Refuse to share the minibatches of a step among more processes than it has, or away from processors.
+
+    Raises
+    ------
+    UsageError
+        If a step has too few minibatches, or the network lies on another device.
+    """
     if plan.accumulation < n_processes:
         msg = (
             f"{n_processes} processes share the minibatches of a step, and a step has {plan.accumulation}. Say accumulation = "
@@ -165,13 +179,10 @@ def train(
     if n_processes > 1 and is_elsewhere:
         msg = f"{n_processes} processes train on processors, and the network lies on another device. Use one process there."
         raise UsageError(msg)
-    job = _Job(objective=objective, plan=plan, seed=seed, folder=folder)
-    with joined_by_peers(_train_beside, job, n_processes=n_processes) as peers:
-        return _trained(job, peers, on_step=on_step)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Job:
+class TrainingJob:
     """What every process of a training is handed."""
 
     objective: Objective
@@ -181,17 +192,23 @@ class _Job:
 
     @property
     def network(self) -> Any:  # noqa: ANN401 - a module of torch
+        """What moves."""
         return self.objective.network
 
+    @property
+    def identity(self) -> str:
+        """Digest of data, options, plan and seed, which a checkpoint carries."""
+        return digest_of([self.objective.identity, self.plan, self.seed])
 
-def _train_beside(job: _Job, peers: Peers) -> None:
+
+def _train_beside(job: TrainingJob, peers: Peers) -> None:
     """Do the part of another process: the same steps, without keeping or telling anything."""
-    _trained(job, peers, on_step=_nobody)
+    train_part(job, peers, on_step=_nobody)
 
 
-def _trained(job: _Job, peers: Peers, *, on_step: Callable[[Step], None]) -> Progress:
-    objective, plan, folder = job.objective, job.plan, job.folder
-    identity = digest_of([objective.identity, plan, job.seed])
+def train_part(job: TrainingJob, peers: Peers, *, on_step: Callable[[Step], None]) -> Progress:
+    """Do the part of one process of a training; the first keeps the checkpoints. See `train`."""
+    objective, plan, folder, identity = job.objective, job.plan, job.folder, job.identity
     run = _Run(objective=objective, plan=plan, seed=job.seed, peers=peers)
     network, is_first = objective.network, peers.rank == 0
     if folder is not None:
