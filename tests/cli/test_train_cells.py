@@ -115,13 +115,18 @@ def test_what_a_number_is_worth_stands_beside_it(trained, desk):
 
 
 def test_a_checkpoint_that_was_trained_on_other_cells_than_the_training_side_refuses_every_score(call, desk, tmp_path):
-    called = train(call, desk, tmp_path / "out", "--checkpoint", desk / "elsewhere", "--task", "cell_type")
+    (desk / "seeds.toml").write_text(CONFIG.replace("panels", "n_seeds = 2\npanels"))
+    called = train(call, desk, tmp_path / "out", "--checkpoint", desk / "elsewhere", "--task", "cell_type", config="seeds.toml")  # fmt: skip
     rows = {row["name"]: row for row in called.document["tasks"][0]["models"]}
     assert "single_task" not in rows
     assert rows["geneformer"]["status"] == "REFUSED"
     assert "E-LEAK-04" in rows["geneformer"]["reason"]
     assert rows["geneformer"]["macro_f1"] is None
     assert rows["random"]["status"] == "QUALIFIED"
+    assert "2 seeds" in rows["random"]["reason"]
+    scores = json.loads((tmp_path / "out" / "cell_scores.json").read_bytes())["scores"]
+    random = next(row for row in scores if row["model"] == "random" and (row["metric"], row["stratum"]) == ("macro_f1", "all"))  # fmt: skip
+    assert random["value"] == pytest.approx(np.mean(list(random["seeds"].values())))
 
 
 def test_cells_without_a_label_of_a_task_are_masked_in_it_counted_and_kept_in_the_others(trained, desk):
