@@ -8,7 +8,7 @@ import pytest
 
 from cytolabe.engine import LocalEngine
 from cytolabe.errors import UsageError
-from cytolabe.flow import contribute
+from cytolabe.flow import contribute, memory_watch
 from cytolabe.flow.memory_watch import held_by_family, held_by_leader, memory_watched
 from cytolabe.ingest.sources import find_sources
 
@@ -36,6 +36,15 @@ def test_memory_of_processes_below_counts():
     finally:
         process.kill()
         process.join()
+
+
+def test_what_is_resident_answers_where_it_is_little_and_is_never_less_than_what_is_held(monkeypatch):
+    held, resident = held_by_family(), held_by_family(below=2**60)
+    assert resident > held > 0
+    monkeypatch.setattr(memory_watch, "_held", lambda _: pytest.fail("pages were looked at one by one"))
+    assert held_by_family(below=2 * resident) > held
+    monkeypatch.setattr(memory_watch, "_held", lambda _: 7)
+    assert held_by_family(below=resident // 2) % 7 == 0
 
 
 def test_a_leader_over_its_memory_is_ended_wherever_it_is():

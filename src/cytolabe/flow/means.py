@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cytolabe.engine import LocalEngine, RayEngine
@@ -68,7 +69,7 @@ class Means:
             else RayEngine(budget.n_workers, address=self.address)
         )
         # The processes of a cluster that was started here are below this one, and each task there has its own bound.
-        held = held_by_family if self.engine == "local" else held_by_leader
+        held = partial(held_by_family, below=budget.memory) if self.engine == "local" else held_by_leader
         with memory_watched(budget.memory, held=held), engine:
             yield Work(
                 engine=engine,
