@@ -10,12 +10,12 @@ from cytolabe.ontology.resolutions import GROUPING_TERMS
 from cytolabe.randomness import rng_for
 from cytolabe.reconcile.learned import learned_orders
 from cytolabe.reconcile.ranking import shipped
-from cytolabe.reconcile.ranking.calibration import AUTO_LINEAGE, fit_calibrator
+from cytolabe.reconcile.ranking.calibration import AUTO_EXACT, AUTO_LINEAGE, _least_share, fit_calibrator
 from cytolabe.reconcile.ranking.engine import FEATURES, Group, bench_of, weigh
 from cytolabe.reconcile.ranking.features import Pairs
 from cytolabe.reconcile.ranking.lexical import VIEWS, term_index_of, views_of
 from cytolabe.reconcile.ranking.memory import MEMORY_FEATURES, Query, entries_of, joined, seed_entries
-from cytolabe.reconcile.ranking.ranker import Ranker, _plain, fit_ranker, softmax_in_rows
+from cytolabe.reconcile.ranking.ranker import Ranker, Tree, _plain, fit_ranker, softmax_in_rows, study_weights
 from cytolabe.reconcile.ranking.shipped import shipped_model
 from cytolabe.reconcile.ranking.synthetic import synthetic_studies
 
@@ -120,6 +120,54 @@ def test_what_is_written_as_text_orders_as_what_was_fitted():
     np.testing.assert_allclose(read.scores(features, pairs), fitted.scores(features, pairs), atol=1e-6)
 
 
+def test_a_study_counts_by_its_own_rows_and_their_power():
+    study = np.array([0] * 16 + [1] * 4, dtype=np.int64)
+    for power, ratio in ((0.0, 1), (0.5, 2), (1.0, 4)):
+        weight = study_weights(study, power=power)
+        assert weight.mean() == pytest.approx(1)
+        assert weight[-1] / weight[0] == pytest.approx(ratio)
+
+
+def test_one_large_study_does_not_outvote_many_small_ones_where_studies_are_weighed():
+    """In a study of 90 rows the first fact decides, in ten of three the second: whose order is learned?"""
+    rng = rng_for(7, "weighed")
+    n_rows, n_terms = 120, 5
+    pairs = Pairs.of([np.arange(n_terms, dtype=np.int64)] * n_rows)
+    features = rng.normal(size=(n_rows * n_terms, 2)).astype(np.float32)
+    study = np.array([*[0] * 90, *np.repeat(np.arange(1, 11), 3)], dtype=np.int64)
+    deciding = np.where((study > 0)[:, None], *(features[:, at].reshape(n_rows, n_terms) for at in (1, 0)))
+    is_right = (deciding == deciding.max(axis=1, keepdims=True)).ravel()
+    rows_count = fit_ranker(features, is_right, pairs=pairs, seed=3)
+    studies_count = fit_ranker(features, is_right, pairs=pairs, seed=3, weight=study_weights(study, power=1.0))
+    assert rows_count.weight[0] > rows_count.weight[1]
+    assert studies_count.weight[1] > studies_count.weight[0]
+
+
+def test_candidates_that_share_a_leaf_keep_their_linear_order():
+    one = np.zeros(1)
+    leaf = Tree(
+        feature=one.astype(np.int64),
+        threshold=one,
+        left=np.array([-1], dtype=np.int64),
+        right=np.array([-1], dtype=np.int64),
+        value=one + 0.7,
+    )
+    alike = Ranker(mean=one, scale=one + 1, weight=one + 1, baseline=-2.0, trees=(leaf,))
+    pairs = Pairs.of([np.arange(4, dtype=np.int64)])
+    scores = alike.scores(np.array([[0.1], [0.4], [0.3], [0.2]], dtype=np.float32), pairs)
+    assert np.argsort(-scores).tolist() == [1, 2, 3, 0]
+
+
+def test_a_term_that_came_late_is_told_from_an_old_one_and_from_one_of_an_organ():
+    found = weighed(query("pvalb GABAergic interneuron", "GABAergic neuron", "kidney cell"))
+    at = [FEATURES.index(name) for name in ("id_recent", "id_organ", "id_middle", "id_number")]
+    told = {INDEX.terms[int(t)]: facts for t, facts in zip(found.pairs.term, found.features[:, at], strict=True)}
+    assert told["CL:4023018"][:3].tolist() == [1, 0, 0]
+    assert told["CL:1000497"][:3].tolist() == [0, 1, 0]
+    assert told["CL:0000617"][:3].tolist() == [0, 0, 0]
+    assert told["CL:4023018"][3] > told["CL:1000497"][3] > told["CL:0000617"][3]
+
+
 def test_plain_trees_say_what_the_library_says():
     rng = rng_for(4, "trees")
     features = rng.normal(size=(600, 4)).astype(np.float32)
@@ -149,6 +197,34 @@ def test_confidence_is_the_share_of_right_rows_and_the_threshold_keeps_the_linea
     accepted = fitted.accepts(exact, on_lineage)
     assert accepted.any()
     assert lineage[2000:][accepted].mean() > AUTO_LINEAGE - 0.02
+
+
+def test_the_confidence_of_the_next_study_is_not_that_of_the_largest_one():
+    """One study of 2,000 rows is right in nine of ten, forty of 25 in half of theirs; the facts tell them not apart."""
+    rng = rng_for(8, "calibration")
+    study = np.array([*[0] * 2000, *np.repeat(np.arange(1, 41), 25)], dtype=np.int64)
+    right = rng.random(3000) < np.where(study == 0, 0.9, 0.5)
+    fitted = fit_calibrator(rng.normal(size=(3000, 2)), right, right, study=study)
+    exact, _ = fitted.probabilities(rng.normal(size=(500, 2)))
+    assert right.mean() > 0.75
+    assert abs(exact.mean() - 0.51) < 0.03
+
+
+@pytest.mark.parametrize(("right_of_50", "is_accepted"), [(42, False), (44, True)])
+def test_what_only_just_keeps_the_promise_among_many_thresholds_is_not_accepted(right_of_50, is_accepted):
+    right = np.tile(np.arange(50) < right_of_50, 100)
+    facts = np.zeros((5000, 2))
+    fitted = fit_calibrator(facts, right, np.ones(5000, dtype=bool), study=np.repeat(np.arange(100), 50))
+    assert AUTO_EXACT < right.mean()
+    assert fitted.accepts(*fitted.probabilities(facts)).any() == is_accepted
+
+
+def test_studies_that_differ_widen_the_margin_by_four_of_their_errors():
+    right = np.array([True] * 90 + [False] * 10)
+    alike = _least_share(right, np.tile(np.arange(10), 10))
+    apart = _least_share(right, np.repeat(np.arange(10), 10))
+    assert alike == pytest.approx(0.9)
+    assert apart == pytest.approx(0.9 - 4 * np.sqrt(9 * 1**2 + 9**2) / 100)
 
 
 def test_where_nothing_is_good_enough_nothing_is_accepted():

@@ -2,7 +2,7 @@
 
 Beside the similarities themselves: how far a term stays behind the best one of its row (a similarity of 0.6 means
 another thing beside 0.9), how the similarity of a label spreads over the hierarchy (on the term, below it, above it),
-where the term stands (depth, information content), what the tissue's words say, and the other labels of the data set:
+where the term stands (depth, information content), how early its id was given, what the tissue's words say, and the other labels of the data set:
 what lineages they are of, and whether one of them names the term better.
 """
 
@@ -20,6 +20,11 @@ from cytolabe.reconcile.ranking.pool import blend_of, kind_code
 __all__ = ["WORD_FEATURES", "LabelFacts", "Pairs", "facts_of", "word_features"]
 
 _NO_KIND = 9
+_ID_FACTS = ("id_recent", "id_organ", "id_middle", "id_number")
+_ID_BLOCKS = ((4_000_000, 10_000_000), (1_000_000, 4_000_000), (2_000, 1_000_000))
+"""Ids of CL are given in blocks, upwards: the low ones since 2003, those from 4,000,000 since about 2020. A curator
+knew the terms of the day, and an expert rarely answers with a term that came last.
+"""
 _SPREAD = 12.0
 """Sharpness of the softmax that spreads a label's similarity over the terms."""
 
@@ -29,6 +34,7 @@ WORD_FEATURES = (
     "kind", "kind_gap", "kind_similarity", "doubtful", "broader", "best_kind",
     "to_matched", "to_nearest", "content_to_matched", "content_to_nearest",
     "content", "depth", "n_below", "n_children", "n_names", "name_words",
+    "id_recent", "id_organ", "id_middle", "id_number",
     "label_words", "label_digits", "label_explained", "label_core_share", "label_length",
     "tissue_in_name", "tissue_in_definition", "name_unsaid", "other_organ", "says_state",
     "context_lineage", "context_share", "sibling_better", "sibling_matched", "context_labels", "siblings_below", "same_best",
@@ -147,7 +153,7 @@ def word_features(
     columns["mass_above"] = _mass_above(facts, at, term=term, index=index)
     columns |= _kind_columns(pairs, matched, index)
     columns |= _position_columns(pairs, columns["blend"], matched=matched, index=index)
-    names = ("content", "depth", "n_below", "n_children", "n_names", "name_words")
+    names = ("content", "depth", "n_below", "n_children", "n_names", "name_words", *_ID_FACTS)
     columns |= {name: facts.term_facts[term, nth] for nth, name in enumerate(names)}
     facets = ("label_words", "label_digits", "label_core_share", "label_length")
     columns |= {name: facts.of_label[at, nth] for nth, name in enumerate(facets)}
@@ -345,7 +351,14 @@ def _term_facts(index: TermIndex) -> Float32[np.ndarray, "terms facts"]:
             len(ontology.children(term)),
             n_names[at],
             len(ontology.name(term).split()),
+            *_id_facts(term),
         ]
         for at, term in enumerate(index.terms)
     ]
     return np.array(rows, dtype=np.float32)
+
+
+def _id_facts(term: str) -> list[float]:
+    """Return which block of ids a term is of, and its number on a log scale: about when CL got the term."""
+    number = int(term.partition(":")[2])
+    return [*(float(first <= number < end) for first, end in _ID_BLOCKS), float(np.log1p(number)) / 10]

@@ -20,16 +20,18 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from cytolabe.reconcile.ranking.features import Pairs
 
-__all__ = ["Ranker", "Tree", "fit_ranker", "softmax_in_rows"]
+__all__ = ["Ranker", "Tree", "fit_ranker", "softmax_in_rows", "study_weights"]
 
 N_TREE_CANDIDATES = 20
-_RIDGE = 1.0
+_RIDGE = 10.0
 _MOST_STEPS = 120
 _CLIP = 4.0
 _FAR = -30.0
 """Added to the score of candidates that the trees never see; they keep their linear order behind the others."""
+_LINEAR_SHARE = 0.3
+"""How much of the linear score is added to that of the trees, which are coarse steps: many candidates share a leaf."""
 _TREES = {
-    "max_iter": 150, "max_leaf_nodes": 12, "learning_rate": 0.06, "min_samples_leaf": 40, "l2_regularization": 5.0,
+    "max_iter": 200, "max_leaf_nodes": 6, "learning_rate": 0.05, "min_samples_leaf": 60, "l2_regularization": 20.0,
     "max_features": 0.4,
 }  # fmt: skip
 
@@ -67,7 +69,7 @@ class Ranker:
     trees: tuple[Tree, ...]
 
     def scores(self, features: Float32[np.ndarray, "pairs features"], pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
-        """Return a score per pair: log-odds of being right for the best of a row, lower than those for the rest."""
+        """Return a score per pair: the greater the likelier right; lower than all of these where the trees do not look."""
         linear = self._linear(features)
         gap, best = _gap_and_best(linear, pairs)
         if not self.trees:
@@ -75,6 +77,7 @@ class Ranker:
         given = np.column_stack([features[best], linear[best], gap[best]]).astype(np.float32)
         scores = _FAR - gap
         scores[best] = self.baseline + np.sum([tree.predict(given) for tree in self.trees], axis=0)
+        scores[best] += _LINEAR_SHARE * linear[best]
         return scores
 
     def _linear(self, features: Float32[np.ndarray, "pairs features"]) -> Float64[np.ndarray, " pairs"]:
@@ -120,16 +123,26 @@ class Ranker:
 
 
 def fit_ranker(
-    features: Float32[np.ndarray, "pairs features"], is_right: Bool[np.ndarray, " pairs"], *, pairs: Pairs, seed: int
+    features: Float32[np.ndarray, "pairs features"],
+    is_right: Bool[np.ndarray, " pairs"],
+    *,
+    pairs: Pairs,
+    seed: int,
+    weight: Float64[np.ndarray, " rows"] | None = None,
 ) -> Ranker:
-    """Fit the order on rows whose right term is known; rows whose right term is no candidate teach nothing."""
+    """Fit the order on rows whose right term is known; rows whose right term is no candidate teach nothing.
+
+    `weight` says how much a row counts in the linear order, 1 on average; without it all count the same. To the trees all
+    rows are worth the same: they have few of each kind as it is.
+    """
     has_right = np.add.reduceat(is_right.astype(np.int64), pairs.starts[:-1]) > 0
     mean = features.mean(axis=0, dtype=np.float64)
     scale = features.std(axis=0, dtype=np.float64) + 1e-6
     kept = has_right[pairs.row]
     lengths = np.diff(pairs.starts)[has_right]
-    weight = _conditional_logit(_standard(features[kept], mean, scale), is_right[kept], lengths)
-    linear = Ranker(mean=mean, scale=scale, weight=weight, baseline=0.0, trees=())
+    counts = np.ones(int(has_right.sum())) if weight is None else weight[has_right]
+    fitted = _conditional_logit(_standard(features[kept], mean, scale), is_right[kept], lengths=lengths, counts=counts)
+    linear = Ranker(mean=mean, scale=scale, weight=fitted, baseline=0.0, trees=())
     values = linear.scores(features, pairs)
     gap, best = _gap_and_best(values, pairs)
     given = np.column_stack([features[best], values[best], gap[best]]).astype(np.float32)
@@ -138,7 +151,14 @@ def fit_ranker(
     boosted = HistGradientBoostingClassifier(**_TREES, random_state=seed, early_stopping=False)
     boosted.fit(given, is_right[best])
     baseline, trees = _plain(boosted)
-    return Ranker(mean=mean, scale=scale, weight=weight, baseline=baseline, trees=trees)
+    return Ranker(mean=mean, scale=scale, weight=fitted, baseline=baseline, trees=trees)
+
+
+def study_weights(study: Int64[np.ndarray, " rows"], *, power: float) -> Float64[np.ndarray, " rows"]:
+    """Return n ** -power for a row of a study of n rows, scaled to a mean of 1: 0 counts rows, 1 counts studies."""
+    n_rows = np.bincount(study)[study]
+    weight = n_rows**-power
+    return np.asarray(weight / weight.mean(), dtype=np.float64)
 
 
 def softmax_in_rows(scores: Float64[np.ndarray, " pairs"], pairs: Pairs) -> Float64[np.ndarray, " pairs"]:
@@ -150,18 +170,24 @@ def softmax_in_rows(scores: Float64[np.ndarray, " pairs"], pairs: Pairs) -> Floa
 
 
 def _conditional_logit(
-    design: Float32[np.ndarray, "pairs features"], is_right: Bool[np.ndarray, " pairs"], lengths: np.ndarray
+    design: Float32[np.ndarray, "pairs features"],
+    is_right: Bool[np.ndarray, " pairs"],
+    *,
+    lengths: Int64[np.ndarray, " rows"],
+    counts: Float64[np.ndarray, " rows"],
 ) -> Float64[np.ndarray, " features"]:
+    """Return the weights that make the right term of each row likeliest; a row counts `counts` times."""
     starts = np.cumsum([0, *lengths[:-1]]).astype(np.int64)
-    rewarded = design[is_right].sum(axis=0, dtype=np.float64)
+    of_pair = np.repeat(counts, lengths)
+    rewarded = of_pair[is_right] @ design[is_right]
 
     def loss(weight: np.ndarray) -> tuple[float, np.ndarray]:
         score = np.asarray(design @ weight.astype(np.float32), dtype=np.float64)
         top = np.maximum.reduceat(score, starts)
         raised = np.exp(score - np.repeat(top, lengths))
         whole = np.add.reduceat(raised, starts)
-        share = raised / np.repeat(whole, lengths)
-        likelihood = score[is_right].sum() - (np.log(whole) + top).sum()
+        share = of_pair * raised / np.repeat(whole, lengths)
+        likelihood = of_pair[is_right] @ score[is_right] - counts @ (np.log(whole) + top)
         gradient = rewarded - np.asarray(share.astype(np.float32) @ design, dtype=np.float64)
         return float(_RIDGE / 2 * weight @ weight - likelihood), _RIDGE * weight - gradient
 

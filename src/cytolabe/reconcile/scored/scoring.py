@@ -19,7 +19,7 @@ from cytolabe.reconcile.ranking.calibration import Calibrator, Ranked, fit_calib
 from cytolabe.reconcile.ranking.engine import Bench, Group, Weighed, bench_of, weigh
 from cytolabe.reconcile.ranking.lexical import term_index_of
 from cytolabe.reconcile.ranking.memory import Query, entries_of, joined, seed_entries
-from cytolabe.reconcile.ranking.ranker import Ranker, fit_ranker
+from cytolabe.reconcile.ranking.ranker import Ranker, fit_ranker, study_weights
 from cytolabe.reconcile.ranking.shipped import shipped_model
 from cytolabe.reconcile.scored.folds import Fold, Kinship, folds_of, kinship_of
 from cytolabe.reconcile.scored.ladder import ladder_of
@@ -40,6 +40,8 @@ FURTHER_PROTOCOLS = ("leave_whole_family_out", "leave_study_or_family_out")
 """Reported beside the headline, where a table teaches itself or another one teaches it."""
 
 SEED = 0
+_STUDY_POWER = 0.5
+"""A study with four times the rows of another counts twice as much to the linear order."""
 _LEAST_ROWS = 500
 _LEAST_SOURCES = 10
 
@@ -212,8 +214,7 @@ def _learned(trial: _Trial, teaching: Weighed) -> tuple[Ranker, Calibrator]:
     facts = np.concatenate([part.facts for part in unseen])
     sources = [trial.table.source[int(row)] for row in rows]
     outcome = outcome_of(terms, trial.truth[rows], source=sources, index=trial.bench.index)
-    study = np.unique(np.array(sources), return_inverse=True)[1].astype(np.int64)
-    return _fitted(trial, teaching), fit_calibrator(facts, outcome.hit_1, outcome.lineage, study=study)
+    return _fitted(trial, teaching), fit_calibrator(facts, outcome.hit_1, outcome.lineage, study=_studies(trial, rows))
 
 
 def _halves(trial: _Trial, teaching: Weighed) -> Bool[np.ndarray, " rows"]:
@@ -236,7 +237,14 @@ def _halves(trial: _Trial, teaching: Weighed) -> Bool[np.ndarray, " rows"]:
 
 def _fitted(trial: _Trial, teaching: Weighed) -> Ranker:
     is_right = teaching.pairs.term == trial.truth[teaching.rows][teaching.pairs.row]
-    return fit_ranker(teaching.features, is_right, pairs=teaching.pairs, seed=SEED)
+    weight = study_weights(_studies(trial, teaching.rows), power=_STUDY_POWER)
+    return fit_ranker(teaching.features, is_right, pairs=teaching.pairs, seed=SEED, weight=weight)
+
+
+def _studies(trial: _Trial, rows: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+    """Number the sources of some rows."""
+    sources = np.array(trial.table.source)[rows]
+    return np.unique(sources, return_inverse=True)[1].astype(np.int64)
 
 
 def _answer(
