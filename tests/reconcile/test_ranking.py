@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from cytolabe.errors import IntegrityError
 from cytolabe.ontology.graph import load_ontology
@@ -111,6 +112,20 @@ def test_the_ranker_finds_what_decides_and_is_the_same_twice():
     assert np.array_equal(scores, again.scores(features, pairs))
     assert np.mean(scores.reshape(120, 6).argmax(axis=1) == is_right.reshape(120, 6).argmax(axis=1)) > 0.95
     assert abs(fitted.weight[0]) > 3 * abs(fitted.weight[1:]).max()
+
+
+def test_the_number_of_threads_moves_no_digit():
+    rng = rng_for(10, "threads")
+    pairs = Pairs.of([np.arange(40, dtype=np.int64)] * 1500)
+    features = rng.normal(size=(60000, 63)).astype(np.float32)
+    score = (features[:, 0] + rng.normal(size=60000)).reshape(1500, 40)
+    is_right = (score == score.max(axis=1, keepdims=True)).ravel()
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(limits=threads):
+            found.append(fit_ranker(features, is_right, pairs=pairs, seed=3))
+    assert np.array_equal(found[0].weight, found[1].weight)
+    assert found[0].document() == found[1].document()
 
 
 def test_what_is_written_as_text_orders_as_what_was_fitted():

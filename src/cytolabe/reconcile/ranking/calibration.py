@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from cytolabe.reconcile.ranking.engine import FEATURES, Weighed
 from cytolabe.reconcile.ranking.lexical import TermIndex
@@ -192,7 +193,8 @@ def _logistic(
     if is_right.all() or not is_right.any():
         share = (is_right.sum() + 1) / (len(is_right) + 2)
         return np.array([*np.zeros(design.shape[1]), np.log(share / (1 - share))])
-    fitted = LogisticRegression(C=strength, max_iter=500).fit(design, is_right, sample_weight=weight)
+    with threadpool_limits(limits=1):
+        fitted = LogisticRegression(C=strength, max_iter=500).fit(design, is_right, sample_weight=weight)
     return np.concatenate([fitted.coef_[0], fitted.intercept_]).astype(np.float64)
 
 

@@ -7,7 +7,8 @@ features; they add what is not linear: a similar name is worth another thing whe
 
 Settings are constants, the same for every fold; they came from short trials on folds of one public table. Fitted trees
 are turned into plain arrays at once, and those arrays predict: what is shipped as JSON text and what was just fitted run
-through the same code, without pickle.
+through the same code, without pickle. Everything is fitted on one thread: several add up in another order, the last digits
+of the linear scores move, and trees that split there move whole rows of a scored table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.optimize import minimize
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from cytolabe.reconcile.ranking.features import Pairs
 
@@ -141,7 +143,8 @@ def fit_ranker(
     kept = has_right[pairs.row]
     lengths = np.diff(pairs.starts)[has_right]
     counts = np.ones(int(has_right.sum())) if weight is None else weight[has_right]
-    fitted = _conditional_logit(_standard(features[kept], mean, scale), is_right[kept], lengths=lengths, counts=counts)
+    with threadpool_limits(limits=1):
+        fitted = _conditional_logit(_standard(features[kept], mean, scale), is_right[kept], lengths=lengths, counts=counts)
     linear = Ranker(mean=mean, scale=scale, weight=fitted, baseline=0.0, trees=())
     values = linear.scores(features, pairs)
     gap, best = _gap_and_best(values, pairs)
@@ -149,7 +152,8 @@ def fit_ranker(
     if not is_right[best].any() or is_right[best].all():
         return linear
     boosted = HistGradientBoostingClassifier(**_TREES, random_state=seed, early_stopping=False)
-    boosted.fit(given, is_right[best])
+    with threadpool_limits(limits=1):
+        boosted.fit(given, is_right[best])
     baseline, trees = _plain(boosted)
     return Ranker(mean=mean, scale=scale, weight=fitted, baseline=baseline, trees=trees)
 
