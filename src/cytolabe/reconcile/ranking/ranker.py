@@ -144,7 +144,9 @@ def fit_ranker(
     lengths = np.diff(pairs.starts)[has_right]
     counts = np.ones(int(has_right.sum())) if weight is None else weight[has_right]
     with threadpool_limits(limits=1):
-        fitted = _conditional_logit(_standard(features[kept], mean, scale), is_right[kept], lengths=lengths, counts=counts)
+        fitted = _conditional_logit(
+            _standard(features[kept], mean, scale), is_right[kept], lengths=lengths, counts=counts
+        )
     linear = Ranker(mean=mean, scale=scale, weight=fitted, baseline=0.0, trees=())
     values = linear.scores(features, pairs)
     gap, best = _gap_and_best(values, pairs)

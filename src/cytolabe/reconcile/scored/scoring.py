@@ -242,7 +242,7 @@ def _fitted(trial: _Trial, teaching: Weighed) -> Ranker:
 
 
 def _studies(trial: _Trial, rows: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
-    """Number the sources of some rows."""
+    """Return the sources of some rows as numbers."""
     sources = np.array(trial.table.source)[rows]
     return np.unique(sources, return_inverse=True)[1].astype(np.int64)
 
