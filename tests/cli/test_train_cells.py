@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -108,10 +110,25 @@ def test_what_a_number_is_worth_stands_beside_it(trained, desk):
         "geneformer/weights",
         "geneformer/classes",
     ]
-    certificate = json.loads((desk / "trained" / "certificate.json").read_bytes())["certificates"][0]
+    certificate = json.loads((desk / "trained" / "certificate.json").read_bytes())["certificates"][1]
     fits = [one for one in certificate["tests"] if one["test"].startswith("fit scope of")]
-    assert len(fits) == 3
+    names = {one["test"].removeprefix("fit scope of ") for one in fits}
+    assert names == {"geneformer", "single_task", "random", "majority"}  # metadata_only knew no level of the test side
     assert all(one["n_found"] == 0 for one in fits)
+
+
+def test_the_verifier_that_lies_beside_agrees_with_certificates_and_scores(trained, desk, tmp_path):
+    def verified(scores):
+        words = ["verify_certificate.py", "certificate.json", desk / "split.json", "cells.tsv", scores]
+        asked = [sys.executable, *map(str, words)]
+        return subprocess.run(asked, cwd=desk / "trained", capture_output=True, text=True, check=False)  # noqa: S603
+
+    found = verified("cell_scores.json")
+    assert found.returncode == 0, found.stdout
+    said = json.loads((desk / "trained" / "cell_scores.json").read_bytes())
+    said["scores"][0]["certificate"] = "sha256:0"
+    (tmp_path / "wrong.json").write_text(json.dumps(said))
+    assert verified(tmp_path / "wrong.json").returncode == 1
 
 
 def test_a_checkpoint_that_was_trained_on_other_cells_than_the_training_side_refuses_every_score(call, desk, tmp_path):

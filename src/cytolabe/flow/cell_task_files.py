@@ -2,32 +2,34 @@
 
 answers.parquet      every test cell that counts: task, label, model, answer, probability
 cell_scores.json     every score, the gains over each control, classes with their cells, findings
-certificate.json     what was tested of the fold, with cells.tsv and the verifier that recomputes it
+certificate.json     what was tested of each fold, with cells.tsv and the verifier that recomputes it
 loss.svg             the loss of the network that was kept
 model.safetensors ... as `models.geneformer.head_files` writes them; the card comes last
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cytolabe.audit import certify
+from cytolabe.audit import DuplicateReport, audit_fold, certify
 from cytolabe.audit.fit_scopes import CellSet, FitRules
 from cytolabe.audit.leakage import FoldAudit
 from cytolabe.evaluate.cell_tasks import Gain
 from cytolabe.evaluate.measures import HEADLINE
+from cytolabe.evaluate.plan import FLOOR_MODELS
 from cytolabe.files import create_new, remove_directory, replace_file
 from cytolabe.flow.cell_task_scores import Judged
 from cytolabe.flow.certificates import write_grounds
+from cytolabe.models.cards import CARDS
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.fine_tuning import TaskHeads
 from cytolabe.models.geneformer.head_files import save_cell_tasks
 from cytolabe.models.training_state import Progress
 from cytolabe.provenance import canonical_json, digest_of, jsonable
-from cytolabe.records import FitScope, Fold, ModelCard, Score
+from cytolabe.records import Certificate, FitScope, Fold, ModelCard, Score
 from cytolabe.report.training import loss_picture
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.store.tables import write_parquet
@@ -43,6 +45,8 @@ class TaskResults:
 
     frozen: Snapshot
     fold: Fold
+    folds: tuple[Fold, ...]
+    duplicates: DuplicateReport
     audit: FoldAudit
     judged: tuple[Judged, ...]
     heads: TaskHeads
@@ -59,12 +63,7 @@ def write_results(results: TaskResults, out: Path, *, checkpoints: Path) -> dict
     """Write the folder, remove the checkpoints of the training, and return the document of the command."""
     out.mkdir(parents=True, exist_ok=True)
     write_parquet(pd.concat([one.answers for one in results.judged], ignore_index=True), out / _ANSWERS)
-    certificate = certify(
-        results.frozen, results.fold, audit=results.audit, scopes=results.scopes,
-        rules=FitRules(cards=results.cards, cell_sets=results.cell_sets),
-    )  # fmt: skip
-    replace_file(out / _CERTIFICATE, canonical_json({"certificates": [jsonable(certificate)]}))
-    write_grounds(results.frozen, [results.fold], out)
+    certificate = _certified(results, out)
     progress = results.heads.progress or Progress()
     told = {**results.told, **_training(progress)}
     tasks = [_task(one) for one in results.judged]
@@ -76,7 +75,8 @@ def write_results(results: TaskResults, out: Path, *, checkpoints: Path) -> dict
         "findings": jsonable(findings),
         "notes": list(dict.fromkeys((*results.notes, *results.heads.notes))),
     }
-    scores = [jsonable(row) for one in results.judged for row in one.scores]
+    rows = [replace(row, certificate=certificate.digest) for one in results.judged for row in one.scores]
+    scores = [jsonable(row) for row in rows]
     replace_file(out / _SCORES, canonical_json({**said, "scores": scores}))
     _draw(progress, out / _PICTURE)
     card = results.cards[results.model]
@@ -87,6 +87,30 @@ def write_results(results: TaskResults, out: Path, *, checkpoints: Path) -> dict
         **said, "model": str(out), "weights": card.weights_digest, "scopes": jsonable(card.scopes),
         "dictionaries": dict(results.checkpoint.card.dictionaries), "scores": str(out / _SCORES), "answers": str(out / _ANSWERS),
     }  # fmt: skip
+
+
+def _certified(results: TaskResults, out: Path) -> Certificate:
+    """Write a certificate of every fold of the split, as its verifier asks for, and return that of the fold that was trained on."""
+    scopes: dict[str, dict[FitScope, None]] = {name: dict.fromkeys(found) for name, found in results.scopes.items()}
+    for one in results.judged:
+        for name, found in one.floor_scopes.items():
+            scopes.setdefault(name, {}).update(dict.fromkeys(found))
+    cards = {**results.cards, **{name: CARDS[name] for name in FLOOR_MODELS}}
+    own = certify(
+        results.frozen, results.fold, audit=results.audit, scopes={name: tuple(found) for name, found in scopes.items()},
+        rules=FitRules(cards=cards, cell_sets=results.cell_sets),
+    )  # fmt: skip
+    made = [
+        own
+        if fold.split_id == results.fold.split_id
+        else certify(
+            results.frozen, fold, scopes={}, audit=audit_fold(results.frozen, fold, duplicates=results.duplicates)
+        )
+        for fold in results.folds
+    ]
+    replace_file(out / _CERTIFICATE, canonical_json({"certificates": [jsonable(one) for one in made]}))
+    write_grounds(results.frozen, results.folds, out)
+    return own
 
 
 def _training(progress: Progress) -> dict[str, object]:

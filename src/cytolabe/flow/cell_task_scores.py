@@ -15,7 +15,7 @@ from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan
 from cytolabe.evaluate.results import Confusion
 from cytolabe.evaluate.scoring import Answered, RowContext, Scored, scored_rows
 from cytolabe.models.cards import CARDS
-from cytolabe.records import Finding, ModelCard, Score
+from cytolabe.records import Finding, FitScope, ModelCard, Score
 from cytolabe.snapshot.frozen import Snapshot
 
 __all__ = ["Answers", "Behind", "Judged", "score_task"]
@@ -37,13 +37,14 @@ class Behind:
 class Judged:
     """One task: its scores by model, floors first, and what the first model gains over each other one.
 
-    `classes` are (class, name, training cells, test cells, of donors); `answers` has a row per cell and model.
+    `floor_scopes` says what each floor was fitted on. `classes` are (class, name, training cells, test cells, of donors); `answers` has a row per cell and model.
     """
 
     name: str
     context: RowContext
     scores: tuple[Score, ...]
     gains: Mapping[str, Gain]
+    floor_scopes: Mapping[str, tuple[FitScope, ...]]
     classes: tuple[tuple[str, str, int, int, int], ...]
     answers: pd.DataFrame
     findings: tuple[Finding, ...]
@@ -72,8 +73,10 @@ def score_task(
     """
     floors: dict[tuple[str, str], float] = {}
     scored: dict[str, Scored] = {}
+    fitted: dict[str, tuple[FitScope, ...]] = {}
     for name in FLOOR_MODELS:
         answered = _floor(frozen, found, name)
+        fitted[name] = tuple(scope for answer in answered.by_seed.values() for scope in answer.scopes)
         scored[name] = scored_rows(context, answered, floors=floors)
         for key, value in scored[name].values.items():
             floors[key] = max(value, floors.get(key, value))
@@ -95,6 +98,7 @@ def score_task(
         context=context,
         scores=tuple(replace(row, task="cell_tasks") for one in scored.values() for row in one.scores),
         gains={name: gain for name, gain in gains.items() if gain is not None and name != first},
+        floor_scopes={name: scopes for name, scopes in fitted.items() if scopes},
         classes=table,
         answers=_table(frozen, found, answers),
         findings=(

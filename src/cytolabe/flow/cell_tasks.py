@@ -147,7 +147,7 @@ def train_cell_tasks(
     heads, answers = made.answers()
     judged = made.judged(audit, answers, cards=cards)
     results = TaskResults(
-        frozen=frozen, fold=fold, audit=audit, judged=judged, heads=heads, checkpoint=checkpoint, cards=cards, model=MODEL,
+        frozen=frozen, fold=fold, folds=document.folds, duplicates=pairs, audit=audit, judged=judged, heads=heads, checkpoint=checkpoint, cards=cards, model=MODEL,
         cell_sets=made.cell_sets, scopes=made.scopes(), told=made.told(), notes=(*made.token_notes, *made.lost_notes),
     )  # fmt: skip
     return write_results(results, out, checkpoints=out / _CHECKPOINTS)
