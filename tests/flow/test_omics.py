@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from typer.testing import CliRunner
 
 from cytolabe.cli.main import app
-from cytolabe.errors import RefusedError, UsageError
+from cytolabe.errors import RefusedError, UnmeasuredGeneError, UsageError
 from cytolabe.flow import omics
 from cytolabe.flow.omics import AskedOmics, embed_omics, read_omics
 from cytolabe.genes.reference import load_reference
@@ -21,11 +21,14 @@ from cytolabe.models.omics import OmicsCells
 PROTEINS = ["CD3", "CD19", "isotype"]
 
 
+SIZES = {"n_hidden": 16, "n_latent": 4, "max_epochs": 2}
+
+
 @pytest.fixture
 def make_file(tmp_path):
     """Return a writer of a file of two libraries, whose second one stained more weakly."""
 
-    def make(*, named="columns", change=lambda table: None):
+    def make(*, named="columns", change=lambda table: None, name="cite"):
         rng = np.random.default_rng(3)
         kind = np.arange(160) % 2
         library = np.arange(160) // 80
@@ -43,7 +46,7 @@ def make_file(tmp_path):
         if named == "uns":
             table.uns["protein_names"] = np.array(PROTEINS)
         change(table)
-        path = tmp_path / "cite.h5ad"
+        path = tmp_path / f"{name}.h5ad"
         table.write_h5ad(path)
         return path
 
@@ -138,3 +141,89 @@ def test_cells_that_stand_in_both_libraries_are_counted(make_file):
     across, doubts = omics._across(first, second)
     assert (across["n_shared_cells"], across["n_shared_persons"]) == (1, None)
     assert any("persons unknown" in doubt for doubt in doubts)
+
+
+def values(path):
+    table = pq.read_table(path)
+    return np.stack([table[name].to_numpy() for name in table.column_names[1:]], axis=1)
+
+
+@pytest.mark.models
+def test_a_stored_model_answers_in_the_place_of_a_training(make_file, tmp_path):
+    pytest.importorskip("scvi", reason="the extra [models] is not installed")
+    path, folder, asked = make_file(), tmp_path / "model", {"proteins": "adt", "batch": "batch", "held_out": "two"}
+    first, again = tmp_path / "first.parquet", tmp_path / "again.parquet"
+    words = ["omics", str(path), "--proteins", "adt", "--batch", "batch", "--hold-out", "two", "--json"]
+    sizes = [word for name, value in SIZES.items() for word in ("--option", f"{name}={value}")]
+    runner = CliRunner()
+    found = runner.invoke(app, [*words, *sizes, "--save", str(folder), "-o", str(first)])
+    assert found.exit_code == 0, found.stderr
+    answered = runner.invoke(app, [*words, "--model", str(folder), "-o", str(again)])
+    assert answered.exit_code == 0, answered.stderr
+    trained, stored = json.loads(found.stdout), json.loads(answered.stdout)
+    assert stored["proteins"] == trained["proteins"]
+    assert first.read_bytes() == again.read_bytes()
+    told = {name.decode(): value.decode() for name, value in pq.read_schema(first).metadata.items()}
+    assert {
+        "layer",
+        "pooling",
+        "precision",
+        "weights",
+        "dictionary.genes",
+        "dictionary.proteins",
+        "max_length",
+        "seed",
+    } < set(told)
+    assert told["card"] == trained["card"] == stored["card"]
+    card = json.loads((folder / "model_card.json").read_bytes())
+    assert card["card"]["weights_digest"] == trained["weights"] == stored["weights"]
+    assert (trained["n_train"], stored["n_train"], stored["mapped"]) == (80, 80, ["two"])
+    # A second file: the library that the model never saw, its antibodies in another order and one more.
+    second = make_file(name="second", change=_second_library)
+    answer = embed_omics(second, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
+    assert (answer["mapped"], answer["fit_on_query"], answer["n_cells"]) == (["two"], "unlabelled_query", 160)
+    assert any("1 proteins of the file are not read by the model: CD8" in note for note in answer["notes"])
+    before = values(again)
+    embed_omics(second, AskedOmics(proteins="adt", batch="batch", model=folder), out=first)
+    np.testing.assert_array_equal(values(first), before)
+    for change, error, said in (
+        ({"options": SIZES}, UsageError, "--option does not go with --model"),
+        ({"seed": 3}, UsageError, "--seed does not go with --model"),
+        ({"save": tmp_path / "new"}, UsageError, "--save does not go with --model"),
+        ({"held_out": "one"}, UsageError, "the model learned from a library of that name"),
+    ):
+        with pytest.raises(error, match=said):
+            embed_omics(path, AskedOmics(**{**asked, "model": folder, **change}), out=again)
+    with pytest.raises(UsageError, match="something lies there"):
+        embed_omics(path, AskedOmics(**asked, save=folder), out=again)
+    lacking = make_file(name="third", change=lambda t: t.obsm.__setitem__("adt", t.obsm["adt"][["CD3", "isotype"]]))
+    with pytest.raises(UnmeasuredGeneError, match="1 of 3 proteins of the model were not measured here: CD19"):
+        embed_omics(lacking, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
+    with pytest.raises(UsageError, match="the other 80 cells of the file are not those that the model was trained on"):
+        embed_omics(make_file(name="fourth", change=_one_count_more), AskedOmics(**asked, model=folder), out=again)
+    same = embed_omics(path, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
+    assert any("read as of the same libraries by their names: one" in note for note in same["notes"])
+
+
+@pytest.mark.models
+def test_a_file_that_names_no_library_is_not_taken_for_that_of_the_training(make_file, tmp_path):
+    pytest.importorskip("scvi", reason="the extra [models] is not installed")
+    out, folder, path = tmp_path / "e.parquet", tmp_path / "model", make_file()
+    embed_omics(path, AskedOmics(proteins="adt", options=SIZES, save=folder), out=out)
+    before = values(out)
+    embed_omics(path, AskedOmics(proteins="adt", model=folder), out=out)
+    np.testing.assert_array_equal(values(out), before)
+    with pytest.raises(UsageError, match="not the one that the model was trained on, and neither names its libraries"):
+        embed_omics(make_file(name="other", change=_one_count_more), AskedOmics(proteins="adt", model=folder), out=out)
+
+
+def _second_library(table):
+    proteins = table.obsm["adt"]
+    table.obsm["adt"] = proteins.assign(CD8=1.0)[["isotype", "CD8", "CD19", "CD3"]]
+    table.obs["batch"] = "two"
+
+
+def _one_count_more(table):
+    counts = table.X.tolil()
+    counts[5, 7] += 1
+    table.X = csr_matrix(counts)

@@ -1,6 +1,7 @@
 """totalVI: both measurements in one embedding, proteins of cells that have none, and what it refuses."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ from scipy.sparse import csr_matrix
 
 pytest.importorskip("scvi", reason="the [models] extra is not installed")
 
-from cytolabe.errors import RefusedError, UnmeasuredGeneError, UsageError
+from cytolabe.errors import IntegrityError, RefusedError, UnmeasuredGeneError, UnreadableInputError, UsageError
 from cytolabe.models.omics import Measured, OmicsCells
-from cytolabe.models.totalvi import PROTEIN, RNA, Totalvi
+from cytolabe.models.registry import is_available, make_model
+from cytolabe.models.stored import MODEL_CARD_NAME, WEIGHTS_NAME
+from cytolabe.models.totalvi import PROTEIN, RNA, Totalvi, contents_digest
+from cytolabe.models.totalvi_files import TOTALVI_KIND, load_totalvi, save_totalvi
 
 pytestmark = pytest.mark.models
 
@@ -111,3 +115,103 @@ def test_what_was_not_measured_is_refused_and_never_read_as_zero(fitted):
     empty = dataclasses.replace(cells.modalities[RNA], counts=csr_matrix(counts))
     with pytest.raises(RefusedError, match="1 of 160 cells have no count of RNA"):
         fitted.embed(dataclasses.replace(cells, modalities={**cells.modalities, RNA: empty}))
+
+
+def test_a_stored_model_answers_known_and_new_libraries_as_the_process_that_trained_it(fitted, tmp_path):
+    card = save_totalvi(fitted, tmp_path)
+    assert save_totalvi(fitted, tmp_path) == card
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+    cells, _ = cells_of()
+    loaded = load_totalvi(tmp_path).over(cells.modalities[RNA].features)
+    assert loaded.embed(cells).tobytes() == fitted.embed(cells).tobytes()
+    assert loaded.expected_proteins(cells).tobytes() == fitted.expected_proteins(cells).tobytes()
+    query, _ = cells_of(40, batches=("run3",), seed=5)
+    bare = without_proteins(query)
+    here, there = fitted.map_query(bare, epochs=2), loaded.map_query(bare, epochs=2)
+    assert there.embed(bare).tobytes() == here.embed(bare).tobytes()
+    assert there.expected_proteins(bare).tobytes() == here.expected_proteins(bare).tobytes()
+    assert (loaded.scopes, loaded.notes, loaded.facts) == (fitted.scopes, fitted.notes, fitted.facts)
+    assert (card.name, card.scopes, card.weights_digest) == ("totalvi", fitted.scopes, fitted.facts.details["weights"])
+    assert set(fitted.facts.details) == {"weights", "dictionary.genes", "dictionary.proteins", "max_length", "seed"}
+
+
+def test_a_model_that_reads_some_genes_finds_them_in_a_file_with_more_in_another_order(tmp_path):
+    cells, _ = cells_of()
+    few = Totalvi(n_latent=4, n_hidden=16, max_epochs=2, n_top_genes=12).fit(cells, seed=0)
+    save_totalvi(few, tmp_path)
+    rna = cells.modalities[RNA]
+    order = np.arange(30)[::-1]
+    turned = dataclasses.replace(rna, counts=rna.counts[:, order], features=tuple(GENES[n] for n in order))
+    other = dataclasses.replace(cells, modalities={**cells.modalities, RNA: turned})
+    found = load_totalvi(tmp_path).over(turned.features)
+    assert len(found.read_genes) == 12
+    assert found.embed(other).tobytes() == few.embed(cells).tobytes()
+    lacking = [gene for gene in GENES if gene != few.read_genes[3]]
+    with pytest.raises(
+        UnmeasuredGeneError, match=rf"1 of 12 genes that the model reads were not .*{few.read_genes[3]}"
+    ):
+        found.over(lacking)
+
+
+def test_a_mapped_model_is_neither_stored_nor_opened(fitted, tmp_path, sign_again):
+    query, _ = cells_of(40, batches=("run3",), seed=5)
+    mapped = fitted.map_query(query, epochs=1)
+    with pytest.raises(RefusedError, match=r"was mapped to 40 cells of a query.*Store the model before it is mapped"):
+        save_totalvi(mapped, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    save_totalvi(fitted, tmp_path)
+    said = json.loads((tmp_path / TOTALVI_KIND.description_name).read_bytes())
+    scopes = [*said["scopes"], dataclasses.asdict(mapped.scopes[-1])]
+    sign_again(tmp_path, TOTALVI_KIND.description_name, {**said, "scopes": scopes})
+    with pytest.raises(RefusedError, match=r"totalvi\.json was mapped to 40 cells"):
+        load_totalvi(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["genes", "proteins", "batches"])
+def test_another_order_of_genes_proteins_or_libraries_is_refused_although_every_weight_fits(fitted, tmp_path, part):
+    save_totalvi(fitted, tmp_path)
+    path = tmp_path / TOTALVI_KIND.description_name
+    said = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**said, part: said[part][::-1]}))
+    told = "the description" if part == "batches" else part
+    with pytest.raises(
+        IntegrityError, match=rf"totalvi\.json: {told} has the digest .*; the card expects .*fit the model"
+    ):
+        load_totalvi(tmp_path)
+
+
+def test_changed_weights_and_a_lost_card_are_refused(fitted, tmp_path, sign_again):
+    save_totalvi(fitted, tmp_path)
+    said = json.loads((tmp_path / TOTALVI_KIND.description_name).read_bytes())
+    sign_again(tmp_path, TOTALVI_KIND.description_name, {**said, "settings": {**said["settings"], "n_hidden": 17}})
+    with pytest.raises(IntegrityError, match=r"do not fit the .* of the network"):
+        load_totalvi(tmp_path)
+    content = (tmp_path / WEIGHTS_NAME).read_bytes()
+    (tmp_path / WEIGHTS_NAME).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(IntegrityError, match=r"weights\.safetensors has the digest"):
+        load_totalvi(tmp_path)
+    (tmp_path / MODEL_CARD_NAME).unlink()
+    with pytest.raises(UnreadableInputError, match=r"model_card\.json is missing"):
+        load_totalvi(tmp_path)
+
+
+def test_contents_are_told_apart_by_one_count_and_not_by_how_they_are_stored():
+    cells, _ = cells_of(20)
+    rna = cells.modalities[RNA]
+    dense = dataclasses.replace(rna, counts=csr_matrix(rna.counts.toarray().astype(np.float32)))
+    assert contents_digest(dataclasses.replace(cells, modalities={**cells.modalities, RNA: dense})) == contents_digest(
+        cells
+    )
+    protein = cells.modalities[PROTEIN]
+    counts = protein.counts.tolil()
+    counts[3, 1] += 1
+    other = dataclasses.replace(protein, counts=csr_matrix(counts))
+    assert contents_digest(
+        dataclasses.replace(cells, modalities={**cells.modalities, PROTEIN: other})
+    ) != contents_digest(cells)
+
+
+def test_a_study_that_names_totalvi_is_told_why_no_atlas_can_feed_it():
+    for ask in (make_model, is_available):
+        with pytest.raises(UsageError, match=r"no counts of proteins.*cytolabe omics"):
+            ask("totalvi")

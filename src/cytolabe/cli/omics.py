@@ -23,6 +23,10 @@ def omics(
     hold_out: Annotated[
         str, typer.Option(metavar="BATCH", help="A library whose proteins are hidden, expected and compared.")
     ] = "",
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A stored model that answers; nothing is trained.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Store the model, as it was trained.")] = None,
     option: ModelOptions = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -33,7 +37,7 @@ def omics(
     writable_file(out, "--out")
     asked = AskedOmics(
         proteins=proteins, names=protein_names, batch=batch, person=person, held_out=hold_out,
-        options=model_options(option or []), seed=seed,
+        options=model_options(option or []), seed=seed, model=model, save=save,
     )  # fmt: skip
     document = embed_omics(file, asked, out=out, on_progress=progress())
     if as_json:
@@ -57,6 +61,7 @@ def _print(document: dict[str, Any]) -> None:
         )
     for note in document["notes"]:
         typer.echo(f"note: {note}")
+    typer.echo(f"weights {document['weights']}" + (f", stored in {document['saved']}" if document["saved"] else ""))
     typer.echo(f"{document['n_cells']} cells x {document['n_dims']} dims: {document['embedding']}")
 
 

@@ -3,6 +3,7 @@
 Counts of RNA are proven and genes aligned as for `annotate` (`flow.query_file`); proteins are an array of `obsm`, whole numbers, with
 a name each. With a held-out library the model learns from the other libraries and is mapped onto this one without its proteins; what it expects is held
 to what was measured, beside a ridge regression of log counts on principal components of RNA and the mean of the training cells.
+A training can be stored, and a stored one answers a file in its place (`flow.omics_stored`).
 """
 
 import io
@@ -23,11 +24,15 @@ from scipy.sparse import csr_matrix, vstack
 from cytolabe.encode import log1p_cp10k
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.files import replace_file
+from cytolabe.flow.omics_stored import answering, led_to, open_model, unused_folder
 from cytolabe.flow.query_file import read_query
 from cytolabe.ingest.refusals import readable
 from cytolabe.models.omics import Measured, OmicsCells
+from cytolabe.models.protocols import EmbeddingFacts
 from cytolabe.models.threads import single_thread
 from cytolabe.models.totalvi import PROTEIN, RNA, FittedTotalvi, Totalvi
+from cytolabe.models.totalvi_files import save_totalvi, totalvi_card
+from cytolabe.provenance import digest_of
 from cytolabe.records import UNKNOWN
 
 __all__ = ["AskedOmics", "embed_omics", "read_omics"]
@@ -52,6 +57,10 @@ class AskedOmics:
     held_out: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    model: Path | None = None
+    """Folder of a stored model that answers; nothing is trained."""
+    save: Path | None = None
+    """Folder to store the model in, as it was trained."""
 
 
 def read_omics(path: Path, asked: AskedOmics, *, on_progress: Progress = lambda _: None) -> OmicsCells:
@@ -91,19 +100,35 @@ def embed_omics(path: Path, asked: AskedOmics, *, out: Path, on_progress: Progre
     Raises
     ------
     UsageError, RefusedError, UnreadableInputError
-        As `read_omics`, and if there is no such library.
+        As `read_omics`, and if there is no such library, or a stored model cannot answer for this file.
+    IntegrityError
+        If the parts of a stored model do not belong together.
     MissingExtraError
         If scvi-tools is not installed.
     """
-    model = _model(asked.options)
+    model, stored = _model(asked.options), None
+    if asked.model is not None:
+        stored = open_model(asked.model, options=dict(asked.options), seed=asked.seed, save=asked.save)
+    elif asked.save is not None:
+        unused_folder(asked.save)
     cells = read_omics(path, asked, on_progress=on_progress)
+    if stored is not None:
+        stored, cells = led_to(stored, cells)
     is_held = np.zeros(len(cells.cell_ids), dtype=bool)
     if asked.held_out:
         is_held = _held_out(cells, asked)
     train, held = cells.take(np.flatnonzero(~is_held)), cells.take(np.flatnonzero(is_held))
-    on_progress(f"training totalVI on {len(train.cell_ids):,} cells")
-    fitted = model.fit(train, seed=asked.seed)
+    if stored is None:
+        on_progress(f"training totalVI on {len(train.cell_ids):,} cells")
+        fitted = trained = model.fit(train, seed=asked.seed)
+        if asked.save is not None:
+            save_totalvi(fitted, asked.save)
+    else:
+        trained = stored
+        fitted = answering(stored, train, held_out=asked.held_out, batch=asked.batch)
     across, doubts = _across(train, held)
+    if not is_held.any() and fitted.batches != fitted.trained:
+        across["fit_on_query"] = "unlabelled_query"
     proteins: list[dict[str, Any]] = []
     if is_held.any():
         on_progress(f"mapping {len(held.cell_ids):,} cells of {asked.held_out} without their proteins")
@@ -112,11 +137,15 @@ def embed_omics(path: Path, asked: AskedOmics, *, out: Path, on_progress: Progre
     # Held-out proteins stay hidden: the embedding of these cells is that of their RNA.
     shown = _without_proteins(cells, is_held).take(np.flatnonzero(counted))
     values = fitted.embed(shown).astype(np.float32)
-    _write(shown.cell_ids, values, out)
+    card = totalvi_card(trained)
+    _write(shown.cell_ids, values, out, facts=fitted.facts, card=digest_of(card))
     return {
         "model": "totalvi", "file": path.name, "n_cells": len(shown.cell_ids), "n_left_out": int((~counted).sum()), "n_dims": values.shape[1],
         "n_genes": len(fitted.columns), "n_proteins": len(fitted.proteins), "batches": list(fitted.batches), "held_out": asked.held_out or None,
-        "n_train": len(train.cell_ids), "n_held_out": int(is_held.sum()), **across,
+        "n_train": trained.scopes[0].n_cells, "n_held_out": int(is_held.sum()), **across,
+        "weights": card.weights_digest, "card": digest_of(card), "seed": trained.seed,
+        "mapped": [name for name in fitted.batches if name not in fitted.trained],
+        "read_from": None if asked.model is None else str(asked.model), "saved": None if asked.save is None else str(asked.save),
         "proteins": proteins, "notes": [*doubts, *fitted.notes], "embedding": str(out),
     }  # fmt: skip
 
@@ -278,9 +307,11 @@ def _correlation(found: np.ndarray, truth: np.ndarray) -> float | None:
     return float(np.corrcoef(found, truth)[0, 1])
 
 
-def _write(cell_ids: np.ndarray, values: np.ndarray, out: Path) -> None:
+def _write(cell_ids: np.ndarray, values: np.ndarray, out: Path, *, facts: EmbeddingFacts, card: str) -> None:
     columns = {"cell_id": pa.array(cell_ids.tolist(), type=pa.string())}
     columns |= {f"d{dim}": pa.array(values[:, dim]) for dim in range(values.shape[1])}
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns).replace_schema_metadata({"model": "totalvi"}), buffer, compression="zstd")
+    said = {"layer": facts.layer, "pooling": facts.pooling, "precision": facts.precision, **facts.details}
+    table = pa.table(columns).replace_schema_metadata({"model": "totalvi", "card": card, **said})
+    pq.write_table(table, buffer, compression="zstd")
     replace_file(out, buffer.getvalue())

@@ -12,7 +12,7 @@ from dataclasses import replace
 from cytolabe.ontology.graph import PINNED_RELEASES
 from cytolabe.records import UNKNOWN, FitOnQuery, ModelCard, Protocol
 
-__all__ = ["CARDS", "METADATA_COLUMNS", "precomputed_card"]
+__all__ = ["CARDS", "METADATA_COLUMNS", "TOTALVI_CARD", "precomputed_card"]
 
 METADATA_COLUMNS = ("assay", "site", "suspension_type")
 """All that the metadata-only floor may read (rule R12): never a column that could have been made from cell types."""
@@ -110,6 +110,15 @@ _SCANVI = replace(
     protocol=Protocol.SUPERVISED,
     source="scvi-tools; Xu et al. 2021, doi:10.15252/msb.20209620",
 )
+
+TOTALVI_CARD = replace(
+    _SCVI,
+    name="totalvi",
+    title="totalVI from scratch on counts of RNA and proteins; unseen libraries are mapped by scArches surgery",
+    source="scvi-tools; Gayoso et al. 2021, doi:10.1038/s41592-020-01050-x",
+    inputs=("batch",),
+)
+"""Of a model that no study can name: an atlas keeps no counts of proteins. It is in `omics` alone."""
 
 _SCGPT = ModelCard(
     name="scgpt",

@@ -93,6 +93,13 @@ _REGISTRY: Mapping[str, _Entry] = {
     "precomputed": _Entry(options=PrecomputedSource, make=_made_of(PrecomputedSource)),
 }
 
+_ELSEWHERE: Mapping[str, str] = {
+    "totalvi": "totalvi reads counts of proteins beside those of RNA, and an atlas keeps one matrix of RNA per data set and no counts of "
+    "proteins, so that no study, split or query of an atlas can hand them over. 'cytolabe omics FILE.h5ad --proteins KEY' trains and applies it on a "
+    "CITE-seq file; beside RNA alone, scvi is its kin in a study.",
+}
+"""Models that are here and that no atlas can feed, and what to do instead."""
+
 MODEL_NAMES: tuple[str, ...] = tuple(_REGISTRY)
 """Every model that `make_model` knows; floors first."""
 
@@ -162,6 +169,8 @@ def _has_no_default(field: "dataclasses.Field[object]") -> bool:
 
 
 def _entry(name: str) -> _Entry:
+    if name in _ELSEWHERE:
+        raise UsageError(_ELSEWHERE[name])
     if name not in _REGISTRY:
         msg = f"There is no model {name!r}{_did_you_mean(name, MODEL_NAMES)} Known: {', '.join(MODEL_NAMES)}."
         raise UsageError(msg)

@@ -7,7 +7,8 @@ thread. A batch that training never saw is mapped by scArches surgery; where its
 The background prior is learned from nothing: the published start (two Gaussians per cell) draws from numpy's global generator.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,14 +21,15 @@ from cytolabe.encode import log1p_cp10k
 from cytolabe.errors import ModelFailedError, RefusedError, UnmeasuredGeneError, UsageError
 from cytolabe.models import scvi_training as training
 from cytolabe.models.extras import import_extra
-from cytolabe.models.omics import OmicsCells
-from cytolabe.models.protocols import NOT_CONVERGED
+from cytolabe.models.omics import Measured, OmicsCells
+from cytolabe.models.protocols import NOT_CONVERGED, EmbeddingFacts
 from cytolabe.models.scopes import fit_scope, has_counts, refuse_not_finite, refuse_too_few_cells, refuse_unseen_batches
+from cytolabe.models.stored import features_digest, weights_digest
 from cytolabe.models.variable_genes import variable_genes
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope
 
-__all__ = ["PROTEIN", "RNA", "FittedTotalvi", "Totalvi"]
+__all__ = ["PROTEIN", "RNA", "FittedTotalvi", "Totalvi", "blank_totalvi", "contents_digest"]
 
 RNA, PROTEIN = "rna", "protein"
 """Names of the two modalities of `OmicsCells` that are read."""
@@ -47,10 +49,53 @@ class FittedTotalvi:
     columns: np.ndarray
     batches: tuple[str, ...]
     trained: tuple[str, ...]
+    settings: "Totalvi"
     model: Any
     seed: int
+    contents: str
+    """Digest of the cells that it was trained on, count for count (`contents_digest`)."""
     scopes: tuple[FitScope, ...]
     notes: tuple[str, ...]
+
+    @property
+    def read_genes(self) -> tuple[str, ...]:
+        """The genes that it reads, in their order; those of a file may be more."""
+        return tuple(self.genes[column] for column in self.columns)
+
+    @property
+    def facts(self) -> EmbeddingFacts:
+        """Where in the network the embedding comes from, and what else decides it."""
+        return EmbeddingFacts(
+            layer="mean of the approximate posterior",
+            pooling="none: one vector for each cell",
+            precision="float32",
+            details={
+                "weights": weights_digest(self.model),
+                "dictionary.genes": features_digest(self.read_genes),
+                "dictionary.proteins": features_digest(self.proteins),
+                "max_length": f"none: all {len(self.columns)} genes and {len(self.proteins)} proteins are read",
+                "seed": str(self.seed),
+            },
+        )
+
+    def over(self, genes: Sequence[str]) -> "FittedTotalvi":
+        """Return the same model for cells over other genes, all of which that it reads are among them.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If one is not: what was not measured is not zero.
+        """
+        place = {gene: column for column, gene in enumerate(genes)}
+        missing = [gene for gene in self.read_genes if gene not in place]
+        if missing:
+            msg = (
+                f"{len(missing)} of {len(self.columns)} genes that the model reads were not measured here: {', '.join(missing[:5])}. An unmeasured gene "
+                "is not a zero. Train on the genes that both files measure, or take a file with all of them."
+            )
+            raise UnmeasuredGeneError(msg)
+        columns = np.array([place[gene] for gene in self.read_genes], dtype=np.int64)
+        return replace(self, genes=tuple(genes), columns=columns)
 
     def embed(self, cells: OmicsCells) -> Float[np.ndarray, "cells dims"]:
         """Return the mean of the approximate posterior of each cell, float64; nothing is drawn.
@@ -170,17 +215,13 @@ class Totalvi:
         scopes = tuple(fit_scope(f"totalvi/{step}", cells.cell_ids.tolist()) for step in ("genes", "epochs", "weights"))
         return FittedTotalvi(
             genes=cells.modalities[RNA].features, proteins=cells.modalities[PROTEIN].features, columns=columns,
-            batches=batches, trained=batches, model=model, seed=seed, scopes=scopes, notes=tuple(notes),
+            batches=batches, trained=batches, settings=self, model=model, seed=seed, contents=contents_digest(cells), scopes=scopes,
+            notes=tuple(notes),
         )  # fmt: skip
 
     def _trained(self, table: Any, rows: tuple[np.ndarray, np.ndarray], *, seed: int) -> tuple[Any, int]:  # noqa: ANN401
         with training.quiet_session(derive_seed(seed, "models", "totalvi", "train") % 2**31):
-            kind = import_extra("scvi").model.TOTALVI
-            kind.setup_anndata(table, protein_expression_obsm_key=PROTEIN, batch_key="batch")
-            model = kind(
-                table, n_latent=self.n_latent, n_hidden=self.n_hidden, empirical_protein_background_prior=False,
-                encode_covariates=True, use_layer_norm="both", use_batch_norm="none",
-            )  # fmt: skip
+            model = _new_model(table, self)
             best = training.best_epoch_callback(_MONITOR)
             model.train(
                 max_epochs=self.max_epochs, lr=self.learning_rate, early_stopping=True, early_stopping_patience=self.patience,
@@ -193,6 +234,51 @@ class Totalvi:
             model.module.load_state_dict(best.weights)
             model.module.eval()
         return model, int(best.epoch)
+
+
+def blank_totalvi(
+    settings: Totalvi, *, genes: tuple[str, ...], proteins: tuple[str, ...], batches: tuple[str, ...]
+) -> Any:  # noqa: ANN401
+    """Return an untrained model of the given shape, into which stored weights are loaded."""
+    # Two cells of each library: scvi-tools takes the variance of their depths, and cannot count a table of one cell.
+    n_cells = 2 * len(batches)
+    cells = OmicsCells(
+        cell_ids=np.array([f"cell{number}" for number in range(n_cells)], dtype=object),
+        modalities={
+            name: Measured(counts=csr_matrix(np.ones((n_cells, len(features)))), features=features, prefix=prefix)
+            for name, features, prefix in ((RNA, genes, ""), (PROTEIN, proteins, "p_"))
+        },
+        batches=np.array([*batches, *batches], dtype=object),
+        persons=np.full(n_cells, "unknown", dtype=object),
+    )
+    with training.quiet_session(0):
+        model = _new_model(_anndata(cells, np.arange(len(genes))), settings)
+        model.module.eval()
+        model.is_trained_ = True
+    return model
+
+
+def contents_digest(cells: OmicsCells) -> str:
+    """Return the digest of cells: their names, libraries, features and every count, in their order."""
+    digest = hashlib.sha256()
+    for name in (RNA, PROTEIN):
+        counts = csr_matrix(cells.modalities[name].counts, dtype=np.int64)
+        counts.sum_duplicates()
+        counts.eliminate_zeros()
+        digest.update(features_digest(cells.modalities[name].features).encode())
+        for part in (counts.indptr, counts.indices, counts.data):
+            digest.update(np.asarray(part, dtype=np.int64).tobytes())
+    digest.update(features_digest((*cells.cell_ids.astype(str).tolist(), *cells.batches.astype(str).tolist())).encode())
+    return "sha256:" + digest.hexdigest()
+
+
+def _new_model(table: Any, settings: Totalvi) -> Any:  # noqa: ANN401 - untyped library
+    kind = import_extra("scvi").model.TOTALVI
+    kind.setup_anndata(table, protein_expression_obsm_key=PROTEIN, batch_key="batch")
+    return kind(
+        table, n_latent=settings.n_latent, n_hidden=settings.n_hidden, empirical_protein_background_prior=False,
+        encode_covariates=True, use_layer_norm="both", use_batch_norm="none",
+    )  # fmt: skip
 
 
 def _anndata(cells: OmicsCells, columns: np.ndarray) -> Any:  # noqa: ANN401 - untyped library
