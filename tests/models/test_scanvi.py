@@ -12,14 +12,17 @@ from cytolabe.errors import (
     RefusedError,
     UnmeasuredGeneError,
     UnreadableInputError,
+    UnresolvedLabelError,
 )
 from cytolabe.models.extras import import_extra
+from cytolabe.models.hierarchical import hierarchical_cross_entropy
 from cytolabe.models.protocols import Annotator, FittedAnnotator
+from cytolabe.models.registry import make_model
 from cytolabe.models.scanvi import ScanviAnnotator
 from cytolabe.models.scanvi_files import BASE_NAME, SCANVI_KIND, load_scanvi, save_scanvi
 from cytolabe.models.scvi_files import save_scvi
 from cytolabe.models.scvi_training import divide_cells
-from cytolabe.models.stored import WEIGHTS_NAME
+from cytolabe.models.stored import MODEL_CARD_NAME, WEIGHTS_NAME
 from cytolabe.provenance import cells_digest
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(180)]
@@ -163,3 +166,97 @@ def test_a_stored_model_on_the_scvi_of_another_fit_is_refused(make_train, tmp_pa
         path.replace(tmp_path / "model" / BASE_NAME / path.name)
     with pytest.raises(IntegrityError, match=r"holds a scVI with weights .*; this scANVI began with"):
         load_scanvi(tmp_path / "model")
+
+
+LYMPHOCYTE = "CL:0000542"
+"""Above T cell and B cell, and not above monocyte."""
+
+
+@pytest.fixture
+def half_coarse(make_train):
+    """Return training cells of which every second T or B cell is called a lymphocyte, and some are unlabelled."""
+    train = make_train()
+    labels = train.labels.copy()
+    labels[::2] = np.where(labels[::2] == "CL:0000576", labels[::2], LYMPHOCYTE)
+    labels[5::9] = ""
+    return dataclasses.replace(train, labels=labels)
+
+
+def test_the_hierarchical_loss_is_softmax_times_reachability_over_the_published_logits(half_coarse):
+    torch = import_extra("torch")
+    fitted = dataclasses.replace(TINY, hierarchical=True).fit(half_coarse, query=None, seed=0)
+    tree, module = fitted.hierarchy, fitted.model.module
+    registered = [str(label) for label in fitted.model.adata_manager.get_state_registry("labels").categorical_mapping]
+    labelled = np.flatnonzero(half_coarse.labels != "")
+    names = half_coarse.labels[labelled].astype(str)
+    batch = (half_coarse.technical["batch"].to_numpy()[labelled] == "b2").astype(np.int64)[:, None]
+    cells = {
+        "X": torch.tensor(half_coarse.counts[labelled].toarray().astype(np.float32)),
+        "batch": torch.tensor(batch),
+        "labels": torch.tensor([[registered.index(name)] for name in names]),
+    }
+    loss, _, logits = module.classification_loss(cells)
+    places = [registered.index(name) for name in tree.classes]
+    scores = logits.detach().numpy()[:, places].astype(np.float64)
+    codes = tree.codes(names)
+    ours = hierarchical_cross_entropy(scores, codes, tree)[0] / len(names)
+    share = np.exp(scores - scores.max(axis=1, keepdims=True))
+    share /= share.sum(axis=1, keepdims=True)
+    by_hand = -np.log((share * tree.covers[codes]).sum(axis=1)).mean()
+    np.testing.assert_allclose([loss.item(), by_hand], ours, rtol=1e-5)
+    # Labels that are no class get no share of any cell, in the answer and in the ELBO.
+    assert (logits.detach().numpy()[:, registered.index(LYMPHOCYTE)] == -np.inf).all()
+    fine = np.flatnonzero(names != LYMPHOCYTE)
+    flat, _, _ = module.classification_loss({name: tensor[fine] for name, tensor in cells.items()})
+    published, _, _ = super(type(module), module).classification_loss(
+        {name: tensor[fine] for name, tensor in cells.items()}
+    )
+    np.testing.assert_allclose(flat.item(), published.item(), rtol=1e-6)
+    loss.backward()
+    assert all(torch.isfinite(one.grad).all() for one in module.classifier.parameters())
+
+
+def test_answers_of_any_depth_are_sums_over_classes_and_stored_as_they_are(half_coarse, make_query, tmp_path):
+    query = make_query(batches=("new",))
+    fitted = dataclasses.replace(TINY, hierarchical=True).fit(half_coarse, query=query, seed=0)
+    assert fitted.classes == ("CL:0000084", "CL:0000236", "CL:0000576")
+    output = fitted.predict(query)
+    labels, found = fitted.predict_labels(query)
+    assert set(labels) == {*fitted.classes, LYMPHOCYTE}
+    np.testing.assert_allclose(found[:, labels.index(LYMPHOCYTE)], output.probability[:, :2].sum(axis=1))
+    np.testing.assert_allclose(output.probability.sum(axis=1), 1)
+    n_coarse, n_labelled = int((half_coarse.labels == LYMPHOCYTE).sum()), int((half_coarse.labels != "").sum())
+    told = f"marginal loss: {n_coarse} of {n_labelled} training cells have a label above the 3 classes"
+    assert told in fitted.notes
+    save_scanvi(fitted, tmp_path)
+    loaded = load_scanvi(tmp_path)
+    for view in (query, half_coarse):
+        assert loaded.predict_labels(view)[1].tobytes() == fitted.predict_labels(view)[1].tobytes()
+    card = json.loads((tmp_path / MODEL_CARD_NAME).read_bytes())["card"]
+    assert "coarse_labels" in card["capabilities"]
+
+
+def test_coarse_labels_teach_where_they_would_be_unlabelled_without_a_hierarchy(half_coarse, make_train):
+    rule = dataclasses.replace(TINY, max_epochs=20, label_epochs=20, n_hidden=32, hierarchical=True)
+    truth = make_train().labels
+    fitted = rule.fit(half_coarse, query=None, seed=0)
+    output = fitted.predict(half_coarse)
+    found = np.array(output.classes)[output.probability.argmax(axis=1)]
+    assert (found == truth).mean() > 0.9
+    bare = np.where(half_coarse.labels == LYMPHOCYTE, "", half_coarse.labels)
+    without = rule.fit(dataclasses.replace(half_coarse, labels=bare), query=None, seed=0)
+    assert not np.allclose(without.predict(half_coarse).probability, output.probability)
+    assert not any("marginal loss" in note for note in without.notes)
+
+
+def test_coarse_labels_are_taken_only_where_the_option_says_so_and_classes_have_to_be_told_apart(make_train):
+    assert "coarse_labels" in make_model("scanvi", hierarchical=True).card.capabilities
+    assert "coarse_labels" not in make_model("scanvi").card.capabilities
+    rule = dataclasses.replace(TINY, hierarchical=True)
+    train = make_train()
+    nested = np.where(train.labels == "CL:0000084", "CL:0000084", LYMPHOCYTE).astype(object)
+    with pytest.raises(RefusedError, match="use `majority`"):
+        rule.fit(dataclasses.replace(train, labels=nested), query=None, seed=0)
+    unknown = np.where(train.labels == "CL:0000084", "CL:9999999", train.labels).astype(object)
+    with pytest.raises(UnresolvedLabelError, match="CL:9999999"):
+        rule.fit(dataclasses.replace(train, labels=unknown), query=None, seed=0)

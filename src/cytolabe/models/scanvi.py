@@ -6,20 +6,25 @@ persons: of scANVI by the loss of the classifier on their labels. Unseen batches
 in which every query cell is unlabelled: labels of a query do not exist in its view (rule R13).
 
 A cell without counts has no composition: it gets the shares of the classes in training, and is counted.
+
+With `hierarchical` it learns from labels of any depth (`scanvi_hierarchical`): classes are the labels of cells with counts that have no finer one among them.
 """
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from cytolabe.errors import ModelFailedError, RefusedError
 from cytolabe.models import scvi_training as training
 from cytolabe.models.baselines.majority import labelled_cells
 from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
+from cytolabe.models.hierarchical import MARGINAL
 from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import NOT_CONVERGED, AnnotatorOutput, EmbeddingFacts, QueryView, TrainView
+from cytolabe.models.scanvi_hierarchical import hierarchical_scanvi
 from cytolabe.models.scopes import (
     BATCH_KEY,
     batch_levels,
@@ -32,10 +37,12 @@ from cytolabe.models.scopes import (
 )
 from cytolabe.models.scvi import FittedScvi, ScviEmbedder, cells_table
 from cytolabe.models.stored import weights_digest
+from cytolabe.ontology.graph import load_ontology
+from cytolabe.ontology.hierarchy import Hierarchy, hierarchy_of, marginal_probability
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
 
-__all__ = ["UNLABELLED", "FittedScanvi", "ScanviAnnotator"]
+__all__ = ["UNLABELLED", "FittedScanvi", "ScanviAnnotator", "scanvi_class", "taught"]
 
 UNLABELLED = "unlabelled"
 _CLASSIFIER_LOSS = "validation_classification_loss"
@@ -51,6 +58,8 @@ class FittedScanvi:
     batches: tuple[str, ...]
     model: Any
     scopes: tuple[FitScope, ...]
+    hierarchy: Hierarchy | None = None
+    """Which classes each label of training stands for, where it learned from labels of any depth."""
     _met: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -96,6 +105,13 @@ class FittedScanvi:
         refuse_not_finite(probability, model="scANVI")
         return AnnotatorOutput(classes=self.classes, probability=probability / probability.sum(axis=1, keepdims=True))
 
+    def predict_labels(self, query: QueryView) -> tuple[tuple[str, ...], Float[np.ndarray, "cells labels"]]:
+        """Return every label of training, coarse ones included, and its probability: the sum over its classes."""
+        probability = self.predict(query).probability
+        if self.hierarchy is None:
+            return self.classes, probability
+        return self.hierarchy.labels, marginal_probability(probability, self.hierarchy)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScanviAnnotator:
@@ -109,8 +125,15 @@ class ScanviAnnotator:
     query_epochs: int = 20
     patience: int = 8
     n_top_genes: int = 2000
+    hierarchical: bool = False
+    """Whether it learns from labels above its classes, too (marginal loss, rule R5)."""
     batch_key: tuple[str, ...] = field(default=BATCH_KEY, init=False)
-    card: ModelCard = field(default=CARDS["scanvi"], init=False)
+
+    @property
+    def card(self) -> ModelCard:
+        """What it needs and has seen; with `hierarchical` it takes coarse labels, too."""
+        card = CARDS["scanvi"]
+        return replace(card, capabilities=(*card.capabilities, "coarse_labels")) if self.hierarchical else card
 
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedScanvi:
         """Train on the training cells and their labels, then map the query's unseen batches.
@@ -119,29 +142,39 @@ class ScanviAnnotator:
         ------
         RefusedError
             If no training cell is labelled, all labels are one class, or what `scvi` refuses.
+        UnresolvedLabelError
+            If it is hierarchical, and a label is no live term of the pinned Cell Ontology.
         LeakageError
             If a cell is in both views.
         """
         if query is not None:
             refuse_shared_cells(train, query)
             refuse_other_genes(query, train.genes)
-        terms = train.labels[labelled_cells(train)].astype(str)
-        classes, n_cells = np.unique(terms, return_counts=True)
-        if len(classes) < 2:
-            msg = (
-                f"All labelled training cells are {classes[0]}: a classifier of one class says nothing; use `majority`."
-            )
-            raise RefusedError(msg)
+        _refuse_one_class(self._classes(train.labels[labelled_cells(train)].astype(str))[0])
         scvi = self._scvi()
         base = scvi.fit(train, query=None, seed=seed)
         filled = has_counts(train.counts[:, base.columns])
         labels = np.where(train.labels.astype(str) == "", UNLABELLED, train.labels.astype(str))[filled]
         table = cells_table(train, columns=base.columns, batches=base.batches)
         rows = training.divide_cells(train.persons[filled], batch_levels(train.technical)[filled], seed=seed)[:2]
-        model, notes = self._train(base, table, labels=labels, rows=rows, seed=derive_seed(seed, "models", "scanvi"))
+        is_given = labels != UNLABELLED
+        # What is hierarchical cannot use a class none of whose cells has a count: a label above it would stand for nothing.
+        asked = labels[is_given] if self.hierarchical else train.labels[labelled_cells(train)].astype(str)
+        classes, hierarchy = self._classes(asked)
+        _refuse_one_class(classes)
+        n_cells = np.array([(asked == name).sum() for name in classes])
+        model, notes = self._train(
+            base, table, labels=(labels, hierarchy), rows=rows, seed=derive_seed(seed, "models", "scanvi")
+        )
+        if hierarchy is not None and n_cells.sum() < len(asked):
+            n_coarse = len(asked) - int(n_cells.sum())
+            notes.append(
+                f"{MARGINAL}: {n_coarse} of {len(asked)} training cells have a label above the {len(classes)} classes"
+            )
         fitted = FittedScanvi(
-            classes=tuple(classes.tolist()),
+            classes=classes,
             shares=n_cells / n_cells.sum(),
+            hierarchy=hierarchy,
             base=base,
             batches=base.batches,
             model=model,
@@ -149,6 +182,13 @@ class ScanviAnnotator:
             _met=dict.fromkeys([*base.notes, *notes]),
         )
         return fitted if query is None else self._map_query(fitted, query, seed=seed)
+
+    def _classes(self, terms: np.ndarray) -> tuple[tuple[str, ...], Hierarchy | None]:
+        """Return the classes of labels, and what each label stands for where it learns from labels of any depth."""
+        if not self.hierarchical:
+            return tuple(sorted(set(terms.tolist()))), None
+        hierarchy = hierarchy_of(terms.tolist(), ontology=load_ontology("CL"))
+        return hierarchy.classes, hierarchy
 
     def _scvi(self) -> ScviEmbedder:
         return ScviEmbedder(
@@ -166,12 +206,12 @@ class ScanviAnnotator:
         base: FittedScvi,
         table: training.CellsTable,
         *,
-        labels: np.ndarray,
+        labels: tuple[np.ndarray, Hierarchy | None],
         rows: tuple[np.ndarray, np.ndarray],
         seed: int,
     ) -> tuple[Any, list[str]]:
-        fit_rows, validation_rows = rows
-        if (labels[fit_rows] == UNLABELLED).all() or (labels[validation_rows] == UNLABELLED).all():
+        (fit_rows, validation_rows), (terms, hierarchy) = rows, labels
+        if (terms[fit_rows] == UNLABELLED).all() or (terms[validation_rows] == UNLABELLED).all():
             msg = (
                 f"Of {len(fit_rows)} cells that fit and {len(validation_rows)} that choose the epochs of scANVI, one side "
                 "has no label at this resolution. Label cells of more training persons."
@@ -179,10 +219,11 @@ class ScanviAnnotator:
             raise RefusedError(msg)
         with training.quiet_session(seed):
             adata = training.cells_anndata(table)
-            adata.obs["label"] = labels
-            model = import_extra("scvi").model.SCANVI.from_scvi_model(
+            adata.obs["label"] = terms
+            model = scanvi_class(hierarchy).from_scvi_model(
                 base.model, unlabeled_category=UNLABELLED, labels_key="label", adata=adata
             )
+            taught(model, hierarchy)
             best = training.best_epoch_callback(_CLASSIFIER_LOSS)
             model.train(
                 max_epochs=self.label_epochs,
@@ -219,7 +260,8 @@ class ScanviAnnotator:
         with training.quiet_session(derive_seed(seed, "models", "scanvi", "query")):
             adata = training.cells_anndata(table)
             adata.obs["label"] = UNLABELLED
-            mapped = import_extra("scvi").model.SCANVI.load_query_data(adata, fitted.model, accelerator="cpu")
+            kind = scanvi_class(fitted.hierarchy)
+            mapped = taught(kind.load_query_data(adata, fitted.model, accelerator="cpu"), fitted.hierarchy)
             n_cells = len(table.batch)
             empty = np.array([], dtype=np.int64)
             mapped.train(
@@ -232,6 +274,25 @@ class ScanviAnnotator:
             mapped.module.eval()
         scope = fit_scope("scanvi/query", query.cell_ids)
         return replace(fitted, batches=batches, model=mapped, scopes=(*fitted.scopes, scope), _met=notes)
+
+
+def scanvi_class(hierarchy: Hierarchy | None) -> Any:  # noqa: ANN401 - untyped library
+    """Return the class of scvi-tools, or its child that learns by a hierarchy."""
+    return import_extra("scvi").model.SCANVI if hierarchy is None else hierarchical_scanvi()
+
+
+def taught(model: Any, hierarchy: Hierarchy | None) -> Any:  # noqa: ANN401 - untyped library
+    """Return a model of `scanvi_class` after it was told the hierarchy, which is no weight."""
+    if hierarchy is not None:
+        registered = model.adata_manager.get_state_registry("labels").categorical_mapping
+        model.module.learn_by(hierarchy, [str(label) for label in registered])
+    return model
+
+
+def _refuse_one_class(classes: tuple[str, ...]) -> None:
+    if len(classes) < 2:
+        msg = f"All labelled training cells are {classes[0]}: a classifier of one class says nothing; use `majority`."
+        raise RefusedError(msg)
 
 
 def _class_probability(model: Any, table: training.CellsTable, classes: tuple[str, ...]) -> np.ndarray:  # noqa: ANN401

@@ -3,6 +3,7 @@
 Loading builds an empty network of the described shape and labels and fills it, as for scVI; never a pickle.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,11 @@ import pandas as pd
 
 from cytolabe.errors import IntegrityError
 from cytolabe.models import scvi_training as training
-from cytolabe.models.cards import CARDS
-from cytolabe.models.extras import import_extra
-from cytolabe.models.scanvi import UNLABELLED, FittedScanvi
+from cytolabe.models.scanvi import UNLABELLED, FittedScanvi, ScanviAnnotator, scanvi_class, taught
 from cytolabe.models.scvi import FittedScvi
 from cytolabe.models.scvi_files import load_scvi, save_scvi
 from cytolabe.models.stored import StoredKind, described, open_stored, scopes_of, weights_digest, write_stored
+from cytolabe.ontology.hierarchy import Hierarchy
 from cytolabe.records import ModelCard
 
 __all__ = ["BASE_NAME", "SCANVI_KIND", "load_scanvi", "save_scanvi"]
@@ -49,10 +49,12 @@ def save_scanvi(fitted: FittedScanvi, directory: Path) -> ModelCard:
         "shares": fitted.shares,
         "batches": fitted.batches,
         "registered": [str(label) for label in registered],
+        "hierarchy": fitted.hierarchy,
         "scopes": fitted.scopes,
         "notes": fitted.notes,
     }
-    about = (replace(CARDS["scanvi"], scopes=fitted.scopes), fitted.facts)
+    card = ScanviAnnotator(hierarchical=fitted.hierarchy is not None).card
+    about = (replace(card, scopes=fitted.scopes), fitted.facts)
     return write_stored(directory, SCANVI_KIND, model=fitted.model, description=description, about=about)
 
 
@@ -74,6 +76,7 @@ def load_scanvi(directory: Path) -> FittedScanvi:
         registered = [str(label) for label in said["registered"]]
         shares = np.array(said["shares"], dtype=np.float64)
         scopes, notes = scopes_of(said), dict.fromkeys(said["notes"])
+        hierarchy = None if said["hierarchy"] is None else _hierarchy(said["hierarchy"])
         expected, found = str(said["base_weights"]), weights_digest(base.model)
     if found != expected:
         msg = (
@@ -81,14 +84,19 @@ def load_scanvi(directory: Path) -> FittedScanvi:
             "Take the folder as it was saved."
         )
         raise IntegrityError(msg)
-    model = _blank(base, batches, registered)
+    model = _blank(base, batches, registered=registered, hierarchy=hierarchy)
     stored.fill(model)
     return FittedScanvi(
-        classes=classes, shares=shares, base=base, batches=batches, model=model, scopes=scopes, _met=notes
-    )
+        classes=classes, shares=shares, base=base, batches=batches, model=model, scopes=scopes, hierarchy=hierarchy, _met=notes
+    )  # fmt: skip
 
 
-def _blank(base: FittedScvi, batches: tuple[str, ...], registered: list[str]) -> Any:  # noqa: ANN401 - untyped library
+def _hierarchy(said: Mapping[str, Any]) -> Hierarchy:
+    covers = np.array(said["covers"], dtype=bool)
+    return Hierarchy(labels=tuple(said["labels"]), classes=tuple(said["classes"]), covers=covers)
+
+
+def _blank(base: FittedScvi, batches: tuple[str, ...], *, registered: list[str], hierarchy: Hierarchy | None) -> Any:  # noqa: ANN401 - untyped library
     """Return an untrained model over these batches and labels: one cell of each, so that all are known."""
     genes = tuple(base.genes[column] for column in base.columns)
     started = training.blank_model(genes, batches, base.settings)
@@ -103,9 +111,10 @@ def _blank(base: FittedScvi, batches: tuple[str, ...], registered: list[str]) ->
     with training.quiet_session(0):
         adata = training.cells_anndata(table)
         adata.obs["label"] = [registered[cell % len(registered)] for cell in range(n_cells)]
-        model = import_extra("scvi").model.SCANVI.from_scvi_model(
+        model = scanvi_class(hierarchy).from_scvi_model(
             started, unlabeled_category=UNLABELLED, labels_key="label", adata=adata
         )
+        taught(model, hierarchy)
         model.module.eval()
         model.is_trained_ = True
     return model
