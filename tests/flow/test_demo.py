@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from cytolabe.errors import UsageError
 from cytolabe.flow.certificates import write_counts
 from cytolabe.flow.demo import planted_faults, run_demo
 from cytolabe.flow.study import run_study
@@ -78,6 +79,17 @@ def test_an_absent_model_is_not_run_and_never_missing(tmp_path, quick_study, mon
     assert {str(score.status) for score in rows} <= {"NOT_RUN", "REFUSED"}
     assert any("cytolabe[models]" in score.reason for score in rows)
     assert all(score.value is None for score in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("totalvi", "no counts of proteins"), ("scvii", "did you mean scvi")],
+)  # fmt: skip
+def test_a_model_that_no_study_can_have_is_told_before_a_file_is_read(tmp_path, quick_study, name, told):
+    models = (*quick_study.models, dataclasses.replace(quick_study.models[0], name=name))
+    with pytest.raises(UsageError, match=told):
+        run_study(dataclasses.replace(quick_study, models=models), tmp_path / "out", sources=())
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_score_stands_under_a_certificate_of_the_run(demo):

@@ -26,6 +26,7 @@ from cytolabe.flow.quality import DatasetQuality, flagged_positions, quality_of_
 from cytolabe.flow.recording import record_ingest
 from cytolabe.flow.remote import fetch_sources
 from cytolabe.ingest.sources import SourceFile, slug_of
+from cytolabe.models.registry import model_options
 from cytolabe.ontology.resolutions import Resolutions
 from cytolabe.records import Finding, Severity, Split
 from cytolabe.snapshot.atlas import Atlas, create_atlas
@@ -116,10 +117,13 @@ def run_study(
     Raises
     ------
     UsageError
-        If `out` holds the atlas of another study.
+        If `out` holds the atlas of another study, or there is no model of a name; this is told before a file is read.
     RefusedError
         If no contribution was accepted, or no label was mapped: there is nothing to evaluate then.
     """
+    for model in study.models:
+        if model.kind == "registry":
+            model_options(model.name)
     atlas = create_atlas(out / "atlas")
     _refuse_other_atlas(out, set(atlas.dataset_ids) - {source.dataset_id for source in sources})
     outcomes = contribute(atlas, sources, n_workers=n_workers, on_progress=on_progress)
