@@ -14,7 +14,7 @@ from cytolabe.ingest.source import open_source
 def multi(tmp_path, counts, make_adata):
     """Write a MuData file: 40 cells of genes, 30 of them with two other features."""
 
-    def _write(rna="rna", other="prot", kinds=None):
+    def _write(rna="rna", other="prot", kinds=None, said=None):
         genes = make_adata(counts, own=["q"] * 40)
         if kinds:
             genes.var["feature_types"] = kinds[0]
@@ -25,6 +25,7 @@ def multi(tmp_path, counts, make_adata):
         proteins = anndata.AnnData(np.ones((30, 2), np.float32), obs=table, var=features)
         whole = mudata.MuData({other: proteins, rna: genes})
         whole.obs["cell_type"] = [f"type of {name}" for name in whole.obs_names]
+        whole.uns.update(said or {})
         whole.write(tmp_path / "multi.h5mu")
         return tmp_path / "multi.h5mu"
 
@@ -58,3 +59,10 @@ def test_which_modality_is_meant_is_asked_and_not_guessed(multi):
         assert source.n_cells == 40
     with pytest.raises(RefusedError, match="none is named 'three'"), open_source(path, part="three"):
         pass
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("said", "is_marked"), [({"simulated": True}, True), ({"simulated": False}, False), ({}, False)])
+def test_that_the_cells_are_simulated_may_be_said_of_the_file_as_a_whole(multi, *, said, is_marked):
+    with open_source(multi(said={**said, "colors": ["red"]})) as source:
+        assert source.uns_keys == (("simulated",) if is_marked else ())

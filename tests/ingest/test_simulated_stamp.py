@@ -57,3 +57,10 @@ def test_other_words_and_an_empty_column_say_nothing(values):
     found = simulated_stamp(table(label_source=values, simulated="simulated"), ())
     assert (found.is_simulated, found.findings) == (False, ())
     assert not simulated_stamp(table(label_source="simulated").iloc[:0], ()).is_simulated
+
+
+@pytest.mark.parametrize("declared", ["", "sorted"])
+def test_a_mention_in_one_column_does_not_hide_the_stamp_in_another(declared):
+    said = table(annotation_method="sorted; simulated doublets removed", label_source="simulated")
+    found = simulated_stamp(said, (), declared=declared)
+    assert (found.is_simulated, found.evidence) == (True, "'label_source' says 'simulated'")

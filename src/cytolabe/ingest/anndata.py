@@ -25,9 +25,9 @@ from cytolabe.ingest.simulated_stamp import SIMULATED
 from cytolabe.ingest.tables import ContributedTable, plain_index, read_table, text_of
 from cytolabe.records import Finding, Severity
 
-__all__ = ["AnnDataSource"]
+__all__ = ["AnnDataSource", "said_beside"]
 
-_NO = frozenset({"false", "0", "no", "none", ""})
+_NO = frozenset({"false", "0", "0.0", "no", "none", ""})
 _KEPT = {"obs", "var", "X", "raw", "raw.X", "raw.var", "layers"}
 
 
@@ -91,16 +91,7 @@ class AnnDataSource(RowStream):
     @cached_property
     def uns_keys(self) -> tuple[str, ...]:
         """Names inside `uns`, sorted; a file that says that it is not simulated does not say that it is."""
-        names = sorted(self._uns) if self._uns is not None else ()
-        return tuple(name for name in names if name != SIMULATED or not self._is_denied(name))
-
-    def _is_denied(self, key: str) -> bool:
-        node = self._uns.get(key) if self._uns is not None else None
-        if not is_array(node) or node.shape not in {(), (1,)}:
-            return False
-        with readable(f"uns/{key}"):
-            value = np.ravel(node[()])[0]
-        return text_of(value).strip().casefold() in _NO
+        return said_beside(self._uns)
 
     @cached_property
     def title(self) -> str:
@@ -244,6 +235,20 @@ class AnnDataSource(RowStream):
             rule="cytolabe/facts",
         )
         return (finding,)
+
+
+def said_beside(said: GroupNode | None) -> tuple[str, ...]:
+    """Return the names of what is said beside the tables, sorted; who says that a file is not simulated does not say that it is."""
+    names = sorted(said) if said is not None else ()
+    return tuple(name for name in names if name != SIMULATED or said is None or not _is_denied(said[name], name))
+
+
+def _is_denied(node: Node, name: str) -> bool:
+    if not is_array(node) or node.shape not in {(), (1,)}:
+        return False
+    with readable(name):
+        value = np.ravel(node[()])[0]
+    return text_of(value).strip().casefold() in _NO
 
 
 def _group(root: GroupNode, name: str) -> GroupNode | None:

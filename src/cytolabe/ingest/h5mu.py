@@ -14,11 +14,12 @@ from pathlib import Path
 import pandas as pd
 
 from cytolabe.errors import RefusedError
-from cytolabe.ingest.anndata import AnnDataSource
+from cytolabe.ingest.anndata import AnnDataSource, said_beside
 from cytolabe.ingest.features import kinds_of_features
 from cytolabe.ingest.hdf5_files import open_hdf5
 from cytolabe.ingest.nodes import GroupNode, is_group
 from cytolabe.ingest.refusals import readable, refusal
+from cytolabe.ingest.simulated_stamp import SIMULATED
 from cytolabe.ingest.tables import ContributedTable, read_table
 from cytolabe.records import Finding, Severity
 
@@ -65,6 +66,13 @@ class _Modality(AnnDataSource):
         if not is_group(self._whole.get("obs")):
             return own
         return _joined(own, read_table(self._whole["obs"], "obs", None), self._whole["mod"])
+
+    @cached_property
+    def uns_keys(self) -> tuple[str, ...]:
+        """Names inside `uns` of the modality; that its cells are simulated may be said of the file as a whole."""
+        whole = self._whole.get("uns")
+        marks = {SIMULATED} & set(said_beside(whole if is_group(whole) else None))
+        return tuple(sorted({*said_beside(self._uns), *marks}))
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from cytolabe.ingest.anndata import said_beside
 from cytolabe.ingest.hdf5_files import open_hdf5
 from cytolabe.ingest.matrices import MatrixHandle, RowReader
 from cytolabe.ingest.native import native
@@ -75,7 +76,7 @@ def _contents(path: Path, file: GroupNode) -> Contents:
         features={"row_attrs": genes},
         matrices=tuple(matrices),
         findings=(*cells.findings, *findings, *_not_kept(path, others)),
-        uns_keys=tuple(sorted(said)) if is_group(said) else tuple(sorted(file.attrs)),
+        uns_keys=said_beside(said) if is_group(said) else tuple(sorted(file.attrs)),
         title=_title(file),
     )
 

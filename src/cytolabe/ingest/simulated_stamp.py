@@ -55,12 +55,14 @@ def simulated_stamp(table: pd.DataFrame, uns_keys: Iterable[str], *, declared: s
             )  # fmt: skip
     if SIMULATED in uns_keys:
         return _whole("uns['simulated'] is there", "uns['simulated']", told, n_cells=n_cells)
-    for name, (is_stamped, is_hinted, words) in marks.items():
-        where = f"obs[{name!r}]"
+    # All columns are asked for a stamp before any is for a hint: a hint that a declaration overrides hides no stamp.
+    for name, (is_stamped, _, words) in marks.items():
         if n_cells and is_stamped.all():
-            return _whole(f"{name!r} says {words[0]!r}", where, told, n_cells=n_cells)
+            return _whole(f"{name!r} says {words[0]!r}", f"obs[{name!r}]", told, n_cells=n_cells)
+    for name, (_, is_hinted, words) in marks.items():
         if is_hinted.any():
-            return _hinted(f"{name!r} says {words[0]!r}", where, told, counts=(int(is_hinted.sum()), n_cells))
+            counts = int(is_hinted.sum()), n_cells
+            return _hinted(f"{name!r} says {words[0]!r}", f"obs[{name!r}]", told, counts=counts)
     return SimulatedStamp()
 
 
