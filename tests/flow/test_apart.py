@@ -28,8 +28,15 @@ def refuse(_):
 def stumble(_):
     raise ZeroDivisionError("odd")
 
-kinds = {"die": die, "die_once": die_once, "say": str.upper, "refuse": refuse, "stumble": stumble}
-serve(Connection(int(sys.argv[1])), kinds)
+def run_out(_):
+    raise MemoryError
+
+def babble(what):
+    theirs.send_bytes(what.encode())
+
+theirs = Connection(int(sys.argv[1]))
+kinds = {"run_out": run_out, "babble": babble, "set": set, "die": die, "die_once": die_once, "say": str.upper, "refuse": refuse, "stumble": stumble}
+serve(theirs, kinds)
 """
 
 
@@ -54,6 +61,24 @@ def test_an_error_of_a_task_is_raised_as_what_it_is():
         run_apart([("refuse", ""), ("say", "one")])
     with pytest.raises(RuntimeError, match="ZeroDivisionError: odd"):
         run_apart([("stumble", "")])
+
+
+def test_a_reader_without_memory_or_that_answers_no_document_is_as_good_as_dead_and_the_others_have_their_answers():
+    tasks = [("run_out", ""), ("babble", "{"), ("babble", "[1]"), ("babble", '{"findings": []}'), ("say", "one")]
+    assert run_apart(tasks) == [None, None, None, None, "ONE"]
+
+
+def test_an_answer_that_is_no_json_is_an_error_of_the_task_and_no_death():
+    with pytest.raises(RuntimeError, match="TypeError.*not JSON serializable"):
+        run_apart([("set", "ab")])
+
+
+def test_a_reader_that_was_closed_while_it_started_is_ended():
+    reader = apart._Reader()
+    reader.close()
+    with pytest.raises(EOFError):
+        reader.answer(("say", "one"))
+    assert (reader._process, reader._ours) == (None, None)
 
 
 def test_a_reader_that_does_not_start_is_no_fault_of_a_file(tmp_path):

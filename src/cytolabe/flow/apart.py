@@ -32,6 +32,7 @@ Document = Mapping[str, object]
 _CHILD = "cytolabe.flow.apart_child"
 _TRIES = 2
 _GRACE_SECONDS = 3.0
+_MOST_BYTES = 1 << 28
 
 
 def run_apart(
@@ -106,7 +107,7 @@ def crashed(path: Path) -> Finding:
 
 
 def serve(theirs: Connection, kinds: Mapping[str, Callable[..., object]]) -> None:
-    """Answer tasks until there are no more; `kinds` says what does each of them."""
+    """Answer tasks until there are no more, or memory ran out; `kinds` says what does each of them."""
     theirs.send_bytes(b"ready")
     while True:
         try:
@@ -114,11 +115,13 @@ def serve(theirs: Connection, kinds: Mapping[str, Callable[..., object]]) -> Non
         except (EOFError, OSError):
             return
         try:
-            document = {"answer": kinds[kind](argument)}
+            document = json.dumps({"answer": kinds[kind](argument)})
+        except MemoryError:
+            return  # a fresh process may have room; where that has none either, it is told of this file and not of all
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the one who asked
-            document = {"error": str(error), "type": type(error).__name__}
+            document = json.dumps({"error": str(error), "type": type(error).__name__})
         try:
-            theirs.send_bytes(json.dumps(document).encode())
+            theirs.send_bytes(document.encode())
         except OSError:
             return  # whoever asked is gone
 
@@ -137,8 +140,8 @@ class _Reader:
             ours = self._started()
             try:
                 ours.send(task)
-                document: Document = json.loads(ours.recv_bytes())
-            except (EOFError, OSError):
+                document = _document_in(ours.recv_bytes(_MOST_BYTES))
+            except (EOFError, OSError, ValueError):
                 if self._is_closed:
                     raise
                 self._end()
@@ -157,7 +160,7 @@ class _Reader:
         if self._ours is not None:
             return self._ours
         ours, theirs = Pipe()
-        self._process = subprocess.Popen(  # noqa: S603  this interpreter, a module of this package
+        self._process = process = subprocess.Popen(  # noqa: S603  this interpreter, a module of this package
             [sys.executable, "-m", _CHILD, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -168,12 +171,12 @@ class _Reader:
         try:
             ours.recv_bytes()  # that it is ready: what ends it from here on is the file
         except (EOFError, OSError) as error:
-            code = self._process.wait(_GRACE_SECONDS)
+            code = process.wait(_GRACE_SECONDS)
             how = signal.Signals(-code).name if code < 0 else f"code {code}"
             msg = f"the process that is to read the files did not start ({how}; its own message is above)."
             raise WorkerDiedError(msg) from error
         self._ours = ours
-        if self._is_closed:
+        if self._is_closed:  # while it started
             self._end()
             raise EOFError
         return ours
@@ -186,6 +189,15 @@ class _Reader:
             process.wait()
         if ours is not None:
             ours.close()
+
+
+def _document_in(content: bytes) -> Document:
+    """Return what a reader answered; ValueError where it is none of the two documents, which says that it is broken."""
+    document = json.loads(content)
+    if not isinstance(document, dict) or not (document.keys() == {"answer"} or document.keys() == {"error", "type"}):
+        msg = "a reader answered with something else than a document"
+        raise ValueError(msg)
+    return document
 
 
 def _error_of(document: Document) -> Exception:
