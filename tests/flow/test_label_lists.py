@@ -46,6 +46,11 @@ def test_labels_of_a_list_map_as_those_of_a_file_with_the_same_words(listed):
     assert [m.term for m in mappings] == ["CL:0000171", "CL:0000169", "CL:0000173"]
 
 
+def test_a_quoted_field_may_stand_behind_a_blank(listed):
+    labels, _ = labels_of_list(listed("tissue, author_label", 'blood, "B cell, naive"'))
+    assert labels["contributor_label"].tolist() == ["B cell, naive"]
+
+
 def test_each_source_is_a_data_set_and_tissues_of_a_label_are_joined(listed):
     path = listed(
         "\ufeffauthor_label,source,n_cells,tissue", "T,Lab 1,2,lung", "T,Lab 1,3,blood", "T,,,blood", "", ",,,"
@@ -69,6 +74,7 @@ def test_each_source_is_a_data_set_and_tissues_of_a_label_are_joined(listed):
         (("author_label", ""), RefusedError, "no row under it"),
         (("author_label,tissue", "B,lung", ",blood", " ,lung"), RefusedError, "2 row.s. have no label: line 3, line 4"),
         (("author_label,n_cells", "B,1.5", "T,0", "N,-3", "M,many"), RefusedError, "4 row.s. have an n_cells.*'1.5'"),
+        (("author_label,n_cells", "B,1000000000001", f"T,{'9' * 5000}"), RefusedError, "2 row.s. have an n_cells.*from 1 to 1,000"),
         (("author_label,tissue", "B,lung", "T,lung", "B,lung"), RefusedError, "line 4 .'B', as line 2.*keep one"),
         (("author_label,source", "B,Lab 1", "B,lab_1"), RefusedError, "1 row.s. have a source that another one is called"),
         (("author_label,source", "B,", "T,Labels"), RefusedError, "another one is called alike"),

@@ -22,6 +22,7 @@ __all__ = ["LIST_SUFFIXES", "labels_of_list"]
 LIST_SUFFIXES = (".csv", ".tsv", ".tab")
 _LABEL, _OTHERS = "author_label", ("tissue", "n_cells", "source")
 _N_EXAMPLES = 5
+_MOST_CELLS = 10**12
 _Row = Mapping[str, str]
 
 
@@ -53,7 +54,7 @@ def labels_of_list(path: Path) -> tuple[pd.DataFrame, Finding]:
         *_told(
             "an n_cells that counts no cells",
             [f"{place} ({row['n_cells']!r})" for place, row in rows if not _counts_cells(row.get("n_cells", ""))],
-            "give a whole number from 1, or leave the column out",
+            f"give a whole number from 1 to {_MOST_CELLS:,}, or leave the column out",
         ),
         *_told("a label that stands in an earlier row with the same source and tissue", _repeated(rows), "keep one of them"),
         *_told("a source that another one is called alike", _alike(rows), "ids know no case and no signs: rename one"),
@@ -76,7 +77,7 @@ def _rows_of(path: Path) -> tuple[list[str], list[tuple[str, _Row]]]:
         raise UnreadableInputError(msg) from None
     separator = "," if path.suffix.lower() == ".csv" else "\t"
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
         lines = [(reader.line_num, [field.strip() for field in line]) for line in reader]
     except csv.Error as error:
         msg = f"{path.name}: cannot be read as a table ({error}). Quotes have to come in pairs."
@@ -115,7 +116,8 @@ def _told(what: str, places: Sequence[str], remedy: str) -> list[str]:
 
 def _counts_cells(written: str) -> bool:
     """Tell whether a number of cells can be used; an empty one means that nobody counted."""
-    return not written or (written.isascii() and written.isdigit() and int(written) > 0)
+    is_number = written.isascii() and written.isdigit() and len(written) <= len(str(_MOST_CELLS))
+    return not written or (is_number and 0 < int(written) <= _MOST_CELLS)
 
 
 def _repeated(rows: Sequence[tuple[str, _Row]]) -> list[str]:
