@@ -77,6 +77,20 @@ def test_every_label_survives_the_round_trip_and_none_is_a_formula(tmp_path, lab
         assert not any(field.startswith(("=", "+", "-", "@")) for field in row)
 
 
+@pytest.mark.parametrize("label", ["B\rcell", "B\r\ncell", "B\ncell", "\r", "B\u2028cell"])
+def test_a_label_with_any_end_of_line_in_it_is_one_label(tmp_path, label):
+    mappings = (replace(current()[0], contributor_label=label), *current()[1:])
+    write_sssom(mappings, tmp_path / "one.tsv", ontology=CL)
+    assert set(read_sssom(tmp_path / "one.tsv")) == set(mappings)
+
+
+def test_a_table_that_was_saved_with_other_ends_of_lines_says_the_same(tmp_path):
+    mappings = (replace(current()[0], contributor_label="B\ncell"), *current()[1:])
+    write_sssom(mappings, tmp_path / "one.tsv", ontology=CL)
+    (tmp_path / "one.tsv").write_bytes((tmp_path / "one.tsv").read_bytes().replace(b"\n", b"\r\n"))
+    assert set(read_sssom(tmp_path / "one.tsv")) == set(mappings)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_sssom_library_reads_the_file_and_finds_no_fault(file):
     parsers = pytest.importorskip("sssom.parsers")

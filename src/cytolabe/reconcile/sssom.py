@@ -106,10 +106,25 @@ def write_sssom(
         rows += [_row_of_reason(reason, mapping) for reason in under]
     stream = io.StringIO(newline="")
     stream.write(sssom_header(ontology, digest_of(rows)))
-    writer = csv.DictWriter(stream, fieldnames=SHEET_COLUMNS, delimiter="\t", lineterminator="\n")
+    # With this end of a line csv quotes a carriage return inside a field, too; bare, it would end the line for its reader.
+    lines = _PlainEnds(stream)
+    writer = csv.DictWriter(lines, fieldnames=SHEET_COLUMNS, delimiter="\t", lineterminator=_PlainEnds.WRITTEN)
     writer.writeheader()
     writer.writerows(rows)
     replace_file(path, stream.getvalue().encode("utf-8"))
+
+
+class _PlainEnds:
+    """Takes lines as csv ends them and passes them on with a line feed alone."""
+
+    WRITTEN = "\r\n"
+
+    def __init__(self, stream: io.StringIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> int:
+        """Pass on one line."""
+        return self._stream.write(line.removesuffix(self.WRITTEN) + "\n")
 
 
 def read_sssom(path: Path) -> tuple[LabelMapping, ...]:
@@ -149,10 +164,12 @@ _Row = Mapping[str | None, str | list[str] | None]
 def _rows_of(path: Path) -> Sequence[tuple[_Row, str]]:
     """Return the rows of a table, each with the line where it ends."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path.name}: not readable as UTF-8 text ({error}); export it again or save it as UTF-8 TSV."
         raise UnreadableInputError(msg) from None
+    if text.partition("\n")[0].endswith("\r"):  # saved elsewhere, with other ends of lines
+        text = text.replace("\r\n", "\n")
     lines = text.splitlines(keepends=True)
     n_header = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     reader = csv.DictReader(io.StringIO("".join(lines[n_header:]), newline=""), delimiter="\t")
