@@ -1,6 +1,8 @@
 """Lists that gzip packed are read as HDF5 reads them, and a chunk that is not of its size is damaged."""
 
+import ctypes
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -103,6 +105,28 @@ def test_a_chunk_that_its_writer_left_as_it_is_is_read_as_it_is(packed):
         np.testing.assert_array_equal(unpacked(file["x"])[30:60], np.arange(30))
     with h5py.File(packed(zlib.compress(np.arange(30, dtype="<i4").tobytes()), mask=1, shuffle=True)) as file:
         np.testing.assert_array_equal(unpacked(file["x"])[30:60], np.arange(30))
+
+
+def test_a_last_chunk_that_is_not_full_may_be_left_unpacked_by_its_list(tmp_path, packed):
+    (library,) = (Path(h5py.__file__).parent.parent / "h5py.libs").glob("libhdf5-*.so*")
+    chunked = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    chunked.set_chunk((30,))
+    chunked.set_shuffle()
+    chunked.set_deflate(4)
+    dont_filter_partial_chunks = 2
+    set_options = ctypes.CDLL(str(library)).H5Pset_chunk_opts
+    set_options.argtypes = [ctypes.c_int64, ctypes.c_uint]
+    assert set_options(chunked.id, dont_filter_partial_chunks) == 0
+    with h5py.File(tmp_path / "edge.h5", "w", libver="latest") as file:
+        made = h5py.h5d.create(file.id, b"x", h5py.h5t.STD_I32LE, h5py.h5s.create_simple((100,)), chunked)
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.arange(100, dtype="<i4"))
+        ours = unpacked(file["x"])
+        assert isinstance(ours, DeflatedList)
+        np.testing.assert_array_equal(ours[...], np.arange(100))
+        np.testing.assert_array_equal(ours[85:97], np.arange(85, 97))
+    assert look_through(tmp_path / "edge.h5") == ()
+    with h5py.File(packed(bytes(120), chunk=3)) as file, pytest.raises(OSError, match="filter returned failure"):
+        unpacked(file["x"])[95:]
 
 
 def test_nothing_but_a_run_of_values_can_be_asked_for(packed):
