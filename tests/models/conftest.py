@@ -86,6 +86,8 @@ def sign_again() -> Callable[[Path, str, Mapping[str, object]], None]:
         (folder / name).write_bytes(content)
         card = json.loads((folder / "model_card.json").read_bytes())
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
-        (folder / "model_card.json").write_text(json.dumps({**card, "description": digest}))
+        # The card says, too, which cells the model was fitted on.
+        named = {**card["card"], "scopes": description.get("scopes", card["card"]["scopes"])}
+        (folder / "model_card.json").write_text(json.dumps({**card, "card": named, "description": digest}))
 
     return sign

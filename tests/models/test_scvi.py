@@ -308,10 +308,18 @@ def test_a_folder_without_card_or_with_that_of_another_model_is_refused(fitted, 
     path.write_text(json.dumps({**whole, "card": {**whole["card"], "name": "scanvi"}}))
     with pytest.raises(IntegrityError, match=f"{MODEL_CARD_NAME} is the card of 'scanvi'; expected was that of 'scvi'"):
         load_scvi(tmp_path)
-    for garbled in ({**whole, "format": "other"}, {**whole, "card": {}}, []):
+    other_cells = {**whole["card"], "scopes": whole["card"]["scopes"][1:]}
+    path.write_text(json.dumps({**whole, "card": other_cells}))
+    with pytest.raises(IntegrityError, match=f"{MODEL_CARD_NAME} names other cells that the model was fitted on"):
+        load_scvi(tmp_path)
+    no_details = {**whole, "artifact": {**whole["artifact"], "details": None}}
+    for garbled in ({**whole, "format": "other"}, {**whole, "card": {}}, [], no_details):
         path.write_text(json.dumps(garbled))
         with pytest.raises(UnreadableInputError, match=MODEL_CARD_NAME):
             load_scvi(tmp_path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(UnreadableInputError, match=MODEL_CARD_NAME):
+        load_scvi(tmp_path)
     path.unlink()
     with pytest.raises(UnreadableInputError, match=f"{MODEL_CARD_NAME} is missing; expected was a card.*fit the model"):
         load_scvi(tmp_path)

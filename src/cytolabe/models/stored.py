@@ -128,7 +128,7 @@ def open_stored(directory: Path, kind: StoredKind) -> StoredModel:
     UnreadableInputError
         If a part is missing, is not JSON, is of another format or garbled.
     IntegrityError
-        If the card is of another model, or the genes, the description or the weights are not those that it names.
+        If the card is of another model, or the genes, the cells that it was fitted on, the description or the weights are not those that it names.
     """
     description, content = _described_by(directory / kind.description_name, kind)
     card, facts, expected = _card_of(directory / MODEL_CARD_NAME)
@@ -141,6 +141,11 @@ def open_stored(directory: Path, kind: StoredKind) -> StoredModel:
         with described(kind):
             found = features_digest(tuple(map(str, description[name])))
         _refuse_other(directory / kind.description_name, name, found=found, expected=facts.details.get(role, "none"))
+    with described(kind):
+        fitted_on = scopes_of(description)
+    if fitted_on != card.scopes:
+        msg = f"{directory / MODEL_CARD_NAME} names other cells that the model was fitted on than {kind.description_name}. {_AGAIN}"
+        raise IntegrityError(msg)
     _refuse_other(directory / kind.description_name, "the description", found=_digest(content), expected=expected)
     weights, _ = read_weights(directory / WEIGHTS_NAME, expected=card.weights_digest)
     return StoredModel(kind=kind, description=description, card=card, facts=facts, weights=weights)
@@ -171,7 +176,7 @@ def _described_by(path: Path, kind: StoredKind) -> tuple[dict[str, Any], bytes]:
     try:
         content = path.read_bytes()
         description = json.loads(content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"{path} cannot be read ({type(error).__name__}): this folder holds no stored {kind.model}."
         raise UnreadableInputError(msg) from None
     found = description.get("format") if isinstance(description, dict) else None
@@ -187,12 +192,13 @@ def _card_of(path: Path) -> tuple[ModelCard, EmbeddingFacts, str]:
         raise UnreadableInputError(msg)
     try:
         document = json.loads(path.read_bytes())
-        said, facts = dict(document["card"]), EmbeddingFacts(**document["artifact"])
+        said, artifact = dict(document["card"]), dict(document["artifact"])
+        facts = EmbeddingFacts(**{**artifact, "details": dict(artifact["details"])})
         lists = {name: tuple(said[name]) for name in ("capabilities", "inputs", "pretraining")}
         kinds = {"protocol": Protocol(said["protocol"]), "fit_on_query": FitOnQuery(said["fit_on_query"])}
         card = ModelCard(**{**said, **lists, **kinds, "scopes": scopes_of(said)})
         found, expected = document["format"], str(document["description"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         msg = f"{path} lacks or garbles a part of the card ({type(error).__name__}: {error}). {_AGAIN}"
         raise UnreadableInputError(msg) from None
     if found != _CARD_FORMAT:
