@@ -69,7 +69,7 @@ def test_a_reader_without_memory_or_that_answers_no_document_is_as_good_as_dead_
 
 
 def test_an_answer_that_is_no_json_is_an_error_of_the_task_and_no_death():
-    with pytest.raises(RuntimeError, match="TypeError.*not JSON serializable"):
+    with pytest.raises(RuntimeError, match=r"TypeError.*not JSON serializable"):
         run_apart([("set", "ab")])
 
 

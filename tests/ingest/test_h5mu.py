@@ -62,7 +62,9 @@ def test_which_modality_is_meant_is_asked_and_not_guessed(multi):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("said", "is_marked"), [({"simulated": True}, True), ({"simulated": False}, False), ({}, False)])
+@pytest.mark.parametrize(
+    ("said", "is_marked"), [({"simulated": True}, True), ({"simulated": False}, False), ({}, False)]
+)
 def test_that_the_cells_are_simulated_may_be_said_of_the_file_as_a_whole(multi, *, said, is_marked):
     with open_source(multi(said={**said, "colors": ["red"]})) as source:
         assert source.uns_keys == (("simulated",) if is_marked else ())
