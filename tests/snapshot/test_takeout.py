@@ -1,6 +1,7 @@
 """Cells taken out: h5ad, zarr and SOMA come back equal through other libraries, and only whole."""
 
 import importlib
+from dataclasses import replace
 
 import anndata
 import numpy as np
@@ -9,6 +10,7 @@ import zarr
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import RefusedError, UnmeasuredGeneError, UsageError
+from cytolabe.ingest.simulated_stamp import simulated_stamp
 from cytolabe.snapshot import takeout
 from cytolabe.snapshot.atlas import create_atlas
 from cytolabe.snapshot.build import write_dataset
@@ -83,6 +85,27 @@ def test_a_count_beyond_float32_makes_the_file_float64(make, tmp_path, suffix):
     found = READ[suffix](tmp_path / f"out{suffix}")
     assert found.X.dtype == np.float64
     assert found.X.max() == (1 << 24) + 1
+
+
+@pytest.mark.parametrize("suffix", READ)
+@pytest.mark.parametrize("by", ["declared", "suspected"])
+def test_simulated_cells_that_are_taken_out_say_so_and_are_known_for_it_when_they_come_back(make, tmp_path, suffix, by):
+    """The mark of the file that they came in stays there: without one of its own the copy would pass for real cells."""
+    made_up, real = make.content("kang"), make.content("zheng")
+    if by == "declared":
+        made_up = replace(made_up, cells=made_up.cells.assign(label_origin="simulated"))
+    else:
+        made_up = replace(made_up, record=replace(made_up.record, label_origin_suspected="simulated"))
+    atlas = create_atlas(tmp_path / "atlas")
+    atlas.publish([write_dataset(atlas.path, content=content) for content in (made_up, real)])
+    frozen = atlas.freeze()
+    for where, mark in (("dataset_id = 'kang'", "kang"), ("", "kang"), ("dataset_id = 'zheng'", None)):
+        path = tmp_path / f"{len(where)}{suffix}"
+        export_cells(frozen, path, where=where)
+        found = READ[suffix](path)
+        assert found.uns.get("simulated") == mark
+        assert frozen.to_anndata(frozen.rows(where)).uns.get("simulated") == mark
+        assert simulated_stamp(found.obs, found.uns).is_simulated is bool(mark)
 
 
 @pytest.mark.parametrize("suffix", takeout.SUFFIXES)

@@ -6,7 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from cytolabe.snapshot.selection import EXACT_FLOAT32, provenance_of, shared_genes
+from cytolabe.snapshot.selection import EXACT_FLOAT32, provenance_of, shared_genes, simulated_mark
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["to_anndata"]
@@ -34,10 +34,11 @@ def to_anndata(
     cells = snapshot.cells.iloc[chosen]
     names = shared_genes(snapshot, sorted(cells["dataset_id"].unique())) if genes is None else list(genes)
     counts = snapshot.counts(chosen, names)
+    policy = "intersection" if genes is None else "as given"
     is_wide = counts.nnz > 0 and int(counts.data.max()) > EXACT_FLOAT32
     return anndata.AnnData(
         X=counts.astype(np.float64 if is_wide else np.float32),
         obs=cells.set_index("cell_id"),
         var=pd.DataFrame(index=pd.Index(names, name="gene_id")),
-        uns=provenance_of(snapshot, gene_policy="intersection" if genes is None else "as given"),
+        uns={**provenance_of(snapshot, gene_policy=policy), **simulated_mark(snapshot, cells)},
     )

@@ -22,12 +22,13 @@ from cytolabe.snapshot.view import CELL_COLUMNS, SnapshotView
 if TYPE_CHECKING:
     from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["EXACT_FLOAT32", "Selection", "provenance_of", "select", "shared_genes"]
+__all__ = ["EXACT_FLOAT32", "Selection", "provenance_of", "select", "shared_genes", "simulated_mark"]
 
 EXACT_FLOAT32 = 1 << 24
 """Counts above this are no longer all exact in float32."""
 
 _BLOCK_CELLS = 2048
+_SIMULATED = "simulated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,12 @@ def select(snapshot: "Snapshot", *, where: str = "", genes: Sequence[str] | None
     policy = "intersection" if genes is None else "as given"
     n_cells = _cells_by_access(snapshot, obs)
     access = {"access": strictest(n_cells), "access_cells": ", ".join(f"{n} {word}" for word, n in n_cells.items())}
-    provenance = {**provenance_of(snapshot, gene_policy=policy), "where": where, **access}
+    provenance = {
+        **provenance_of(snapshot, gene_policy=policy),
+        "where": where,
+        **access,
+        **simulated_mark(snapshot, obs),
+    }
     return Selection(
         snapshot=snapshot, positions=positions, obs=obs, genes=chosen, provenance=provenance, n_by_access=n_cells
     )
@@ -111,6 +117,20 @@ def provenance_of(snapshot: SnapshotView, *, gene_policy: str) -> dict[str, str]
         "ontology_release": snapshot.ontology_release,
         "gene_policy": gene_policy,
     }
+
+
+def simulated_mark(snapshot: SnapshotView, obs: pd.DataFrame) -> dict[str, str]:
+    """Return what a file has to say of simulated data sets among its cells, so that it is known for one when it comes back.
+
+    Cells are simulated as was declared of their labels, or as the file said that they came in. A file with real cells
+    beside them bears the mark as well: the two do not come apart again.
+    """
+    present = sorted({str(name) for name in obs["dataset_id"]})
+    declared = {str(name) for name in obs.loc[(obs["label_origin"] == _SIMULATED).to_numpy(), "dataset_id"]}
+    named = [
+        name for name in present if name in declared or snapshot.datasets[name].label_origin_suspected == _SIMULATED
+    ]
+    return {_SIMULATED: ", ".join(named)} if named else {}
 
 
 def shared_genes(snapshot: SnapshotView, dataset_ids: Sequence[str]) -> list[str]:
