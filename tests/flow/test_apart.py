@@ -1,5 +1,11 @@
 """Readers that die, that do not start and that fail: each is told as what it is, and the other tasks go on."""
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from cytolabe.errors import RefusedError, UsageError, WorkerDiedError
@@ -7,11 +13,11 @@ from cytolabe.flow import apart
 from cytolabe.flow.apart import run_apart
 
 CHILD = """
-import os, signal, sys
+import os, signal, sys, time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from cytolabe.errors import RefusedError
-from cytolabe.flow.apart import serve
+from cytolabe.flow.apart import end_with_caller, serve
 
 def die(mark):
     Path(mark).open("a").write("x")
@@ -28,6 +34,12 @@ def refuse(_):
 def stumble(_):
     raise ZeroDivisionError("odd")
 
+def last(mark):
+    Path(mark).write_text(str(os.getpid()))
+    time.sleep(120)
+
+end_with_caller()
+
 def run_out(_):
     raise MemoryError
 
@@ -35,9 +47,14 @@ def babble(what):
     theirs.send_bytes(what.encode())
 
 theirs = Connection(int(sys.argv[1]))
-kinds = {"run_out": run_out, "babble": babble, "set": set, "die": die, "die_once": die_once, "say": str.upper, "refuse": refuse, "stumble": stumble}
+kinds = {"last": last, "run_out": run_out, "babble": babble, "set": set, "die": die, "die_once": die_once, "say": str.upper, "refuse": refuse, "stumble": stumble}
 serve(theirs, kinds)
 """
+
+
+def wait_until(is_so):
+    while not is_so():  # the time limit of a test ends it
+        time.sleep(0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +96,25 @@ def test_a_reader_that_was_closed_while_it_started_is_ended():
     with pytest.raises(EOFError):
         reader.answer(("say", "one"))
     assert (reader._process, reader._ours) == (None, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_a_reader_ends_with_a_caller_that_is_killed(tmp_path):
+    mark = tmp_path / "pid"
+    script = (
+        f"from cytolabe.flow import apart; apart._CHILD = 'made_up_reader'; apart.run_apart([('last', {str(mark)!r})])"
+    )
+    places = os.pathsep.join([str(tmp_path), str(Path(apart.__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": places}
+    caller = subprocess.Popen([sys.executable, "-c", script], env=environment)  # noqa: S603  this interpreter
+    try:
+        wait_until(lambda: mark.exists() and mark.read_text() != "")
+    finally:
+        caller.kill()
+        caller.wait()
+    reader = Path(f"/proc/{mark.read_text()}")
+    # What is no child of this process may stay as a zombie until the system asks for it.
+    wait_until(lambda: not reader.exists() or "(zombie)" in (reader / "status").read_text())
 
 
 def test_a_reader_that_does_not_start_is_no_fault_of_a_file(tmp_path):

@@ -8,6 +8,7 @@ A reader is a fresh interpreter that takes one task after the other and answers 
 script, as a worker of `multiprocessing` would, and nothing that it sends is unpickled.
 """
 
+import ctypes
 import json
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from cytolabe.errors import UsageError, WorkerDiedError
 from cytolabe.ingest.inspection import child_environment
 from cytolabe.records import Finding, Severity
 
-__all__ = ["Document", "crashed", "run_apart", "serve"]
+__all__ = ["Document", "crashed", "end_with_caller", "run_apart", "serve"]
 
 Document = Mapping[str, object]
 """What a reader answers: `answer`, or the `error` that a task raised with the name of its type."""
@@ -33,6 +34,7 @@ _CHILD = "cytolabe.flow.apart_child"
 _TRIES = 2
 _GRACE_SECONDS = 3.0
 _MOST_BYTES = 1 << 28
+_PR_SET_PDEATHSIG = 1
 
 
 def run_apart(
@@ -104,6 +106,17 @@ def crashed(path: Path) -> Finding:
         remedy="Give it again by itself, with more memory and one worker; if it dies again, get a new copy.",
         rule="cytolabe/safety",
     )
+
+
+def end_with_caller() -> None:
+    """Have the system end this process with the one that started it, where it can (Linux).
+
+    A caller that is killed closes nothing: its readers would go on for as long as their files last, beside those of the
+    next try, with nobody to answer to.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def serve(theirs: Connection, kinds: Mapping[str, Callable[..., object]]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from cytolabe.flow.apart import serve
+from cytolabe.flow.apart import end_with_caller, serve
 from cytolabe.flow.examine import examine
 from cytolabe.flow.meaning import donors_of
 from cytolabe.ingest.sources import SourceFile
@@ -40,4 +40,5 @@ KINDS: Mapping[str, Callable[..., Mapping[str, object]]] = {"examine": _examined
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_caller()
     serve(Connection(int(sys.argv[1])), KINDS)
