@@ -18,7 +18,7 @@ from cytolabe.audit import ConfoundingRow, DuplicateReport, audit_confounding, f
 from cytolabe.audit.confounding import BIOLOGICAL
 from cytolabe.config.study import ModelSpec, Study
 from cytolabe.errors import RefusedError, UsageError
-from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, evaluate_study
+from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, annotator_plans, evaluate_study
 from cytolabe.evaluate.collapse import collapse_findings
 from cytolabe.flow.contribute import SourceOutcome, contribute
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, resolutions_of
@@ -121,9 +121,7 @@ def run_study(
     RefusedError
         If no contribution was accepted, or no label was mapped: there is nothing to evaluate then.
     """
-    for model in study.models:
-        if model.kind == "registry":
-            model_options(model.name)
+    _refuse_unknown_models(study)
     atlas = create_atlas(out / "atlas")
     _refuse_other_atlas(out, set(atlas.dataset_ids) - {source.dataset_id for source in sources})
     outcomes = contribute(atlas, sources, n_workers=n_workers, on_progress=on_progress)
@@ -185,6 +183,11 @@ def _refuse_other_atlas(out: Path, others: set[str]) -> None:
     if others:
         msg = f"{out / 'atlas'} already holds {len(others)} data set(s) that this study does not name: {', '.join(sorted(others)[:5])}. They would enter its snapshot. Choose an empty folder for --out."
         raise UsageError(msg)
+
+
+def _refuse_unknown_models(study: Study) -> None:
+    for annotator in annotator_plans(plan_of_study(study, n_workers=1)):
+        model_options(annotator.component)
 
 
 def plan_of_study(study: Study, *, n_workers: int) -> EvaluationPlan:
