@@ -22,6 +22,7 @@ from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.flow.splits import embed_fold
 from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
+from cytolabe.flow.training_files import TrainingOrder
 from cytolabe.genes.reference import load_reference
 from cytolabe.models.geneformer.checkpoint import from_pretrained
 from cytolabe.models.registry import make_model
@@ -96,7 +97,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(snapshot, split, config, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "model"
-    return out, pretrain_geneformer(snapshot, config, split=(split, "1"), seed=3, out=out)
+    return out, pretrain_geneformer(snapshot, config, TrainingOrder(split=split, fold="1", seed=3, out=out))
 
 
 def folds(snapshot):
@@ -151,9 +152,11 @@ def test_a_killed_training_ends_with_the_bytes_of_one_that_was_not(trained, snap
             raise Killed
 
     with pytest.raises(Killed):
-        pretrain_geneformer(snapshot, config, split=(split, "1"), seed=3, out=tmp_path, on_progress=die)
+        pretrain_geneformer(
+            snapshot, config, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path, on_progress=die)
+        )
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000006"]
-    document = pretrain_geneformer(snapshot, config, split=(split, "1"), seed=3, out=tmp_path)
+    document = pretrain_geneformer(snapshot, config, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path))
     assert {**document, "model": ""} == {**trained[1], "model": ""}
     names = sorted(path.name for path in trained[0].iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -169,7 +172,7 @@ def test_on_ray_the_cells_the_plan_and_the_card_are_the_same(trained, snapshot, 
 
     monkeypatch.setattr(pretrain, "train_on_ray", here)
     on_ray = dataclasses.replace(config, engine="ray", address="head:6379")
-    pretrain_geneformer(snapshot, on_ray, split=(split, "1"), seed=3, out=tmp_path)
+    pretrain_geneformer(snapshot, on_ray, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path))
     assert [(one.n_workers, one.address) for one in asked] == [(1, "head:6379")]
     for path in trained[0].iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
@@ -179,7 +182,7 @@ def test_an_engine_that_is_none_and_an_address_without_ray_are_refused(snapshot,
     for changes, told in (({"engine": "dask"}, "none of local, ray"), ({"address": "head:6379"}, "needs --engine ray")):
         asked = dataclasses.replace(config, **changes)
         with pytest.raises(UsageError, match=told):
-            pretrain_geneformer(snapshot, asked, split=(split, "1"), seed=3, out=tmp_path)
+            pretrain_geneformer(snapshot, asked, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path))
     (tmp_path / "c.toml").write_text('engine = "ray"\n' + CONFIG)
     with pytest.raises(UsageError, match="engine"):
         read_pretraining(tmp_path / "c.toml")
@@ -210,12 +213,14 @@ def test_medians_are_of_training_cells_only(snapshot):
 def test_a_panel_a_used_folder_and_a_fold_that_is_not_there_are_refused(trained, snapshot, split, config, tmp_path):
     with pytest.raises(RefusedError, match=r"birch: .*R3"):
         pretrain_geneformer(
-            snapshot, dataclasses.replace(config, panels="refuse"), split=(split, "1"), seed=3, out=tmp_path / "a"
+            snapshot,
+            dataclasses.replace(config, panels="refuse"),
+            TrainingOrder(split=split, fold="1", seed=3, out=tmp_path / "a"),
         )
     with pytest.raises(ConflictError, match="folder of its own"):
-        pretrain_geneformer(snapshot, config, split=(split, "1"), seed=3, out=trained[0])
+        pretrain_geneformer(snapshot, config, TrainingOrder(split=split, fold="1", seed=3, out=trained[0]))
     with pytest.raises(UsageError, match="--fold"):
-        pretrain_geneformer(snapshot, config, split=(split, "7"), seed=3, out=tmp_path / "b")
+        pretrain_geneformer(snapshot, config, TrainingOrder(split=split, fold="7", seed=3, out=tmp_path / "b"))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.flow.splits import embed_fold
 from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
+from cytolabe.flow.training_files import TrainingOrder
 from cytolabe.genes.reference import load_reference
 from cytolabe.models import training
 from cytolabe.models.registry import make_model
@@ -81,7 +82,9 @@ def read(folder, text=CONFIG):
 @pytest.fixture(scope="module")
 def trained(snapshot, split, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    return folder / "model", pretrain_scgpt(snapshot, read(folder), split=(split, "1"), seed=3, out=folder / "model")
+    return folder / "model", pretrain_scgpt(
+        snapshot, read(folder), TrainingOrder(split=split, fold="1", seed=3, out=folder / "model")
+    )
 
 
 def test_the_model_says_which_cells_it_saw_and_is_refused_on_another_split(trained, snapshot):
@@ -131,11 +134,11 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(trained, sn
     monkeypatch.setattr(training, "save_progress", die)
     config = read(tmp_path, CONFIG + "save_every = 3\n")
     with pytest.raises(Killed):
-        pretrain_scgpt(snapshot, config, split=(split, "1"), seed=3, out=tmp_path / "model")
+        pretrain_scgpt(snapshot, config, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path / "model"))
     monkeypatch.setattr(training, "save_progress", save)
     told = []
     again = pretrain_scgpt(
-        snapshot, config, split=(split, "1"), seed=3, out=tmp_path / "model", on_progress=told.append
+        snapshot, config, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path / "model", on_progress=told.append)
     )
     assert len(n_saved) == 1
     assert not any("step 3 " in line for line in told)
@@ -145,10 +148,10 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(trained, sn
 
 def test_a_second_training_into_the_folder_and_a_panel_are_refused(trained, snapshot, split, tmp_path):
     with pytest.raises(ConflictError, match="holds a model already"):
-        pretrain_scgpt(snapshot, read(tmp_path), split=(split, "1"), seed=3, out=trained[0])
+        pretrain_scgpt(snapshot, read(tmp_path), TrainingOrder(split=split, fold="1", seed=3, out=trained[0]))
     strict = read(tmp_path, CONFIG.replace('panels = "flag"', ""))
     with pytest.raises(RefusedError, match="rule R3"):
-        pretrain_scgpt(snapshot, strict, split=(split, "1"), seed=3, out=tmp_path / "none")
+        pretrain_scgpt(snapshot, strict, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path / "none"))
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def train(
 
     from cytolabe.errors import UsageError
     from cytolabe.flow.split_records import model_step
+    from cytolabe.flow.training_files import TrainingOrder
     from cytolabe.snapshot.atlas import open_atlas
 
     read, pretrain = _training_of(model)
@@ -70,7 +71,8 @@ def train(
     made_folder(out, "--out")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    document = pretrain(frozen, asked, split=(split, fold), seed=seed, out=out, on_progress=progress())
+    order = TrainingOrder(split=split, fold=fold, seed=seed, out=out, on_progress=progress())
+    document = pretrain(frozen, asked, order)
     record_artifact(opened, "model", str(document["weights"]), snapshot_id=frozen.snapshot_id, name=out.name)
     step = model_step(document, split, config, model=model, out=out, seed=seed)
     if model in ("geneformer_genes", "geneformer_cells"):

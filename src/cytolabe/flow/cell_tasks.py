@@ -7,7 +7,7 @@ than each of them is paired by donor. Only the network of all tasks is written.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +26,8 @@ from cytolabe.evaluate.verdicts import folds_of_a_rule
 from cytolabe.flow.cell_task_files import TaskResults, write_results
 from cytolabe.flow.cell_task_scores import Answers, Behind, Judged, score_task
 from cytolabe.flow.fine_tuning_files import fine_tuning_options
-from cytolabe.flow.splits import chosen_fold
 from cytolabe.flow.task_labels import labels_of_tasks
-from cytolabe.flow.training_files import read_training_file, refuse_model_in
+from cytolabe.flow.training_files import TrainingOrder, read_training_file
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint, from_pretrained
 from cytolabe.models.geneformer.fine_tuning import TaskHeads, TaskLabels, fit_task_heads, history, labelled_rows
 from cytolabe.models.geneformer.head_files import MODEL_CARD_NAME, fine_tuned_card
@@ -40,12 +39,10 @@ from cytolabe.provenance import artifact_of, cells_digest
 from cytolabe.randomness import rng_for
 from cytolabe.records import Artifact, FitScope, Fold, ModelCard, Split
 from cytolabe.snapshot.frozen import Snapshot
-from cytolabe.split import read_split
 
 __all__ = ["CellTasksConfig", "read_cell_training", "train_cell_tasks"]
 
 MODEL, SINGLE, RANDOM = "geneformer", "single_task", "random"
-_CHECKPOINTS = "checkpoints"
 _TITLE = "Geneformer fine-tuned to several questions about cells, from a checkpoint (fine_tuned) or random weights (supervised)"
 
 
@@ -101,23 +98,8 @@ def read_cell_training(path: Path) -> CellTasksConfig:
     return CellTasksConfig(learning=learning, tasks=tuple(tasks), **found)
 
 
-def train_cell_tasks(
-    frozen: Snapshot,
-    config: CellTasksConfig,
-    *,
-    split: tuple[Path, str],
-    seed: int,
-    out: Path,
-    on_progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, object]:
+def train_cell_tasks(frozen: Snapshot, config: CellTasksConfig, order: TrainingOrder) -> dict[str, object]:
     """Fine-tune a Geneformer to several tasks, score it on the test side beside its controls, and write its folder.
-
-    Parameters
-    ----------
-    split
-        File of the split, and id or number of the fold (may be empty where there is one).
-    out
-        Folder of the model; a run that was killed there goes on.
 
     Raises
     ------
@@ -128,19 +110,18 @@ def train_cell_tasks(
     RefusedError
         If a task has fewer than two classes in training, too few cells, or a data set is a panel (rule R3).
     """
-    refuse_model_in(out, MODEL_CARD_NAME)
+    order.refuse_model(MODEL_CARD_NAME)
     if not config.learning.checkpoint:
         msg = "No checkpoint to fine-tune: name the folder of a Geneformer as checkpoint = '...' in the file, or by --checkpoint."
         raise UsageError(msg)
-    document = read_split(split[0], frozen)
-    fold = chosen_fold(document, split[1])
+    document, fold = order.chosen(frozen)
     labels = labels_of_tasks(frozen, config.tasks, level=config.level)
     checkpoint = from_pretrained(config.learning.checkpoint, expected=config.learning.expected)
-    on_progress(f"looking for copies among {frozen.n_cells:,} cells")
+    order.on_progress(f"looking for copies among {frozen.n_cells:,} cells")
     pairs = find_copies(frozen)
     made = _Training(
-        frozen=frozen, config=config, split=document, fold=fold, checkpoint=checkpoint, seed=seed, out=out,
-        tasks=tuple(task_fold(frozen, fold, one, pairs=pairs.pairs) for one in labels), tell=on_progress,
+        frozen=frozen, config=config, split=document, fold=fold, checkpoint=checkpoint, order=order,
+        tasks=tuple(task_fold(frozen, fold, one, pairs=pairs.pairs) for one in labels),
     )  # fmt: skip
     cards = made.cards()
     audit = audit_fold(frozen, fold, duplicates=pairs, cards=tuple(made.judged_card(card) for card in cards.values()))
@@ -150,7 +131,7 @@ def train_cell_tasks(
         frozen=frozen, fold=fold, folds=document.folds, duplicates=pairs, audit=audit, judged=judged, heads=heads, checkpoint=checkpoint, cards=cards, model=MODEL,
         cell_sets=made.cell_sets, scopes=made.scopes(), told=made.told(), notes=(*made.token_notes, *made.lost_notes),
     )  # fmt: skip
-    return write_results(results, out, checkpoints=out / _CHECKPOINTS)
+    return write_results(results, order.out, checkpoints=order.checkpoints)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +154,7 @@ class _Training:
     fold: Fold
     checkpoint: GeneformerCheckpoint
     tasks: tuple[TaskFold, ...]
-    seed: int
-    out: Path
-    tell: Callable[[str], None]
+    order: TrainingOrder
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -189,7 +168,7 @@ class _Training:
             raise UsageError(msg)
         if not most or len(rows) <= most:
             return rows
-        return np.sort(rng_for(self.seed, "flow", "cell_tasks").choice(rows, most, replace=False))
+        return np.sort(rng_for(self.order.seed, "flow", "cell_tasks").choice(rows, most, replace=False))
 
     @cached_property
     def query_rows(self) -> np.ndarray:
@@ -208,7 +187,7 @@ class _Training:
         if learning.max_length > shape.n_positions:
             msg = f"max_length = {learning.max_length:,}: the network has {shape.n_positions:,} positions."
             raise UsageError(msg)
-        self.tell(f"reading {len(self.rows):,} training and {len(self.query_rows):,} test cells")
+        self.order.on_progress(f"reading {len(self.rows):,} training and {len(self.query_rows):,} test cells")
         sides = [
             tokens_of_cells(
                 self.frozen, rows, dictionaries=self.checkpoint.dictionaries, panels=learning.panels,
@@ -302,10 +281,12 @@ class _Training:
             places, asked = self._labelled(fit), self._asked(fit)
             part = TokenizedCells(tokens=train.tokens[places], lengths=train.lengths[places])
             for number in range(self.config.n_seeds):
-                self.tell(f"{fit.name}: {', '.join(fit.tasks)}, seed {number + 1} of {self.config.n_seeds}")
+                self.order.on_progress(
+                    f"{fit.name}: {', '.join(fit.tasks)}, seed {number + 1} of {self.config.n_seeds}"
+                )
                 heads = fit_task_heads(
                     dataclasses.replace(fit.learning, folder=self._kept(fit, number)), self.checkpoint, part,
-                    persons=persons[places], seed=self.seed + number,
+                    persons=persons[places], seed=self.order.seed + number,
                     tasks={name: dataclasses.replace(one, labels=one.labels[places]) for name, one in asked.items()},
                 )  # fmt: skip
                 kept += [heads] if not kept else []
@@ -315,7 +296,7 @@ class _Training:
     def _kept(self, fit: _Fit, number: int) -> Path:
         """Return where the checkpoints of a fit are kept: other weights to begin with are another training."""
         began = self.checkpoint.card.weights.rpartition(":")[2][:12]
-        return self.out / _CHECKPOINTS / f"{fit.place}-{number}-{began}"
+        return self.order.checkpoints / f"{fit.place}-{number}-{began}"
 
     def _answer(
         self, fit: _Fit, heads: TaskHeads, query: TokenizedCells, *, number: int, into: Mapping[str, Answers]
@@ -341,7 +322,7 @@ class _Training:
         found = []
         for one in self.read_tasks:
             name = one.task.name
-            context, findings = task_context(self.frozen, one, audit, rule=rule, genes=genes, seed=self.seed)
+            context, findings = task_context(self.frozen, one, audit, rule=rule, genes=genes, seed=self.order.seed)
             behind = {}
             for model, by_seed in answers[name].items():
                 refusals, qualifications = fit_verdict(
@@ -369,7 +350,7 @@ class _Training:
             "n_cells_test": len(self.query_rows),
             "n_genes": self._n_genes(),
             "level": self.config.level,
-            "seed": self.seed,
+            "seed": self.order.seed,
             "n_seeds": self.config.n_seeds,
             "options": options,
             "started_from": self.checkpoint.card.weights,

@@ -9,7 +9,7 @@ import csv
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,7 @@ from cytolabe.errors import UsageError
 from cytolabe.files import remove_directory, replace_file
 from cytolabe.flow.fine_tuning_files import fine_tuning_options
 from cytolabe.flow.gene_table import GeneTable, read_gene_table
-from cytolabe.flow.splits import chosen_fold
-from cytolabe.flow.training_files import read_training_file, refuse_model_in
+from cytolabe.flow.training_files import TrainingOrder, read_training_file
 from cytolabe.genes.reference import load_reference
 from cytolabe.metrics import Interval
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint, from_pretrained
@@ -39,11 +38,10 @@ from cytolabe.randomness import rng_for
 from cytolabe.records import Artifact, Fold, ScoreStatus
 from cytolabe.snapshot.cell_table import cell_table
 from cytolabe.snapshot.frozen import Snapshot
-from cytolabe.split import read_split
 
 __all__ = ["GeneClassesConfig", "read_gene_training", "train_gene_classes"]
 
-_CHECKPOINTS, _ANSWERS, _SCORES = "checkpoints", "genes.tsv", "gene_scores.json"
+_ANSWERS, _SCORES = "genes.tsv", "gene_scores.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,23 +79,8 @@ def read_gene_training(path: Path) -> GeneClassesConfig:
     return GeneClassesConfig(**{**found, "genes": path.parent / found["genes"]}, learning=learning)
 
 
-def train_gene_classes(
-    frozen: Snapshot,
-    config: GeneClassesConfig,
-    *,
-    split: tuple[Path, str],
-    seed: int,
-    out: Path,
-    on_progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, object]:
+def train_gene_classes(frozen: Snapshot, config: GeneClassesConfig, order: TrainingOrder) -> dict[str, object]:
     """Score classes of genes by folds over genes, then fit a model to all labels and write its folder.
-
-    Parameters
-    ----------
-    split
-        File of the split, and id or number of the fold (may be empty where there is one).
-    out
-        Folder of the model; a run that was killed there goes on.
 
     Raises
     ------
@@ -108,20 +91,23 @@ def train_gene_classes(
     RefusedError
         If the table puts a gene into two classes, a class has too few genes, or a data set is a panel (rule R3).
     """
-    refuse_model_in(out, MODEL_CARD_NAME)
-    fold = chosen_fold(read_split(split[0], frozen), split[1])
+    order.refuse_model(MODEL_CARD_NAME)
+    _, fold = order.chosen(frozen)
+    out, seed = order.out, order.seed
     table = read_gene_table(config.genes, load_reference(next(iter(frozen.entries.values())).record.organism))
     checkpoint = from_pretrained(config.learning.checkpoint, expected=config.learning.expected)
     made = _Training(frozen=frozen, config=config, fold=fold, checkpoint=checkpoint, table=table, seed=seed)
     rows = made.rows()
-    on_progress(f"reading {len(rows):,} of {len(fold.train_rows):,} training cells")
+    order.on_progress(f"reading {len(rows):,} of {len(fold.train_rows):,} training cells")
     cells, persons, notes = made.cells(rows)
-    learning = dataclasses.replace(config.learning, folder=out / _CHECKPOINTS)
-    on_progress(f"{config.n_folds} folds over {len(table.labels):,} genes, each by a fine-tuned and a random network")
+    learning = dataclasses.replace(config.learning, folder=order.checkpoints)
+    order.on_progress(
+        f"{config.n_folds} folds over {len(table.labels):,} genes, each by a fine-tuned and a random network"
+    )
     asked = GeneQuestion(labels=table.labels, n_folds=config.n_folds, groups=table.groups)
     scores = score_gene_classes(learning, checkpoint, cells, persons=persons, asked=asked, seed=seed)
-    on_progress("fitting one model to all labels")
-    last = dataclasses.replace(learning, folder=out / _CHECKPOINTS / "all")
+    order.on_progress("fitting one model to all labels")
+    last = dataclasses.replace(learning, folder=order.checkpoints / "all")
     labels = dict(zip(scores.genes, scores.labels, strict=True))
     fitted = fit_gene_classes(last, checkpoint, cells, persons=persons, labels=labels, seed=seed)
     ids = cell_table(frozen, ["cell_id"])["cell_id"].iloc[rows].tolist()
@@ -133,7 +119,7 @@ def train_gene_classes(
     replace_file(out / _ANSWERS, _answers(scores))
     replace_file(out / _SCORES, canonical_json(jsonable(told)))
     card = save_gene_classes(fitted, out, shape=checkpoint.shape, card=card, about=made.about())
-    remove_directory(out / _CHECKPOINTS)
+    remove_directory(order.checkpoints)
     return {
         **told, "model": str(out), "weights": card.weights_digest, "dictionaries": dict(checkpoint.card.dictionaries),
         "scopes": jsonable(scopes), "genes": str(out / _ANSWERS),

@@ -18,8 +18,7 @@ from cytolabe.apply.tokens import dictionaries_of_cells, tokens_of_cells
 from cytolabe.config.manifest import unknown_key_error
 from cytolabe.errors import UsageError
 from cytolabe.files import create_new, remove_directory, replace_file
-from cytolabe.flow.splits import chosen_fold
-from cytolabe.flow.training_files import read_training_file, refuse_model_in
+from cytolabe.flow.training_files import TrainingOrder, read_training_file
 from cytolabe.models.geneformer.checkpoint import CARD_NAME, CheckpointCard, save_pretrained
 from cytolabe.models.geneformer.masked import MaskedTraining
 from cytolabe.models.geneformer.network import blank_network, placed
@@ -34,11 +33,10 @@ from cytolabe.records import Fold, Protocol
 from cytolabe.report.training import loss_picture
 from cytolabe.snapshot.cell_table import cell_table
 from cytolabe.snapshot.frozen import Snapshot
-from cytolabe.split import read_split
 
 __all__ = ["PretrainingConfig", "pretrain_geneformer", "read_pretraining", "told_steps"]
 
-_CHECKPOINTS, _CURVE, _PICTURE = "checkpoints", "training.json", "loss.svg"
+_CURVE, _PICTURE = "training.json", "loss.svg"
 _SHAPE_KEYS = ("n_layers", "width", "n_heads", "feed_forward", "n_positions", "dropout", "initializer_range")
 _TOLD_EVERY = 10
 _ENGINES = ("local", "ray")
@@ -89,23 +87,8 @@ def read_pretraining(path: Path) -> PretrainingConfig:
         raise UsageError(msg) from None
 
 
-def pretrain_geneformer(
-    frozen: Snapshot,
-    config: PretrainingConfig,
-    *,
-    split: tuple[Path, str],
-    seed: int,
-    out: Path,
-    on_progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, object]:
+def pretrain_geneformer(frozen: Snapshot, config: PretrainingConfig, order: TrainingOrder) -> dict[str, object]:
     """Train a Geneformer on the training side of a fold and write its folder.
-
-    Parameters
-    ----------
-    split
-        File of the split, and id or number of the fold (may be empty where there is one).
-    out
-        Folder of the model; a run that was killed there goes on.
 
     Raises
     ------
@@ -117,13 +100,13 @@ def pretrain_geneformer(
         If a training data set is a panel (rule R3).
     """
     _refuse_other_engines(config)
-    refuse_model_in(out, CARD_NAME)
-    fold = chosen_fold(read_split(split[0], frozen), split[1])
-    made = _Training(frozen=frozen, config=config, fold=fold, seed=seed)
-    on_progress(f"reading {len(fold.train_rows):,} training cells")
+    order.refuse_model(CARD_NAME)
+    _, fold = order.chosen(frozen)
+    made = _Training(frozen=frozen, config=config, fold=fold, order=order)
+    order.on_progress(f"reading {len(fold.train_rows):,} training cells")
     objective, notes = made.objective()
-    progress = made.trained(objective, out / _CHECKPOINTS, on_step=told_steps(on_progress, config.plan.n_steps))
-    return made.written(objective, progress, out=out, notes=notes)
+    progress = made.trained(objective, on_step=told_steps(order.on_progress, config.plan.n_steps))
+    return made.written(objective, progress, notes=notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +116,7 @@ class _Training:
     frozen: Snapshot
     config: PretrainingConfig
     fold: Fold
-    seed: int
+    order: TrainingOrder
 
     def objective(self) -> tuple[MaskedTraining, tuple[str, ...]]:
         """Read the training cells, and return what is trained with what to say of it."""
@@ -146,28 +129,26 @@ class _Training:
         )
         table = cell_table(self.frozen, ["cell_id", "person_id"]).iloc[rows]
         persons = table["person_id"].to_numpy(dtype=object).astype(str)
-        fit, held, note = hold_out_persons(persons, fraction=config.held_out_fraction, seed=self.seed)
+        fit, held, note = hold_out_persons(persons, fraction=config.held_out_fraction, seed=self.order.seed)
         objective = MaskedTraining(
-            network=placed(blank_network(shape, seed=self.seed)), dictionaries=dictionaries, cells=cells,
+            network=placed(blank_network(shape, seed=self.order.seed)), dictionaries=dictionaries, cells=cells,
             cell_ids=table["cell_id"].to_numpy(dtype=object), fit_rows=fit, held_out_rows=held,
-            size=config.minibatch, seed=self.seed,
+            size=config.minibatch, seed=self.order.seed,
         )  # fmt: skip
         return objective, (note, *notes)
 
-    def trained(self, objective: MaskedTraining, folder: Path, *, on_step: Callable[[Step], None]) -> Progress:
+    def trained(self, objective: MaskedTraining, *, on_step: Callable[[Step], None]) -> Progress:
         """Train by processes here, or by workers of a Ray cluster."""
         config = self.config
+        told: dict[str, Any] = {"seed": self.order.seed, "folder": self.order.checkpoints, "on_step": on_step}
         if config.engine == "ray":
             workers = RayWorkers(n_workers=config.processes, address=config.address)
-            return train_on_ray(objective, config.plan, seed=self.seed, folder=folder, workers=workers, on_step=on_step)
-        return train(
-            objective, config.plan, seed=self.seed, folder=folder, on_step=on_step, n_processes=config.processes
-        )
+            return train_on_ray(objective, config.plan, workers=workers, **told)
+        return train(objective, config.plan, n_processes=config.processes, **told)
 
-    def written(
-        self, objective: MaskedTraining, progress: Progress, *, out: Path, notes: tuple[str, ...]
-    ) -> dict[str, object]:
+    def written(self, objective: MaskedTraining, progress: Progress, *, notes: tuple[str, ...]) -> dict[str, object]:
         """Write the folder, and return the document of the command."""
+        out = self.order.out
         shape = dataclasses.replace(
             shape_named(self.config.preset), **self.config.network, n_tokens=len(objective.dictionaries.tokens)
         )
@@ -182,7 +163,7 @@ class _Training:
             "best_step": progress.best_step,
             "loss": progress.steps[-1].loss,
             "held_out_loss": progress.best_loss,
-            "seed": self.seed,
+            "seed": self.order.seed,
             "notes": list(notes),
         }
         card = _saved(out, objective, shape=shape, ids=ids, told={**told, "config": _asked(self.config)})
@@ -191,7 +172,7 @@ class _Training:
         looks = [(step.number, step.held_out_loss) for step in progress.steps if step.held_out_loss is not None]
         picture = loss_picture([step.loss for step in progress.steps], looks, title="Masked training of a Geneformer")
         create_new(out / _PICTURE, picture)
-        remove_directory(out / _CHECKPOINTS)
+        remove_directory(self.order.checkpoints)
         scopes = jsonable(card.scopes)
         return {
             **told,

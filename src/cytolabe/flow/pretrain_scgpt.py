@@ -6,7 +6,6 @@ model `scgpt` opens. It says `self_supervised` and names the cells by the digest
 """
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,7 @@ from cytolabe.apply.views import train_view
 from cytolabe.errors import UsageError
 from cytolabe.files import create_new, remove_directory, replace_file
 from cytolabe.flow.pretrain import told_steps
-from cytolabe.flow.splits import chosen_fold
-from cytolabe.flow.training_files import checked_table, read_training_file, refuse_model_in, training_table
+from cytolabe.flow.training_files import TrainingOrder, checked_table, read_training_file, training_table
 from cytolabe.models.scgpt.checkpoint import ARGUMENTS_NAME, save_scgpt
 from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
 from cytolabe.models.scgpt.source import ScgptScratchSource
@@ -24,11 +22,10 @@ from cytolabe.provenance import canonical_json, jsonable
 from cytolabe.records import Fold
 from cytolabe.report.training import loss_picture
 from cytolabe.snapshot.frozen import Snapshot
-from cytolabe.split import read_split
 
 __all__ = ["pretrain_scgpt", "read_scgpt_training"]
 
-_CHECKPOINTS, _CURVE, _PICTURE = "checkpoints", "training.json", "loss.svg"
+_CURVE, _PICTURE = "training.json", "loss.svg"
 _TOP = ("preset", "held_out_fraction", "panels", "tokens_per_minibatch", "max_length", "ties")
 _TRAINING = ("n_steps", "learning_rate", "warm_up", "check_every", "patience", "save_every")
 
@@ -54,23 +51,8 @@ def read_scgpt_training(path: Path) -> ScgptScratchSource:
     return ScgptScratchSource(**said, **training)
 
 
-def pretrain_scgpt(
-    frozen: Snapshot,
-    config: ScgptScratchSource,
-    *,
-    split: tuple[Path, str],
-    seed: int,
-    out: Path,
-    on_progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, object]:
+def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: TrainingOrder) -> dict[str, object]:
     """Train an scGPT on the training side of a fold and write its folder.
-
-    Parameters
-    ----------
-    split
-        File of the split, and id or number of the fold (may be empty where there is one).
-    out
-        Folder of the model; a run that was killed there goes on.
 
     Raises
     ------
@@ -81,15 +63,18 @@ def pretrain_scgpt(
     RefusedError
         If these genes are those of a panel (rule R3).
     """
-    refuse_model_in(out, ARGUMENTS_NAME)
-    fold = chosen_fold(read_split(split[0], frozen), split[1])
+    order.refuse_model(ARGUMENTS_NAME)
+    _, fold = order.chosen(frozen)
+    out, seed = order.out, order.seed
     rows = np.sort(fold.train_rows)
     genes = _training_genes(frozen, rows)
-    on_progress(f"reading {len(rows):,} training cells over {len(genes):,} genes")
+    order.on_progress(f"reading {len(rows):,} training cells over {len(genes):,} genes")
     view = train_view(frozen, rows, genes=genes, labels=np.full(rows.shape, "", dtype=object))
-    started = dataclasses.replace(config, folder=out / _CHECKPOINTS)
+    started = dataclasses.replace(config, folder=order.checkpoints)
     trainer = ScgptPretrainer(learning=started, card=config.card_of("scgpt_scratch"))
-    fitted, progress, n_held_out = trainer.trained(view, seed=seed, on_step=told_steps(on_progress, config.n_steps))
+    fitted, progress, n_held_out = trainer.trained(
+        view, seed=seed, on_step=told_steps(order.on_progress, config.n_steps)
+    )
     told = {
         **_facts(frozen, fold, n_genes=len(genes), n_cells=len(rows)),
         "n_cells_held_out": n_held_out,
@@ -108,7 +93,7 @@ def pretrain_scgpt(
         out / _PICTURE, loss_picture([s.loss for s in progress.steps], looks, title="Generative training of an scGPT")
     )
     weights = save_scgpt(fitted.model, out)
-    remove_directory(out / _CHECKPOINTS)
+    remove_directory(order.checkpoints)
     return {
         **told,
         "model": str(out),

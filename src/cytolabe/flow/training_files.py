@@ -1,14 +1,76 @@
-"""What every training from a file begins with: the TOML, and a folder that holds no model yet."""
+"""What every training from a file begins with: the TOML, the fold that it learns from, and a folder without a model."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cytolabe.config.manifest import unknown_key_error
 from cytolabe.errors import ConflictError, UsageError
+from cytolabe.flow.splits import chosen_fold
+from cytolabe.records import Fold, Split
+from cytolabe.snapshot.frozen import Snapshot
+from cytolabe.split import read_split
 
-__all__ = ["checked_table", "read_training_file", "refuse_model_in", "training_table"]
+__all__ = ["TrainingOrder", "checked_table", "read_training_file", "training_table"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOrder:
+    """What every training is told beside its file: which fold it learns from, and where its model goes.
+
+    Parameters
+    ----------
+    split
+        File of the split.
+    fold
+        Id of the fold, or its number from 1; empty takes the only one.
+    seed
+        Decides every draw of the training.
+    out
+        Folder of the model; a run that was killed there goes on.
+    on_progress
+        Gets one line per step.
+    """
+
+    split: Path
+    fold: str = ""
+    seed: int
+    out: Path
+    on_progress: Callable[[str], None] = lambda _: None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where an unfinished training lies; gone once there is a model."""
+        return self.out / "checkpoints"
+
+    def chosen(self, frozen: Snapshot) -> tuple[Split, Fold]:
+        """Return the split, and the fold of it that is learned from.
+
+        Raises
+        ------
+        UsageError
+            If the split is of another snapshot, there is no such fold, or none is named and there are several.
+        UnreadableInputError
+            If the split cannot be read.
+        IntegrityError
+            If its rule gives other rows than it says.
+        """
+        document = read_split(self.split, frozen)
+        return document, chosen_fold(document, self.fold)
+
+    def refuse_model(self, marker: str) -> None:
+        """Refuse a folder that holds a model: the file `marker` is written last.
+
+        Raises
+        ------
+        ConflictError
+            If it does.
+        """
+        if (self.out / marker).exists():
+            msg = f"{self.out} holds a model already. Give this training a folder of its own."
+            raise ConflictError(msg)
 
 
 def read_training_file(path: Path) -> dict[str, Any]:
@@ -24,19 +86,6 @@ def read_training_file(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         msg = f"{path}: the training file cannot be read ({error})."
         raise UsageError(msg) from None
-
-
-def refuse_model_in(out: Path, marker: str) -> None:
-    """Refuse a folder that holds a model: the file `marker` is written last.
-
-    Raises
-    ------
-    ConflictError
-        If it does.
-    """
-    if (out / marker).exists():
-        msg = f"{out} holds a model already. Give this training a folder of its own."
-        raise ConflictError(msg)
 
 
 def training_table(said: dict[str, Any], where: str) -> dict[str, Any]:

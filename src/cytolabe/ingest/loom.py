@@ -21,13 +21,14 @@ from cytolabe.ingest.nodes import ArrayNode, GroupNode, is_array, is_group
 from cytolabe.ingest.opened import Contents, OpenSource, StoredMatrix
 from cytolabe.ingest.refusals import readable
 from cytolabe.ingest.rows import SidewaysRows
-from cytolabe.ingest.tables import ContributedTable, text_of
+from cytolabe.ingest.tables import ContributedTable, text_of, unread_finding
 from cytolabe.records import Finding, Severity
 
 __all__ = ["is_loom", "open_loom"]
 
 _CELL_NAMES = ("CellID", "obs_names", "cell_id", "cell_names", "Cell", "Barcode", "barcode", "barcodes")
 _GENE_NAMES = ("Accession", "var_names", "gene_ids", "Gene", "gene", "gene_names", "GeneName")
+_UNREAD = "attributes are not one value for each row and are not read"
 _KEPT = {"matrix", "layers", "row_attrs", "col_attrs", "attrs"}
 
 
@@ -99,7 +100,7 @@ def _table(group: GroupNode, where: str, name_columns: tuple[str, ...], *, n_row
         names = tuple(str(value) for value in columns[index])
     else:
         names = tuple(str(position) for position in range(n_rows))
-    findings = _unread(unread, where, len(columns))
+    findings = unread_finding(unread, len(columns), where, why=_UNREAD)
     return ContributedTable(names=names, columns=pd.DataFrame(columns, index=range(n_rows)), findings=findings)
 
 
@@ -133,23 +134,6 @@ def _no_matrix(name: str) -> Finding:
         remedy="If it holds the counts, write it as a layer of the shape of the main matrix.",
         rule="cytolabe/matrix",
     )
-
-
-def _unread(unread: list[str], where: str, n_read: int) -> tuple[Finding, ...]:
-    if not unread:
-        return ()
-    finding = Finding(
-        code="W-TABLE-04",
-        severity=Severity.WARNING,
-        where=where,
-        n_affected=len(unread),
-        n_total=n_read + len(unread),
-        examples=tuple(unread[:5]),
-        message=f"{len(unread)} attributes are not one value for each row and are not read: {', '.join(unread[:5])}.",
-        remedy="Nothing to do for embeddings; write anything else as one text or number for each row.",
-        rule="cytolabe/readable",
-    )
-    return (finding,)
 
 
 def _not_kept(path: Path, others: list[str]) -> tuple[Finding, ...]:

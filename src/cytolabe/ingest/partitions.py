@@ -11,26 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["MISSING_WORDS", "Grouping", "grouping_of", "is_same", "lies_inside", "split_example"]
+from cytolabe.records import MISSING_WORDS
 
-MISSING_WORDS = frozenset(
-    {
-        "",
-        "unknown",
-        "unassigned",
-        "unlabelled",
-        "unlabeled",
-        "unannotated",
-        "undefined",
-        "na",
-        "n/a",
-        "nan",
-        "none",
-        "null",
-        "<na>",
-    }
-)
-"""What labs write where there is nothing to say, in lower case."""
+__all__ = ["Grouping", "grouping_of", "is_same", "lies_inside", "split_example"]
+
 _AGREEMENT = 0.99
 
 

@@ -21,11 +21,12 @@ from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Finding, Severity
 from cytolabe.store.names import Names
 
-__all__ = ["ContributedTable", "plain_index", "read_table", "text_of"]
+__all__ = ["ContributedTable", "plain_index", "read_table", "text_of", "unread_finding"]
 
 Values = pd.api.extensions.ExtensionArray | np.ndarray
 
 _NAMES_AT_A_TIME = 1 << 14
+_UNREAD = "columns have an encoding that is not known, or are declared but absent"
 _MANY_LEVELS = 1 << 16
 """Texts that differ, above which a column is text rather than categories."""
 _OLD_INDEX_NAMES = ("index", "_index", "obs_names", "var_names")
@@ -110,7 +111,7 @@ def _read_group(group: GroupNode, where: str) -> ContributedTable:
             raise _refused(code="E-TABLE-02", where=f"{where}[{name!r}]", message=message)
         columns[name] = pd.Series(values, index=range(len(names)))
     table = pd.DataFrame(columns, index=range(len(names)))
-    return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
+    return ContributedTable(names=names, columns=table, findings=unread_finding(unread, len(columns), where))
 
 
 def _index_name(group: GroupNode) -> str:
@@ -301,7 +302,7 @@ def _read_compound(dataset: ArrayNode, where: str, uns: GroupNode | None) -> Con
             columns[name] = native(values)
     names = tuple(text_of(value) for value in rows[index_name])
     table = pd.DataFrame(columns, index=range(len(names)))
-    return ContributedTable(names=names, columns=table, findings=_unread_finding(unread, len(columns), where))
+    return ContributedTable(names=names, columns=table, findings=unread_finding(unread, len(columns), where))
 
 
 def _categories_in_uns(uns: GroupNode | None, name: str) -> np.ndarray | None:
@@ -316,7 +317,8 @@ def _categories_in_uns(uns: GroupNode | None, name: str) -> np.ndarray | None:
 # --- findings -----------------------------------------------------------------------------------------------------
 
 
-def _unread_finding(unread: list[str], n_read: int, where: str) -> tuple[Finding, ...]:
+def unread_finding(unread: list[str], n_read: int, where: str, *, why: str = _UNREAD) -> tuple[Finding, ...]:
+    """Return what to say of columns that were not read, if there are any; `n_read` others were."""
     if not unread:
         return ()
     finding = Finding(
@@ -326,8 +328,8 @@ def _unread_finding(unread: list[str], n_read: int, where: str) -> tuple[Finding
         n_affected=len(unread),
         n_total=n_read + len(unread),
         examples=tuple(unread[:5]),
-        message=f"{len(unread)} columns have an encoding that is not known, or are declared but absent: {', '.join(unread[:5])}.",
-        remedy="Write them as plain text, numbers or categories if they are needed.",
+        message=f"{len(unread)} {why}: {', '.join(unread[:5])}.",
+        remedy="Write them as plain text, numbers or categories, one value for each row, if they are needed.",
         rule="cytolabe/readable",
     )
     return (finding,)

@@ -36,7 +36,7 @@ from cytolabe.models.scopes import (
     refuse_too_few_cells,
     refuse_unseen_batches,
 )
-from cytolabe.models.stored import features_digest, weights_digest
+from cytolabe.models.stored import posterior_facts
 from cytolabe.models.variable_genes import variable_genes
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
@@ -77,17 +77,7 @@ class FittedScvi:
     @property
     def facts(self) -> EmbeddingFacts:
         """Where in the network the embedding comes from, and what else decides it."""
-        return EmbeddingFacts(
-            layer="mean of the approximate posterior",
-            pooling="none: one vector for each cell",
-            precision="float32",
-            details={
-                "weights": weights_digest(self.model),
-                "dictionary.genes": features_digest(self.genes),
-                "max_length": f"none: all {len(self.columns)} genes are read",
-                "seed": str(self.seed),
-            },
-        )
+        return posterior_facts(self.model, seed=self.seed, features={"genes": self.genes})
 
     def embed(self, view: QueryView) -> Float[np.ndarray, "cells dims"]:
         """Return the posterior mean of each cell.

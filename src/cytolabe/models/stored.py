@@ -37,6 +37,7 @@ __all__ = [
     "described",
     "features_digest",
     "open_stored",
+    "posterior_facts",
     "scopes_of",
     "weights_digest",
     "write_stored",
@@ -89,6 +90,22 @@ def weights_digest(model: Any) -> str:  # noqa: ANN401 - untyped library
 def features_digest(features: tuple[str, ...]) -> str:
     """Return the digest of a list of genes or proteins; another order is another list."""
     return digest_of(list(features))
+
+
+def posterior_facts(model: Any, *, seed: int, features: Mapping[str, tuple[str, ...]]) -> EmbeddingFacts:  # noqa: ANN401
+    """Return what decides an embedding by the mean of a model's posterior; `features` are what it reads, by kind."""
+    read = " and ".join(f"{len(names)} {kind}" for kind, names in features.items())
+    return EmbeddingFacts(
+        layer="mean of the approximate posterior",
+        pooling="none: one vector for each cell",
+        precision="float32",
+        details={
+            "weights": weights_digest(model),
+            **{f"dictionary.{kind}": features_digest(names) for kind, names in features.items()},
+            "max_length": f"none: all {read} are read",
+            "seed": str(seed),
+        },
+    )
 
 
 def write_stored(

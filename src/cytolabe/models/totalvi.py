@@ -24,7 +24,7 @@ from cytolabe.models.extras import import_extra
 from cytolabe.models.omics import Measured, OmicsCells
 from cytolabe.models.protocols import NOT_CONVERGED, EmbeddingFacts
 from cytolabe.models.scopes import fit_scope, has_counts, refuse_not_finite, refuse_too_few_cells, refuse_unseen_batches
-from cytolabe.models.stored import features_digest, weights_digest
+from cytolabe.models.stored import features_digest, posterior_facts
 from cytolabe.models.variable_genes import variable_genes
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope
@@ -65,18 +65,8 @@ class FittedTotalvi:
     @property
     def facts(self) -> EmbeddingFacts:
         """Where in the network the embedding comes from, and what else decides it."""
-        return EmbeddingFacts(
-            layer="mean of the approximate posterior",
-            pooling="none: one vector for each cell",
-            precision="float32",
-            details={
-                "weights": weights_digest(self.model),
-                "dictionary.genes": features_digest(self.read_genes),
-                "dictionary.proteins": features_digest(self.proteins),
-                "max_length": f"none: all {len(self.columns)} genes and {len(self.proteins)} proteins are read",
-                "seed": str(self.seed),
-            },
-        )
+        features = {"genes": self.read_genes, "proteins": self.proteins}
+        return posterior_facts(self.model, seed=self.seed, features=features)
 
     def over(self, genes: Sequence[str]) -> "FittedTotalvi":
         """Return the same model for cells over other genes, all of which that it reads are among them.

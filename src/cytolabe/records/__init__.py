@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cytolabe.records.contributions import (
     HOPS,
     LAYER_COUNTS,
+    MISSING_WORDS,
     UNKNOWN,
     DatasetRecord,
     Finding,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HOPS",
     "LAYER_COUNTS",
+    "MISSING_WORDS",
     "UNKNOWN",
     "Artifact",
     "Block",

@@ -7,6 +7,7 @@ from enum import StrEnum
 __all__ = [
     "HOPS",
     "LAYER_COUNTS",
+    "MISSING_WORDS",
     "UNKNOWN",
     "DatasetRecord",
     "Finding",
@@ -18,6 +19,14 @@ __all__ = [
 
 UNKNOWN = "unknown"
 """The one word for a value that was not given. Never a class, never a person."""
+
+MISSING_WORDS = frozenset(
+    {
+        "", "unknown", "unassigned", "unlabelled", "unlabeled", "unannotated", "undefined", "na", "n/a", "nan", "none",
+        "null", "<na>",
+    }
+)  # fmt: skip
+"""What labs write where there is nothing to say, in lower case."""
 
 HOPS = ("alignment", "reference", "kit", "library", "reads")
 """Hops from the counts back to the raw reads; the counts themselves are the hop `matrix`."""
@@ -60,6 +69,26 @@ class MatrixKind(StrEnum):
     UNKNOWN = "unknown"
 
 
+MISSING_WORDS = frozenset(
+    {
+        "",
+        "unknown",
+        "unassigned",
+        "unlabelled",
+        "unlabeled",
+        "unannotated",
+        "undefined",
+        "na",
+        "n/a",
+        "nan",
+        "none",
+        "null",
+        "<na>",
+    }
+)
+"""What labs write where there is nothing to say, in lower case."""
+
+
 class HopState(StrEnum):
     """How well one hop of the provenance is known."""
 
@@ -67,6 +96,26 @@ class HopState(StrEnum):
     DECLARED = "declared"
     RECOVERED = "recovered"
     UNKNOWN = "unknown"
+
+
+MISSING_WORDS = frozenset(
+    {
+        "",
+        "unknown",
+        "unassigned",
+        "unlabelled",
+        "unlabeled",
+        "unannotated",
+        "undefined",
+        "na",
+        "n/a",
+        "nan",
+        "none",
+        "null",
+        "<na>",
+    }
+)
+"""What labs write where there is nothing to say, in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True)

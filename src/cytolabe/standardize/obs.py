@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from cytolabe.records import UNKNOWN, Finding, Severity
+from cytolabe.records import MISSING_WORDS, UNKNOWN, Finding, Severity
 from cytolabe.standardize.words import Words
 from cytolabe.store.names import Names
 
@@ -34,24 +34,7 @@ _ROLE_OF_COLUMN = {
     "donor_id": "donor", "batch": "batch", "assay": "assay", "suspension_type": "suspension_type", "site": "site",
     "tissue": "tissue", "disease": "disease", "sex": "sex", "organism": "organism",
 }  # fmt: skip
-_NOTHING = frozenset(
-    {
-        "",
-        "unknown",
-        "unassigned",
-        "unlabelled",
-        "unlabeled",
-        "unannotated",
-        "undefined",
-        "na",
-        "n/a",
-        "nan",
-        "none",
-        "null",
-        "<na>",
-    }
-)
-_NO_LABEL = _NOTHING | {"unclassified", "not assigned", "no label", "nolabel", "ambiguous", "-", "?"}
+_NO_LABEL = MISSING_WORDS | {"unclassified", "not assigned", "no label", "nolabel", "ambiguous", "-", "?"}
 _POOLED_DONOR = re.compile(
     r"pool(ed)?([ _.-].*|s|\d+)?|.*[ _.-]pool(ed)?|mixed|mixture|multiple|several|multiplexed|multiplet|doublet|"
     r".+[^ ]\s*[+;&|,]\s*[^ ].*"
@@ -153,7 +136,7 @@ def _values_of(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, finding
     texts, n_trimmed = _texts(cell_table, column)
     if n_trimmed:
         findings.append(_trimmed(column, n_trimmed))
-    return texts.changed(lambda text: _instead_of(text, _NOTHING, UNKNOWN))
+    return texts.changed(lambda text: _instead_of(text, MISSING_WORDS, UNKNOWN))
 
 
 def _labels(cell_table: pd.DataFrame, role: str, *, facts: CellFacts, findings: list[Finding]) -> Words:
@@ -194,7 +177,7 @@ def _claimed(cell_table: pd.DataFrame, facts: CellFacts, findings: list[Finding]
     column = facts.columns.get("claimed_term", "")
     if not column:
         return Words.constant("", len(cell_table))
-    texts = _texts(cell_table, column)[0].changed(lambda text: _instead_of(text, _NOTHING, ""))
+    texts = _texts(cell_table, column)[0].changed(lambda text: _instead_of(text, MISSING_WORDS, ""))
     wrong = {text for text in texts.levels if text and not _cl_id(text)}
     n_wrong = texts.n_cells_in(wrong)
     if n_wrong:

@@ -10,7 +10,8 @@ Nothing is a pickle. Loading makes an empty network of the described shape and f
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,17 +114,14 @@ def load_gene_classes(directory: Path) -> FittedGeneClasses:
     from cytolabe.models.geneformer.heads import GeneHead, make_heads  # noqa: PLC0415 - needs torch
 
     said = read_head(directory, _GENES)
-    try:
+    with _told_as_garbled():
         classes, genes = tuple(map(str, said["classes"])), tuple(map(str, said["genes"]))
-        shape, notes = shape_of_config(said["shape"], where=DESCRIPTION_NAME), tuple(map(str, said["notes"]))
-        digests, expected = dict(said["dictionaries"]), str(said["weights"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _garbled(error) from None
-    weights, _ = read_weights(directory / WEIGHTS_NAME, expected=expected)
-    network = make_heads(GeneHead, blank_network(shape, seed=0), seed=0, n_classes=len(classes))
-    fill_network(network, weights, rules=KeyRules(tied={}), where=WEIGHTS_NAME)
-    known = stored_dictionaries(directory, digests)
-    return FittedGeneClasses(network=placed(network), dictionaries=known, classes=classes, genes=genes, notes=notes)
+    read = _read_parts(directory, said)
+    network = make_heads(GeneHead, blank_network(read.shape, seed=0), seed=0, n_classes=len(classes))
+    fill_network(network, read.weights, rules=KeyRules(tied={}), where=WEIGHTS_NAME)
+    return FittedGeneClasses(
+        network=placed(network), dictionaries=read.dictionaries, classes=classes, genes=genes, notes=read.notes
+    )
 
 
 def save_cell_tasks(
@@ -179,22 +177,19 @@ def load_cell_tasks(directory: Path) -> tuple[TaskHeads, Dictionaries]:
     from cytolabe.models.geneformer.heads import CellHeads, make_heads  # noqa: PLC0415 - needs torch
 
     said = read_head(directory, _CELLS)
-    try:
+    with _told_as_garbled():
         tasks = tuple(_stored_task(one) for one in said["tasks"])
         shares = {str(one["name"]): np.array(one["shares"], dtype=np.float64) for one in said["tasks"]}
-        shape, notes = shape_of_config(said["shape"], where=DESCRIPTION_NAME), tuple(map(str, said["notes"]))
-        digests, expected, pooling = dict(said["dictionaries"]), str(said["weights"]), str(said["pooling"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _garbled(error) from None
-    weights, _ = read_weights(directory / WEIGHTS_NAME, expected=expected)
-    known = stored_dictionaries(directory, digests)
-    has_frame = known.bounds is not None
+        pooling = str(said["pooling"])
+    read = _read_parts(directory, said)
+    has_frame = read.dictionaries.bounds is not None
     network = make_heads(
-        CellHeads, blank_network(shape, seed=0), seed=0, n_classes=[len(task.classes) for task in tasks], pooling=pooling,
-        has_frame=has_frame, weighting="learned" if _LOG_VARIANCES in weights else "fixed",
+        CellHeads, blank_network(read.shape, seed=0), seed=0, n_classes=[len(task.classes) for task in tasks],
+        pooling=pooling, has_frame=has_frame, weighting="learned" if _LOG_VARIANCES in read.weights else "fixed",
     )  # fmt: skip
-    fill_network(network, weights, rules=KeyRules(tied={}), where=WEIGHTS_NAME)
-    return TaskHeads(network=network, tasks=tasks, shares=shares, has_frame=has_frame, notes=notes), known
+    fill_network(network, read.weights, rules=KeyRules(tied={}), where=WEIGHTS_NAME)
+    heads = TaskHeads(network=network, tasks=tasks, shares=shares, has_frame=has_frame, notes=read.notes)
+    return heads, read.dictionaries
 
 
 def _stored_task(said: Mapping[str, Any]) -> CellTask:
@@ -265,10 +260,31 @@ def _dictionary_names(contents: Mapping[str, bytes]) -> dict[str, str]:
     return {role: f"{stem}.json" for role, stem in DICTIONARY_STEMS.items() if f"{stem}.json" in contents}
 
 
-def _garbled(error: Exception) -> UnreadableInputError:
-    return UnreadableInputError(
-        f"{DESCRIPTION_NAME} lacks or garbles a part ({type(error).__name__}: {error}). Train the model again."
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What a description says and its folder holds, whatever the heads answer."""
+
+    shape: GeneformerShape
+    notes: tuple[str, ...]
+    weights: dict[str, Any]
+    dictionaries: Dictionaries
+
+
+def _read_parts(directory: Path, said: Mapping[str, Any]) -> _Parts:
+    with _told_as_garbled():
+        shape, notes = shape_of_config(said["shape"], where=DESCRIPTION_NAME), tuple(map(str, said["notes"]))
+        digests, expected = dict(said["dictionaries"]), str(said["weights"])
+    weights, _ = read_weights(directory / WEIGHTS_NAME, expected=expected)
+    return _Parts(shape=shape, notes=notes, weights=weights, dictionaries=stored_dictionaries(directory, digests))
+
+
+@contextmanager
+def _told_as_garbled() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{DESCRIPTION_NAME} lacks or garbles a part ({type(error).__name__}: {error}). Train the model again."
+        raise UnreadableInputError(msg) from None
 
 
 def _digest(content: bytes) -> str:
