@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 
 torch = pytest.importorskip("torch", reason="the [models] extra is not installed")
 
-from cytolabe.errors import RefusedError, UnmeasuredGeneError  # noqa: E402
+from cytolabe.errors import RefusedError, UnmeasuredGeneError, UnresolvedLabelError  # noqa: E402
 from cytolabe.models.protocols import Annotator, Embedder, FittedEmbedder, GeneEmbedder, QueryMapper  # noqa: E402
 from cytolabe.models.registry import make_model  # noqa: E402
 from cytolabe.models.scgpt.checkpoint import load_scgpt, save_scgpt  # noqa: E402
@@ -17,6 +17,7 @@ from cytolabe.records import Protocol  # noqa: E402
 
 pytestmark = pytest.mark.models
 
+T_CELL, B_CELL, LYMPHOCYTE = "CL:0000084", "CL:0000236", "CL:0000542"
 QUICK = {"preset": "tiny", "panels": "flag", "learning_rate": 3e-3, "warm_up": 5, "ties": "mid"}
 
 
@@ -57,6 +58,54 @@ def test_cells_without_a_label_move_nothing(make_train, make_query):
     )
     np.testing.assert_array_equal(*(one.predict(make_query()).probability for one in (first, second)))
     assert [(scope.step, scope.n_cells) for scope in first.scopes] == [("scgpt/classes", int((labels != "").sum()))]
+
+
+@pytest.fixture
+def half_coarse(make_train):
+    """Training cells of which every second B cell is a lymphocyte only, which T cells are, too."""
+    plain = make_train(150)
+    labels = np.where((plain.labels == B_CELL) & (np.arange(150) % 2 == 0), LYMPHOCYTE, plain.labels).astype(object)
+    return make_train(150, labels=labels)
+
+
+def test_labels_of_any_depth_are_learned_from_and_answered(half_coarse, make_train):
+    whole, model = make_train(150), annotator(hierarchical=True, learning_rate=1e-2)
+    assert "coarse_labels" in model.card.capabilities
+    assert "coarse_labels" not in annotator().card.capabilities
+    train, query = part(half_coarse, np.arange(100)), part(whole, np.arange(100, 150))
+    fitted = model.fit(train, query=None, seed=1)
+    n_coarse = int((train.labels == LYMPHOCYTE).sum())
+    assert f"marginal loss: {n_coarse} training cells have a label above the classes" in fitted.notes
+    assert right(fitted, query, whole.labels[100:]) > 0.9
+    names, probability = fitted.predict_labels(query)
+    output = fitted.predict(query)
+    assert LYMPHOCYTE in set(names) - set(output.classes)
+    inside = [output.classes.index(term) for term in (T_CELL, B_CELL)]
+    np.testing.assert_allclose(probability[:, names.index(LYMPHOCYTE)], output.probability[:, inside].sum(axis=1))
+
+
+def test_without_coarse_labels_the_hierarchical_training_is_the_plain_one(make_train, make_query):
+    first, second = (
+        annotator(n_steps=6, hierarchical=asked, balanced=False).fit(make_train(90), query=None, seed=0)
+        for asked in (False, True)
+    )
+    answers = [one.predict(make_query()) for one in (first, second)]
+    assert answers[0].classes == answers[1].classes
+    np.testing.assert_allclose(answers[0].probability, answers[1].probability, atol=1e-5)
+    assert not any("marginal" in note for note in second.notes)
+    assert first.predict_labels(make_query())[0] == first.classes
+
+
+def test_a_class_without_a_cell_of_its_own_and_a_label_that_is_no_term_are_refused(half_coarse):
+    counts = half_coarse.counts.toarray()
+    counts[half_coarse.labels == T_CELL] = 0
+    with pytest.raises(RefusedError, match="no cell that is labelled as such: CL:0000084"):
+        annotator(hierarchical=True).fit(
+            dataclasses.replace(half_coarse, counts=csr_matrix(counts)), query=None, seed=0
+        )
+    labels = np.where(half_coarse.labels == T_CELL, "CL:9999999", half_coarse.labels).astype(object)
+    with pytest.raises(UnresolvedLabelError, match="CL:9999999"):
+        annotator(hierarchical=True).fit(dataclasses.replace(half_coarse, labels=labels), query=None, seed=0)
 
 
 def test_one_class_is_refused_and_a_panel(make_train):

@@ -11,12 +11,16 @@ from scipy.sparse import csr_matrix
 torch = pytest.importorskip("torch", reason="the [models] extra is not installed")
 
 from cytolabe.errors import UsageError  # noqa: E402
+from cytolabe.models.hierarchical import hierarchical_cross_entropy  # noqa: E402
 from cytolabe.models.scgpt.checkpoint import fresh_network  # noqa: E402
 from cytolabe.models.scgpt.configuration import ScgptConfig  # noqa: E402
+from cytolabe.models.scgpt.embedder import on_device  # noqa: E402
 from cytolabe.models.scgpt.tasks import ClassTask, GenerativeTask, MaskedTask, MaskedWeights  # noqa: E402
 from cytolabe.models.scgpt.tokens import ScgptTokenizer  # noqa: E402
 from cytolabe.models.scgpt.vocabulary import read_scgpt_vocabulary  # noqa: E402
 from cytolabe.models.training import Objective, TrainingPlan, train  # noqa: E402
+from cytolabe.ontology.graph import load_ontology  # noqa: E402
+from cytolabe.ontology.hierarchy import hierarchy_of  # noqa: E402
 
 pytestmark = pytest.mark.models
 
@@ -145,6 +149,24 @@ def test_a_weighted_class_counts_as_often_as_its_weight():
     expected = 3 * float(plain.loss(np.array([0, 2]), epoch=0)[0].detach())
     assert float(weighted.loss(rows, epoch=0)[0].detach()) == pytest.approx(expected, rel=1e-5)
     assert weighted.loss(rows, epoch=0)[1] == 4
+
+
+def test_a_label_above_the_classes_costs_what_softmax_times_reachability_says():
+    terms = ("CL:0000084", "CL:0000236", "CL:0000576", "CL:0000542")
+    tree = hierarchy_of(terms, ontology=load_ontology("CL"))
+    codes = tree.codes(np.array(terms)[np.arange(len(BATCHES)) % 4])
+    weights = np.array([0.5, 1.0, 2.0, 1.5], dtype=np.float32)
+    task = task_of(ClassTask, fields={"n_classes": 3}, classes=codes, class_weights=weights, hierarchy=tree)
+    task.network.eval()
+    rows = np.arange(4)
+    with torch.no_grad():
+        cells = task.network.cell_embeddings(on_device(task.network, task._padded(rows)))
+        scores = task.network.cls_decoder(cells).double().numpy()
+        ours = float(task.loss(rows, epoch=0)[0])
+    theirs, _ = hierarchical_cross_entropy(scores, codes[rows], tree, weights=weights[codes[rows]].astype(float))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    flat = task_of(ClassTask, fields={"n_classes": 3}, classes=codes, class_weights=weights)
+    assert flat.identity != task.identity
 
 
 def test_generation_of_several_modalities_is_refused():

@@ -1,24 +1,29 @@
 """Cell types by scGPT: a head on the cell embedding, fine-tuned with the whole network on labelled training cells.
 
 From a checkpoint it is `fine_tuned`; from nothing it is `supervised`, the control that says what the pretraining was worth.
-Unlabelled cells move nothing (rule R4). Training ends by the loss on cells of training persons that move no weight.
+Unlabelled cells move nothing (rule R4). Training ends by the loss on cells of training persons that move no weight. With
+`hierarchical` it learns from labels of any depth (`models.hierarchical`).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from cytolabe.errors import RefusedError
 from cytolabe.models.extras import import_extra
+from cytolabe.models.hierarchical import MARGINAL, label_weights
 from cytolabe.models.learning import balanced_weights, run_training
 from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import AnnotatorOutput, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt
 from cytolabe.models.scgpt.embedder import on_device
 from cytolabe.models.scgpt.learning import learned, prepare
-from cytolabe.models.scgpt.source import Learning
+from cytolabe.models.scgpt.source import ScgptAnnotatorSource
 from cytolabe.models.scgpt.tokens import ScgptTokenizer
 from cytolabe.models.scopes import fit_scope, refuse_other_genes
+from cytolabe.ontology.graph import load_ontology
+from cytolabe.ontology.hierarchy import Hierarchy, hierarchy_of, marginal_probability
 from cytolabe.records import FitScope, ModelCard, Protocol
 
 __all__ = ["FittedScgptAnnotator", "ScgptAnnotator"]
@@ -34,6 +39,8 @@ class FittedScgptAnnotator:
     seed: int
     scopes: tuple[FitScope, ...]
     notes: tuple[str, ...]
+    hierarchy: Hierarchy | None = None
+    """Which classes each label of training stands for, where it learned from labels of any depth."""
 
     @property
     def network_size(self) -> NetworkSize:
@@ -59,13 +66,19 @@ class FittedScgptAnnotator:
             probability[minibatch.rows] = torch.softmax(logits.double(), dim=1).cpu().numpy()
         return AnnotatorOutput(classes=self.classes, probability=probability)
 
+    def predict_labels(self, query: QueryView) -> tuple[tuple[str, ...], Float[np.ndarray, "cells labels"]]:
+        """Return every label of training, coarse ones included, and its probability: the sum over its classes."""
+        probability = self.predict(query).probability
+        if self.hierarchy is None:
+            return self.classes, probability
+        return self.hierarchy.labels, marginal_probability(probability, self.hierarchy)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScgptAnnotator:
     """Annotator by fine-tuning."""
 
-    learning: Learning
-    balanced: bool
+    learning: ScgptAnnotatorSource
     card: ModelCard
 
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedScgptAnnotator:  # noqa: ARG002 - not read
@@ -75,17 +88,29 @@ class ScgptAnnotator:
         ------
         RefusedError
             If fewer than two classes, or too few cells, have labels and counts; or the genes are those of a panel.
+        UnresolvedLabelError
+            If it is hierarchical, and a label is no live term of the pinned Cell Ontology.
         """
         import_extra("torch")
         from cytolabe.models.scgpt.tasks import ClassTask  # noqa: PLC0415 - needs torch to be imported
 
-        rows = np.flatnonzero(train.labels.astype(str) != "")
-        classes = tuple(sorted(set(train.labels[rows].tolist())))
+        words = train.labels.astype(str)
+        rows = np.flatnonzero(words != "")
+        hierarchy = None
+        if self.learning.hierarchical and len(rows):
+            hierarchy = hierarchy_of(words[rows].tolist(), ontology=load_ontology("CL"))
+        classes = tuple(sorted(set(words[rows].tolist()))) if hierarchy is None else hierarchy.classes
         if len(classes) < 2:
             msg = f"scGPT has {len(classes)} class(es) with labelled training cells and needs two to tell apart."
             raise RefusedError(msg)
         prepared = prepare(self.learning, train, rows=rows, seed=seed, fields={"n_classes": len(classes)})
-        codes = np.searchsorted(np.array(classes, dtype=object), train.labels[rows]).astype(np.int64)
+        used = np.concatenate([prepared.fit_rows, prepared.held_rows])
+        if hierarchy is None:
+            codes = np.searchsorted(np.array(classes), words[rows]).astype(np.int64)
+            weights = balanced_weights(codes[prepared.fit_rows], len(classes))
+        else:
+            codes = hierarchy.codes(words[rows])
+            weights = label_weights(hierarchy, codes[used])
         task = ClassTask(
             network=prepared.model.network,
             cells=prepared.cells,
@@ -94,7 +119,8 @@ class ScgptAnnotator:
             seed=seed,
             tokens_per_minibatch=self.learning.tokens_per_minibatch,
             classes=codes,
-            class_weights=balanced_weights(codes[prepared.fit_rows], len(classes)) if self.balanced else None,
+            class_weights=weights if self.learning.balanced else None,
+            hierarchy=hierarchy,
         )
         _, told = run_training(self.learning, task, seed=seed)
         scope = fit_scope("scgpt/classes", train.cell_ids[rows])
@@ -106,5 +132,11 @@ class ScgptAnnotator:
             classes=classes,
             seed=seed,
             scopes=model.origin.scopes,
-            notes=(*prepared.notes, told),
+            notes=(*prepared.notes, told, *_marginal_note(hierarchy, codes[used])),
+            hierarchy=hierarchy,
         )
+
+
+def _marginal_note(hierarchy: Hierarchy | None, codes: np.ndarray) -> tuple[str, ...]:
+    n_coarse = 0 if hierarchy is None else int((hierarchy.covers[codes].sum(axis=1) > 1).sum())
+    return (f"{MARGINAL}: {n_coarse} training cells have a label above the classes",) if n_coarse else ()

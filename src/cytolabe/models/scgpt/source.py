@@ -156,12 +156,17 @@ class ScgptAnnotatorSource(Learning):
 
     balanced: bool = True
     """Whether classes weigh the same in the loss, because macro-F1 comes first; the published code weighs cells."""
+    hierarchical: bool = False
+    """Whether it learns from labels above its classes, too (marginal loss, rule R5)."""
 
     def read(self) -> "ScgptAnnotator":
         """Make the annotator."""
         from cytolabe.models.scgpt.annotator import ScgptAnnotator  # noqa: PLC0415
 
-        return ScgptAnnotator(learning=self, balanced=self.balanced, card=self.card_of("scgpt_annotator"))
+        card = self.card_of("scgpt_annotator")
+        if self.hierarchical:
+            card = replace(card, capabilities=(*card.capabilities, "coarse_labels"))
+        return ScgptAnnotator(learning=self, card=card)
 
 
 @dataclass(frozen=True, kw_only=True)

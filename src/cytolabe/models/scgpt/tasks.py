@@ -24,10 +24,12 @@ from torch.nn import functional
 
 from cytolabe.encode import keyed_uniforms
 from cytolabe.errors import UsageError
+from cytolabe.models.hierarchical_torch import hierarchical_costs_torch
 from cytolabe.models.scgpt import objectives
 from cytolabe.models.scgpt.embedder import on_device
 from cytolabe.models.scgpt.network import CellTokens, ScgptOutput
 from cytolabe.models.scgpt.tokens import PaddedCells, TokenizedCells
+from cytolabe.ontology.hierarchy import Hierarchy
 from cytolabe.provenance import digest_of
 from cytolabe.randomness import derive_seed, rng_for
 
@@ -143,16 +145,18 @@ class _CellTask(ABC):
 
 @dataclass(kw_only=True)
 class ClassTask(_CellTask):
-    """Classes of cells by cross-entropy on the cell embedding."""
+    """Classes of cells by cross-entropy on the cell embedding; by the hierarchical one where labels are of any depth."""
 
     classes: np.ndarray
-    """Class of each cell of `cells`."""
+    """Class of each cell of `cells`; with a hierarchy, the row of its `covers` that is the cell's label."""
     class_weights: np.ndarray | None = None
-    """Weight of each class in the loss; equal without it."""
+    """Weight of each class, or label of the hierarchy, in the loss; equal without it."""
+    hierarchy: Hierarchy | None = None
 
     def _options(self) -> list[object]:
         weights = None if self.class_weights is None else self.class_weights.tolist()
-        return [hashlib.sha256(self.classes.tobytes()).hexdigest(), weights]
+        depths = [] if self.hierarchy is None else [list(self.hierarchy.labels), self.hierarchy.covers.tolist()]
+        return [hashlib.sha256(self.classes.tobytes()).hexdigest(), weights, *depths]
 
     def loss(self, rows: np.ndarray, *, epoch: int) -> tuple[Any, int]:  # noqa: ARG002 - the same in every epoch
         """Return the sum of the cross-entropies of a minibatch, and the number of its cells."""
@@ -161,6 +165,9 @@ class ClassTask(_CellTask):
         logits = self.network.cls_decoder(self.network.encode(tokens).cells)
         classes = torch.as_tensor(self.classes[rows]).to(logits.device)
         weights = None if self.class_weights is None else torch.as_tensor(self.class_weights).to(logits)
+        if self.hierarchy is not None:
+            costs = hierarchical_costs_torch(logits.float(), classes, self.hierarchy)
+            return (costs if weights is None else weights[classes] * costs).sum(), len(rows)
         return functional.cross_entropy(logits.float(), classes, weight=weights, reduction="sum"), len(rows)
 
 
