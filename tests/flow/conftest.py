@@ -1,14 +1,25 @@
-"""One small demonstration that several tests look at, and the real files where they are present."""
+"""One small demonstration and two small labs that several tests look at, and the real files where they are present."""
 
 import dataclasses
 from pathlib import Path
 
+import anndata
+import numpy as np
+import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 
 from cytolabe.config.limited_labels import LimitedLabels
 from cytolabe.config.study import ModelSpec, Study
 from cytolabe.flow.demo import DEMO_STUDY, run_demo
+from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.runs import FinishedRun
+from cytolabe.flow.sources import ingest_sources
+from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
+from cytolabe.genes.reference import load_reference
+from cytolabe.snapshot.atlas import open_atlas
+from cytolabe.snapshot.frozen import Snapshot
+from cytolabe.split import write_split
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "h5ad"
 
@@ -34,3 +45,28 @@ def real_files() -> Path:
     if not DATA.is_dir():
         pytest.skip("the real files (../shared/data/h5ad) are not here")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def two_labs(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """Return a snapshot of two labs of three donors and 60 cells each, which share 200 of their 250 genes."""
+    folder, rng = tmp_path_factory.mktemp("labs"), np.random.default_rng(4)
+    genes = sorted(load_reference().protein_coding)[:300]
+    for name, columns in {"amber": slice(0, 250), "birch": slice(50, 300)}.items():
+        counts = rng.negative_binomial(0.5, rng.uniform(0.03, 0.2, size=(60, 1)), size=(60, 250)).astype(np.float32)
+        table = pd.DataFrame({"cell_type": ["NK"] * 60, "donor_id": [f"d{cell // 20}" for cell in range(60)]})
+        table.index = [f"{name}{cell}" for cell in range(60)]
+        anndata.AnnData(X=csr_matrix(counts), obs=table, var=pd.DataFrame(index=genes[columns])).write_h5ad(
+            folder / f"{name}.h5ad"
+        )
+    ingest_sources(folder / "atlas", [folder])
+    reconcile_atlas(folder / "atlas")
+    return open_atlas(folder / "atlas").freeze()
+
+
+@pytest.fixture(scope="session")
+def two_labs_split(two_labs: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a split that leaves each lab out; fold 1 tests amber."""
+    path = tmp_path_factory.mktemp("split") / "split.json"
+    write_split(make_split(two_labs, rule_asked(two_labs, AskedSplit(by=("dataset",)))), path)
+    return path

@@ -4,27 +4,19 @@ import importlib.util
 import json
 from pathlib import Path
 
-import anndata
-import numpy as np
-import pandas as pd
 import pytest
-from scipy.sparse import csr_matrix
 
 from cytolabe.audit.fit_scopes import check_fit_scopes
 from cytolabe.errors import ConflictError, RefusedError, UsageError
-from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
-from cytolabe.flow.sources import ingest_sources
 from cytolabe.flow.splits import embed_fold
 from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
 from cytolabe.flow.training_files import TrainingOrder
-from cytolabe.genes.reference import load_reference
 from cytolabe.models import training
 from cytolabe.models.registry import make_model
 from cytolabe.provenance import cells_digest
 from cytolabe.records import Protocol
-from cytolabe.snapshot.atlas import open_atlas
-from cytolabe.split import split_of, write_split
+from cytolabe.split import split_of
 
 pytestmark = pytest.mark.models
 
@@ -49,29 +41,15 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def snapshot(tmp_path_factory):
-    """Return a snapshot of two labs of three donors each, whose genes overlap."""
+def snapshot(two_labs):
     if not all(importlib.util.find_spec(module) for module in ("torch", "safetensors")):
         pytest.skip("the extra [models] is not installed")
-    folder, rng = tmp_path_factory.mktemp("labs"), np.random.default_rng(4)
-    genes = sorted(load_reference().protein_coding)[:300]
-    for name, columns in {"amber": slice(0, 250), "birch": slice(50, 300)}.items():
-        counts = rng.negative_binomial(0.5, rng.uniform(0.03, 0.2, size=(60, 1)), size=(60, 250)).astype(np.float32)
-        table = pd.DataFrame({"cell_type": ["NK"] * 60, "donor_id": [f"d{cell // 20}" for cell in range(60)]})
-        table.index = [f"{name}{cell}" for cell in range(60)]
-        anndata.AnnData(X=csr_matrix(counts), obs=table, var=pd.DataFrame(index=genes[columns])).write_h5ad(
-            folder / f"{name}.h5ad"
-        )
-    ingest_sources(folder / "atlas", [folder])
-    reconcile_atlas(folder / "atlas")
-    return open_atlas(folder / "atlas").freeze()
+    return two_labs
 
 
 @pytest.fixture(scope="module")
-def split(snapshot, tmp_path_factory):
-    path = tmp_path_factory.mktemp("split") / "split.json"
-    write_split(make_split(snapshot, rule_asked(snapshot, AskedSplit(by=("dataset",)))), path)
-    return path
+def split(two_labs_split):
+    return two_labs_split
 
 
 def read(folder, text=CONFIG):

@@ -80,6 +80,16 @@ def test_mapping_the_query_leaves_training_cells_where_they_were(fitted, make_tr
     np.testing.assert_allclose(fitted.embed(make_train()), reference.embed(make_train()), atol=1e-6)
 
 
+def test_mapping_onto_a_model_of_one_batch_leaves_its_cells_where_they_were(make_train, make_query):
+    """One batch has no weight in the network; a random one for it would move every training cell."""
+    train, query = make_train(batches=("b1",)), make_query(batches=("new1", "new2"))
+    trained = TINY.fit(train, query=None, seed=5)
+    mapped = TINY.map_query(trained, query, seed=5)
+    np.testing.assert_allclose(mapped.embed(train), trained.embed(train), atol=1e-6)
+    again = TINY.map_query(mapped, make_query(20, batches=("new3",)), seed=5)
+    np.testing.assert_allclose(again.embed(train), trained.embed(train), atol=1e-6)
+
+
 def test_another_query_needs_no_second_training_and_leaves_the_first_fit_alone(fitted, make_train, make_query):
     assert isinstance(TINY, QueryMapper)
     query, other = make_query(batches=("new1", "new2")), make_query(20, batches=("new3",))

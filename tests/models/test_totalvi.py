@@ -89,6 +89,13 @@ def test_proteins_of_a_library_without_any_are_expected_from_its_rna(fitted):
     assert mapped.scopes[-1].step == "totalvi/query"
 
 
+def test_mapping_onto_a_model_of_one_library_moves_none_of_its_cells():
+    cells, _ = cells_of(batches=("run1",))
+    one = Totalvi(n_latent=4, n_hidden=16, max_epochs=3).fit(cells, seed=0)
+    query, _ = cells_of(40, batches=("run3",), seed=5)
+    np.testing.assert_allclose(one.map_query(query, epochs=2).embed(cells), one.embed(cells), atol=1e-5)
+
+
 def test_mapping_moves_no_cell_of_the_training(fitted):
     cells, _ = cells_of()
     query, _ = cells_of(40, batches=("run3",), seed=5)

@@ -103,7 +103,9 @@ def specification(
 
 
 def embed(
-    model: Annotated[str, typer.Argument(help="pca, harmony, scvi, or scgpt or geneformer with a checkpoint.")],
+    model: Annotated[
+        str, typer.Argument(help="pca, harmony, scvi (with a checkpoint, too), or scgpt or geneformer with one.")
+    ],
     atlas: AtlasPath,
     split: Annotated[Path, typer.Option("--split", help="The split whose training side the model is fitted on.")],
     out: Annotated[

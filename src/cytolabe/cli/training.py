@@ -16,7 +16,7 @@ def train(
     model: Annotated[
         str,
         typer.Argument(
-            help="geneformer, scgpt, geneformer_cells (tasks of cells), or geneformer_genes (classes of genes)."
+            help="geneformer, scgpt, scvi, geneformer_cells (tasks of cells), or geneformer_genes (classes of genes)."
         ),
     ],
     atlas: AtlasPath,
@@ -80,14 +80,10 @@ def train(
     record_run(opened, step, snapshot_id=frozen.snapshot_id)
     if as_json:
         print_document(document)
-    elif model == "geneformer_genes":
-        _print_genes(document)
-    elif model == "geneformer_cells":
-        _print_cells(document)
     else:
-        typer.echo(
-            f"{document['n_steps']} steps on {document['n_cells']} cells, loss {document['loss']:.3f}: {out} (loss.svg)"
-        )
+        {"geneformer_genes": _print_genes, "geneformer_cells": _print_cells, "scvi": _print_scvi}.get(
+            model, _print_steps
+        )(document)
     return 0
 
 
@@ -103,6 +99,10 @@ def _training_of(model: str) -> tuple[Any, Any]:
         from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
 
         return read_scgpt_training, pretrain_scgpt
+    if model == "scvi":
+        from cytolabe.flow.pretrain_scvi import pretrain_scvi, read_scvi_training
+
+        return read_scvi_training, pretrain_scvi
     if model == "geneformer_genes":
         from cytolabe.flow.gene_classes import read_gene_training, train_gene_classes
 
@@ -111,8 +111,20 @@ def _training_of(model: str) -> tuple[Any, Any]:
         from cytolabe.flow.cell_tasks import read_cell_training, train_cell_tasks
 
         return read_cell_training, train_cell_tasks
-    msg = f"There is no training of {model!r} here. Known: geneformer, scgpt, geneformer_cells, geneformer_genes."
+    msg = f"There is no training of {model!r} here. Known: geneformer, scgpt, scvi, geneformer_cells, geneformer_genes."
     raise UsageError(msg)
+
+
+def _print_steps(document: dict[str, Any]) -> None:
+    told = f"{document['n_steps']} steps on {document['n_cells']} cells, loss {document['loss']:.3f}"
+    typer.echo(f"{told}: {document['model']} (loss.svg)")
+
+
+def _print_scvi(document: dict[str, Any]) -> None:
+    read = f"{document['n_read_genes']} of {document['n_genes']} genes"
+    typer.echo(f"{document['n_cells']} cells, {read}, {document['n_dims']} dims: {document['model']}")
+    for note in document["notes"]:
+        typer.echo(f"note: {note}")
 
 
 def _print_genes(document: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from cytolabe.apply.views import train_view
 from cytolabe.errors import UsageError
 from cytolabe.files import create_new, remove_directory, replace_file
 from cytolabe.flow.pretrain import told_steps
+from cytolabe.flow.splits import shared_genes
 from cytolabe.flow.training_files import TrainingOrder, checked_table, read_training_file, training_table
 from cytolabe.models.scgpt.checkpoint import ARGUMENTS_NAME, save_scgpt
 from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
@@ -67,7 +68,7 @@ def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: Training
     _, fold = order.chosen(frozen)
     out, seed = order.out, order.seed
     rows = np.sort(fold.train_rows)
-    genes = _training_genes(frozen, rows)
+    genes = shared_genes(frozen, rows)
     order.on_progress(f"reading {len(rows):,} training cells over {len(genes):,} genes")
     view = train_view(frozen, rows, genes=genes, labels=np.full(rows.shape, "", dtype=object))
     started = dataclasses.replace(config, folder=order.checkpoints)
@@ -101,20 +102,6 @@ def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: Training
         "dictionaries": {"vocabulary": fitted.model.vocabulary.digest},
         "scopes": jsonable(fitted.scopes),
     }
-
-
-def _training_genes(frozen: Snapshot, rows: np.ndarray) -> list[str]:
-    """Return the genes that every training data set measures: unmeasured is not zero (rule R1)."""
-    if not len(rows):
-        msg = "The fold has no training cell, so that nothing can be learned. Choose another fold."
-        raise UsageError(msg)
-    every = list(frozen.entries)
-    names = [every[number] for number in np.unique(frozen.locate(rows)[0])]
-    genes = sorted(set.intersection(*(set(frozen.measured_genes(name)) for name in names)))
-    if not genes:
-        msg = f"No gene is measured by all of {len(names)} training data sets: {', '.join(names)}. Train on fewer of them."
-        raise UsageError(msg)
-    return genes
 
 
 def _facts(frozen: Snapshot, fold: Fold, *, n_genes: int, n_cells: int) -> dict[str, object]:

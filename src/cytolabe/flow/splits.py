@@ -29,7 +29,7 @@ from cytolabe.snapshot.relations import FACTOR_COLUMNS
 from cytolabe.split import read_split
 from cytolabe.store.tables import write_parquet
 
-__all__ = ["audit_atlas", "chosen_fold", "embed_fold"]
+__all__ = ["audit_atlas", "chosen_fold", "embed_fold", "shared_genes"]
 
 _SHOWN_DUPLICATES = 10_000
 
@@ -124,8 +124,8 @@ def embed_fold(
     if not len(fold.train_rows):
         msg = f"Fold {fold.split_id} has no training cell, so that nothing can be fitted. Choose another fold."
         raise UsageError(msg)
-    genes = _shared_genes(frozen, fold)
     rows = np.sort(np.concatenate([fold.train_rows, fold.test_rows]))
+    genes = shared_genes(frozen, rows)
     fitted = fit_embedder(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed, **options)
     cell_ids = cell_table(frozen, ["cell_id"])["cell_id"]
     inputs = {
@@ -199,9 +199,17 @@ def chosen_fold(split: Split, fold_id: str) -> Fold:
     return named[fold_id] if fold_id in named else numbered[fold_id]
 
 
-def _shared_genes(snapshot: Snapshot, fold: Fold) -> list[str]:
-    """Return the genes that every data set of the fold measures: unmeasured is not zero (rule R1)."""
-    rows = np.concatenate([fold.train_rows, fold.test_rows])
+def shared_genes(snapshot: Snapshot, rows: np.ndarray) -> list[str]:
+    """Return the genes that every data set of these cells measures, sorted: unmeasured is not zero (rule R1).
+
+    Raises
+    ------
+    UsageError
+        If there is no cell, or no such gene.
+    """
+    if not len(rows):
+        msg = "The fold has no training cell, so that nothing can be learned. Choose another fold."
+        raise UsageError(msg)
     all_names = list(snapshot.entries)
     names = [all_names[number] for number in np.unique(snapshot.locate(rows)[0])]
     genes = sorted(set.intersection(*(set(snapshot.measured_genes(name)) for name in names)))

@@ -34,7 +34,7 @@ from cytolabe.models.scgpt.source import (
     ScgptScratchSource,
     ScgptSource,
 )
-from cytolabe.models.scvi import ScviEmbedder
+from cytolabe.models.scvi_source import ScviSource
 from cytolabe.models.symphony import SymphonyEmbedder
 
 __all__ = ["MODEL_NAMES", "is_available", "make_model", "model_options"]
@@ -69,7 +69,7 @@ _REGISTRY: Mapping[str, _Entry] = {
     "hierarchical": _Entry(options=HierarchicalAnnotator, make=HierarchicalAnnotator),
     "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
     "symphony": _Entry(options=SymphonyEmbedder, make=SymphonyEmbedder, needs=("harmonypy",)),
-    "scvi": _Entry(options=ScviEmbedder, make=ScviEmbedder, needs=("scvi", "torch", "safetensors")),
+    "scvi": _Entry(options=ScviSource, make=_made_of(ScviSource), needs=("scvi", "torch", "safetensors")),
     "scanvi": _Entry(options=ScanviAnnotator, make=ScanviAnnotator, needs=("scvi", "torch", "safetensors")),
     **{
         name: _Entry(options=source, make=_made_of(source), needs=("torch", "safetensors"))

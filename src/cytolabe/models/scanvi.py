@@ -261,7 +261,7 @@ class ScanviAnnotator:
             adata = training.cells_anndata(table)
             adata.obs["label"] = UNLABELLED
             kind = scanvi_class(fitted.hierarchy)
-            mapped = taught(kind.load_query_data(adata, fitted.model, accelerator="cpu"), fitted.hierarchy)
+            mapped = taught(training.with_new_batches(kind, adata, fitted.model), fitted.hierarchy)
             n_cells = len(table.batch)
             empty = np.array([], dtype=np.int64)
             mapped.train(

@@ -5,11 +5,11 @@ or without a label is in the digest although it moved nothing. The audit compare
 one cell more than the train side cannot hide it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import LeakageError, ModelFailedError, RefusedError, UnmeasuredGeneError
@@ -20,6 +20,7 @@ from cytolabe.records import FitScope
 __all__ = [
     "BATCH_KEY",
     "batch_levels",
+    "columns_among",
     "fit_scope",
     "has_counts",
     "refuse_not_finite",
@@ -83,6 +84,25 @@ def refuse_other_genes(view: QueryView, genes: tuple[str, ...]) -> None:
         "Make both views over the genes of one gene space."
     )
     raise UnmeasuredGeneError(msg)
+
+
+def columns_among(genes: Sequence[str], read: Sequence[str]) -> Integer[np.ndarray, " read"]:
+    """Return where among `genes` those stand that a model reads, in its order.
+
+    Raises
+    ------
+    UnmeasuredGeneError
+        If one is not there: what was not measured is not zero.
+    """
+    place = {gene: column for column, gene in enumerate(genes)}
+    missing = [gene for gene in read if gene not in place]
+    if missing:
+        msg = (
+            f"{len(missing)} of {len(read)} genes that the model reads were not measured here: {', '.join(missing[:5])}. An unmeasured gene "
+            "is not a zero. Train on the genes that both measure, or take cells with all of them."
+        )
+        raise UnmeasuredGeneError(msg)
+    return np.array([place[gene] for gene in read], dtype=np.int64)
 
 
 def refuse_shared_cells(train: QueryView, query: QueryView) -> None:

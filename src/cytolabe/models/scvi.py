@@ -11,6 +11,7 @@ could not change an embedding at all. The embedding is the posterior mean, so em
 by `scvi_files`, with a card.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scopes import (
     BATCH_KEY,
     batch_levels,
+    columns_among,
     fit_scope,
     has_counts,
     refuse_not_finite,
@@ -77,7 +79,24 @@ class FittedScvi:
     @property
     def facts(self) -> EmbeddingFacts:
         """Where in the network the embedding comes from, and what else decides it."""
-        return posterior_facts(self.model, seed=self.seed, features={"genes": self.genes})
+        return posterior_facts(
+            self.model, seed=self.seed, features={"genes": self.genes}, read=f"{len(self.columns)} genes"
+        )
+
+    @property
+    def read_genes(self) -> tuple[str, ...]:
+        """The genes that it reads, in their order; those of a view may be more."""
+        return tuple(self.genes[column] for column in self.columns)
+
+    def over(self, genes: Sequence[str]) -> "FittedScvi":
+        """Return the same model for views over other genes, all of which that it reads are among them.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If one is not: what was not measured is not zero.
+        """
+        return replace(self, genes=tuple(genes), columns=columns_among(genes, self.read_genes))
 
     def embed(self, view: QueryView) -> Float[np.ndarray, "cells dims"]:
         """Return the posterior mean of each cell.

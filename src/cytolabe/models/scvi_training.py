@@ -45,6 +45,7 @@ __all__ = [
     "posterior_mean",
     "quiet_session",
     "train",
+    "with_new_batches",
 ]
 
 _STEPS_PER_EPOCH = 10
@@ -214,7 +215,7 @@ def map_query(model: object, table: CellsTable, *, epochs: int, seed: int) -> An
     with quiet_session(seed):
         scvi = import_extra("scvi")
         adata = cells_anndata(table)
-        mapped = scvi.model.SCVI.load_query_data(adata, model, accelerator="cpu")
+        mapped = with_new_batches(scvi.model.SCVI, adata, model)
         mapped._training_plan_cls = _terse_plan()
         n_cells = len(table.batch)
         empty = np.array([], dtype=np.int64)
@@ -226,6 +227,22 @@ def map_query(model: object, table: CellsTable, *, epochs: int, seed: int) -> An
             **SILENT_TRAINER,
         )
         mapped.module.eval()
+    return mapped
+
+
+def with_new_batches(kind: Any, adata: Any, model: Any) -> Any:  # noqa: ANN401 - untyped library
+    """Return the model that surgery starts from: all weights of `model`, and random ones for the batches of `adata` that it never saw.
+
+    A network of one batch has no weight for it, because it tells nothing apart. scvi-tools draws one as for a new batch, which would
+    move every training cell by chance; it is zero here, which is what the network did.
+    """
+    mapped = kind.load_query_data(adata, model, accelerator="cpu")
+    known = model.module.state_dict()
+    if model.summary_stats.n_batch == 1:
+        with import_extra("torch").no_grad():
+            for name, weight in mapped.module.named_parameters():
+                if name in known and weight.shape != known[name].shape:
+                    weight[..., known[name].shape[-1]] = 0.0
     return mapped
 
 

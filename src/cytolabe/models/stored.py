@@ -92,9 +92,16 @@ def features_digest(features: tuple[str, ...]) -> str:
     return digest_of(list(features))
 
 
-def posterior_facts(model: Any, *, seed: int, features: Mapping[str, tuple[str, ...]]) -> EmbeddingFacts:  # noqa: ANN401
-    """Return what decides an embedding by the mean of a model's posterior; `features` are what it reads, by kind."""
-    read = " and ".join(f"{len(names)} {kind}" for kind, names in features.items())
+def posterior_facts(model: Any, *, seed: int, features: Mapping[str, tuple[str, ...]], read: str) -> EmbeddingFacts:  # noqa: ANN401
+    """Return what decides an embedding by the mean of a model's posterior.
+
+    Parameters
+    ----------
+    features
+        What a view has to have, by kind.
+    read
+        How many of them the network reads, in words.
+    """
     return EmbeddingFacts(
         layer="mean of the approximate posterior",
         pooling="none: one vector for each cell",

@@ -23,7 +23,14 @@ from cytolabe.models import scvi_training as training
 from cytolabe.models.extras import import_extra
 from cytolabe.models.omics import Measured, OmicsCells
 from cytolabe.models.protocols import NOT_CONVERGED, EmbeddingFacts
-from cytolabe.models.scopes import fit_scope, has_counts, refuse_not_finite, refuse_too_few_cells, refuse_unseen_batches
+from cytolabe.models.scopes import (
+    columns_among,
+    fit_scope,
+    has_counts,
+    refuse_not_finite,
+    refuse_too_few_cells,
+    refuse_unseen_batches,
+)
 from cytolabe.models.stored import features_digest, posterior_facts
 from cytolabe.models.variable_genes import variable_genes
 from cytolabe.randomness import derive_seed
@@ -66,7 +73,8 @@ class FittedTotalvi:
     def facts(self) -> EmbeddingFacts:
         """Where in the network the embedding comes from, and what else decides it."""
         features = {"genes": self.read_genes, "proteins": self.proteins}
-        return posterior_facts(self.model, seed=self.seed, features=features)
+        read = f"{len(self.columns)} genes and {len(self.proteins)} proteins"
+        return posterior_facts(self.model, seed=self.seed, features=features, read=read)
 
     def over(self, genes: Sequence[str]) -> "FittedTotalvi":
         """Return the same model for cells over other genes, all of which that it reads are among them.
@@ -76,16 +84,7 @@ class FittedTotalvi:
         UnmeasuredGeneError
             If one is not: what was not measured is not zero.
         """
-        place = {gene: column for column, gene in enumerate(genes)}
-        missing = [gene for gene in self.read_genes if gene not in place]
-        if missing:
-            msg = (
-                f"{len(missing)} of {len(self.columns)} genes that the model reads were not measured here: {', '.join(missing[:5])}. An unmeasured gene "
-                "is not a zero. Train on the genes that both files measure, or take a file with all of them."
-            )
-            raise UnmeasuredGeneError(msg)
-        columns = np.array([place[gene] for gene in self.read_genes], dtype=np.int64)
-        return replace(self, genes=tuple(genes), columns=columns)
+        return replace(self, genes=tuple(genes), columns=columns_among(genes, self.read_genes))
 
     def embed(self, cells: OmicsCells) -> Float[np.ndarray, "cells dims"]:
         """Return the mean of the approximate posterior of each cell, float64; nothing is drawn.
@@ -141,7 +140,7 @@ class FittedTotalvi:
         if not unseen:
             return replace(self, notes=(*self.notes, "all query batches were seen in training: nothing was fitted"))
         with training.quiet_session(derive_seed(self.seed, "models", "totalvi", "query") % 2**31):
-            model = import_extra("scvi").model.TOTALVI.load_query_data(table, self.model, accelerator="cpu")
+            model = training.with_new_batches(import_extra("scvi").model.TOTALVI, table, self.model)
             model.train(
                 max_epochs=epochs, early_stopping=False, reduce_lr_on_plateau=False, adversarial_classifier=False,
                 batch_size=training.minibatch_size(table.n_obs), external_indexing=[np.arange(table.n_obs), _NO_ROWS, _NO_ROWS],

@@ -1,0 +1,89 @@
+"""`cytolabe train scvi`: an scVI of the training side of a split, and of nothing else, in a folder that `--checkpoint` opens.
+
+Labels are not read. Its card names the training cells, so that an audit finds those of another test side among them; later cells are
+mapped onto it by `cytolabe embed scvi --checkpoint FOLDER`, which moves none of its weights.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from cytolabe.apply.views import train_view
+from cytolabe.errors import UsageError
+from cytolabe.flow.splits import shared_genes
+from cytolabe.flow.training_files import TrainingOrder, checked_table, read_training_file
+from cytolabe.models.scvi import ScviEmbedder
+from cytolabe.models.scvi_files import save_scvi
+from cytolabe.models.stored import MODEL_CARD_NAME
+from cytolabe.provenance import jsonable
+from cytolabe.snapshot.frozen import Snapshot
+
+__all__ = ["pretrain_scvi", "read_scvi_training"]
+
+_TOP, _TRAINING = ("n_latent", "n_hidden", "n_layers", "n_top_genes"), ("max_epochs", "patience")
+
+
+def read_scvi_training(path: Path) -> ScviEmbedder:
+    """Read a training file: the sizes `n_latent`, `n_hidden`, `n_layers`, `n_top_genes`, and `[training]` with `max_epochs` and `patience`.
+
+    Raises
+    ------
+    UsageError
+        If it is not there, no TOML, or has a key or a value that means nothing.
+    """
+    said = read_training_file(path)
+    training = said.pop("training", {})
+    if not isinstance(training, dict):
+        msg = f"{path}: training = {training!r} is no table. Write [training] above its keys."
+        raise UsageError(msg)
+    defaults = {field.name: field.default for field in dataclasses.fields(ScviEmbedder) if field.init}
+    options = {
+        **checked_table(said, _TOP, defaults=defaults, where=f"{path}"),
+        **checked_table(training, _TRAINING, defaults=defaults, where=f"{path}: [training]"),
+    }
+    too_small = [f"{key} = {value}" for key, value in options.items() if value < 1]
+    if too_small:
+        msg = f"{path}: {', '.join(too_small)} means nothing. Give at least 1."
+        raise UsageError(msg)
+    return ScviEmbedder(**options)
+
+
+def pretrain_scvi(frozen: Snapshot, config: ScviEmbedder, order: TrainingOrder) -> dict[str, object]:
+    """Train an scVI on the training side of a fold and write its folder.
+
+    Raises
+    ------
+    ConflictError
+        If a model lies there.
+    UsageError
+        If the fold has no training cell, or no gene is measured by all of its data sets.
+    RefusedError
+        If fewer than ten training cells have counts, or a count is too large for float32.
+    MissingExtraError
+        If scvi-tools is not installed.
+    """
+    order.refuse_model(MODEL_CARD_NAME)
+    _, fold = order.chosen(frozen)
+    rows = np.sort(fold.train_rows)
+    genes = shared_genes(frozen, rows)
+    order.on_progress(f"reading {len(rows):,} training cells over {len(genes):,} genes")
+    view = train_view(frozen, rows, genes=genes, labels=np.full(rows.shape, "", dtype=object))
+    order.on_progress(f"fitting scVI, at most {config.max_epochs} epochs")
+    fitted = config.fit(view, query=None, seed=order.seed)
+    card = save_scvi(fitted, order.out)
+    return {
+        "snapshot_id": frozen.snapshot_id,
+        "split_id": fold.split_id,
+        "n_cells": len(rows),
+        "n_genes": len(genes),
+        "n_read_genes": len(fitted.columns),
+        "n_dims": config.n_latent,
+        "batches": list(fitted.batches),
+        "seed": order.seed,
+        "notes": list(fitted.notes),
+        "model": str(order.out),
+        "weights": card.weights_digest,
+        "dictionaries": {"genes": fitted.facts.details["dictionary.genes"]},
+        "scopes": jsonable(fitted.scopes),
+    }

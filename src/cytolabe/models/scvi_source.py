@@ -1,0 +1,100 @@
+"""scVI as a model of studies and commands: trained on the training cells, or opened from a folder and mapped onto new cells.
+
+With `checkpoint` no weight of the stored network moves: batches that it never saw get weights of their own, fitted on unlabelled cells
+(scArches surgery), those of the training side first. The card names the cells that the stored model was trained on, so that an audit
+finds those of a test side among them.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from cytolabe.errors import IntegrityError, UsageError
+from cytolabe.models.cards import CARDS
+from cytolabe.models.protocols import QueryView, TrainView
+from cytolabe.models.scopes import BATCH_KEY, batch_levels, refuse_shared_cells
+from cytolabe.models.scvi import FittedScvi, ScviEmbedder
+from cytolabe.models.stored import weights_digest
+from cytolabe.records import ModelCard
+
+__all__ = ["ScviSource", "StoredScviEmbedder"]
+
+_OF_MAPPING = ("query_epochs",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredScviEmbedder:
+    """Embedder by an scVI that was trained elsewhere."""
+
+    stored: FittedScvi
+    mapper: ScviEmbedder
+    card: ModelCard
+    batch_key: tuple[str, ...] = BATCH_KEY
+
+    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedScvi:
+        """Fit the weights of batches that the stored model never saw, on unlabelled cells, and no other weight.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If a gene that the model reads was not measured.
+        LeakageError
+            If a cell is in both views.
+        """
+        if query is not None:
+            refuse_shared_cells(train, query)
+        fitted = self.stored.over(train.genes)
+        if set(batch_levels(train.technical).tolist()).difference(fitted.batches):
+            fitted = self.mapper.map_query(fitted, train, seed=seed)
+        return fitted if query is None else self.map_query(fitted, query, seed=seed)
+
+    def map_query(self, fitted: FittedScvi, query: QueryView, *, seed: int) -> FittedScvi:
+        """Fit the weights of batches that the model never saw on the unlabelled query cells; errors as `ScviEmbedder.map_query`."""
+        return self.mapper.map_query(fitted, query, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScviSource(ScviEmbedder):
+    """Options of the model `scvi`."""
+
+    checkpoint: Path | str = ""
+    """Folder that `cytolabe train scvi` or `save_scvi` wrote; trained on the training cells without it."""
+    expected: str = ""
+    """Digest (`sha256:...`) that the weights of the checkpoint must have."""
+
+    def read(self) -> ScviEmbedder | StoredScviEmbedder:
+        """Make the embedder.
+
+        Raises
+        ------
+        UsageError
+            If options of a training come with a checkpoint, or a digest without one.
+        UnreadableInputError
+            If the folder holds no scVI, or a part of it is garbled.
+        IntegrityError
+            If its weights are not those that were expected, or do not fit together.
+        """
+        options = {one.name: getattr(self, one.name) for one in fields(ScviEmbedder) if one.init}
+        if not self.checkpoint:
+            if self.expected:
+                msg = (
+                    f"expected = {self.expected!r} says what the weights of a checkpoint must be; give checkpoint, too."
+                )
+                raise UsageError(msg)
+            return ScviEmbedder(**options)
+        idle = [
+            one.name
+            for one in fields(ScviEmbedder)
+            if one.init and one.name not in _OF_MAPPING and options[one.name] != one.default
+        ]
+        if idle:
+            msg = f"{', '.join(idle)}: a checkpoint is not trained again, so this would change nothing. Leave it out."
+            raise UsageError(msg)
+        from cytolabe.models.scvi_files import load_scvi  # noqa: PLC0415 - needs torch
+
+        stored = load_scvi(Path(self.checkpoint))
+        digest = weights_digest(stored.model)
+        if self.expected not in ("", digest):
+            msg = f"{self.checkpoint}: the weights are {digest}, and {self.expected} was expected. Take the right folder, or the digest that its card names."
+            raise IntegrityError(msg)
+        card = replace(CARDS["scvi"], scopes=stored.scopes, weights_digest=digest)
+        return StoredScviEmbedder(stored=stored, mapper=ScviEmbedder(query_epochs=self.query_epochs), card=card)
