@@ -225,6 +225,35 @@ def test_the_confidence_of_the_next_study_is_not_that_of_the_largest_one():
     assert abs(exact.mean() - 0.51) < 0.03
 
 
+@pytest.mark.parametrize(("n_own", "leads"), [(9, False), (10, True)])
+def test_other_studies_of_a_family_say_how_sure_its_next_one_is_where_they_are_ten(n_own, leads):
+    """Thirty studies of other families are right in half of their rows, those of the own family in nine of ten."""
+    rng = rng_for(9, "calibration")
+    study = np.repeat(np.arange(30 + n_own, dtype=np.int64), 50)
+    own = study >= 30
+    right = rng.random(len(study)) < np.where(own, 0.9, 0.5)
+    facts = rng.normal(size=(len(study), 2))
+    alone = fit_calibrator(facts, right, right, study=study)
+    fitted = fit_calibrator(facts, right, right, study=study, own=own)
+    exact, _ = fitted.probabilities(facts)
+    if leads:
+        assert abs(exact.mean() - (0.8 * 0.9 + 0.2 * 0.5)) < 0.03
+    else:
+        assert np.array_equal(fitted.exact, alone.exact)
+        assert fitted.least_exact == alone.least_exact
+
+
+def test_the_own_family_chooses_the_threshold_and_not_the_families_that_are_right_more_often():
+    rng = rng_for(10, "calibration")
+    study = np.repeat(np.arange(60, dtype=np.int64), 50)
+    own = study >= 40
+    right = rng.random(len(study)) < np.where(own, 0.7, 0.97)
+    facts = np.zeros((len(study), 2))
+    assert fit_calibrator(facts, right, right, study=study, own=~own).least_exact < 1
+    fitted = fit_calibrator(facts, right, right, study=study, own=own)
+    assert not fitted.accepts(*fitted.probabilities(facts)).any()
+
+
 @pytest.mark.parametrize(("right_of_50", "is_accepted"), [(42, False), (44, True)])
 def test_what_only_just_keeps_the_promise_among_many_thresholds_is_not_accepted(right_of_50, is_accepted):
     right = np.tile(np.arange(50) < right_of_50, 100)

@@ -4,7 +4,9 @@
 term. Both come from the same few facts of a row (share of the first candidate, share of its whole lineage, lead over the second,
 what the memory and the words say) through a ridge-regularized logistic regression, fitted on rows that the ranker had
 not seen: their studies were left out when it was fitted. Every study counts the same in it, whatever its rows: the next
-one is drawn from studies, and the policy of the one that has most labels is not its policy.
+one is drawn from studies, and the policy of the one that has most labels is not its policy. Where the family of the rows
+that will be asked is among them with `_LEAST_OWN_STUDIES` studies, these carry `_OWN_SHARE` of the weight and choose the
+thresholds alone: how often a likely term is the one that was chosen depends on who chose.
 
 The accept rule is two thresholds, chosen on the same unseen rows: the most rows such that the precision of the accepted
 ones reaches `_AIMED_EXACT` and `AUTO_LINEAGE` after `_ERRORS` standard errors are taken off. The error counts studies, not
@@ -43,6 +45,9 @@ _FACTS = ("near_vote", "near_below", "twin_share", "any_twin", "kind", "doubtful
           "label_words", "context_share", "tissue_closure", "usage")  # fmt: skip
 _AIMED_EXACT = AUTO_EXACT + 0.02
 _ERRORS = 4.0
+_OWN_SHARE = 0.8
+_LEAST_OWN_STUDIES = 10
+"""Fewer studies of a family say too little for thresholds of their own: with five, half of a table missed both promises."""
 _N_KEPT = 10
 FEW_STUDIES = 0.003
 MANY_STUDIES = 0.3
@@ -133,14 +138,19 @@ def fit_calibrator(
     *,
     study: Int64[np.ndarray, " rows"],
     strength: float = FEW_STUDIES,
+    own: Bool[np.ndarray, " rows"] | None = None,
 ) -> Calibrator:
     """Fit both probabilities and choose the thresholds, on rows that the ranker had not seen; `study` numbers theirs.
 
-    `strength` is the inverse of the ridge penalty: low where few curators stand for all others.
+    `strength` is the inverse of the ridge penalty: low where few curators stand for all others. `own` marks the rows of the
+    family that will be asked; they count for more where they are of `_LEAST_OWN_STUDIES` studies, and else like all others.
     """
     mean, scale = facts.mean(axis=0), facts.std(axis=0) + 1e-6
     design = np.clip((facts - mean) / scale, -4, 4)
     weight = study_weights(study, power=1.0)
+    chosen = np.ones(len(study), dtype=bool)
+    if own is not None and len(np.unique(study[own])) >= _LEAST_OWN_STUDIES:
+        weight, chosen = _own_first(weight, own), own
     draft = Calibrator(
         mean=mean,
         scale=scale,
@@ -150,10 +160,24 @@ def fit_calibrator(
         least_lineage=1.0,
     )
     exact, lineage = draft.probabilities(facts)
-    least = _thresholds(exact, lineage, is_exact=is_exact, is_lineage=is_lineage, study=study)
+    least = _thresholds(
+        exact[chosen],
+        lineage[chosen],
+        is_exact=is_exact[chosen],
+        is_lineage=is_lineage[chosen],
+        study=study[chosen],
+    )
     return Calibrator(
         mean=mean, scale=scale, exact=draft.exact, lineage=draft.lineage, least_exact=least[0], least_lineage=least[1]
     )
+
+
+def _own_first(weight: Float64[np.ndarray, " rows"], own: Bool[np.ndarray, " rows"]) -> Float64[np.ndarray, " rows"]:
+    """Scale weights so that the rows of the own family carry `_OWN_SHARE` of them, and 1 stays the mean."""
+    if own.all():
+        return weight
+    scaled = np.where(own, _OWN_SHARE * weight / weight[own].sum(), (1 - _OWN_SHARE) * weight / weight[~own].sum())
+    return np.asarray(scaled / scaled.mean(), dtype=np.float64)
 
 
 def _thresholds(

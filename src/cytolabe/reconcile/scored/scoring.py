@@ -5,10 +5,11 @@ teaching rows that the fold does not bar (`folds`). `shipped`: the model that is
 project's own seed table; it has seen no row of anybody's table.
 
 Inside a fold the teaching studies are halved; each half is ranked by a model of the other, and these rows, whose studies their
-ranker had not seen, fit the calibration and the accept threshold. The settings of the models are constants.
+ranker had not seen, fit the calibration and the accept threshold, for each family of scored rows by itself: where other
+studies of it teach, they say most about how its curators choose. The settings of the models are constants.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,15 +162,18 @@ def _protocol_answers(trial: _Trial, protocol: str, *, calibrated: bool = True) 
     told = []
     for fold in folds_of(trial.kinship, sources=_scored_sources(trial), protocol=protocol):
         teaching, test = _weighed_fold(trial, fold, protocol)
-        if teaching is None:
-            ranker, calibrator = shipped_model(trial.bench.index.ontology)
-        elif calibrated:
-            ranker, calibrator = _learned(trial, teaching)
-        else:
-            ranker, calibrator = _fitted(trial, teaching), shipped_model(trial.bench.index.ontology)[1]
-        answers = _answer(trial, test, ranker=ranker, calibrator=calibrator)
-        for row, terms, exact, lineage, taken in zip(test.rows, *answers, strict=True):
-            found[int(scored_at[row])] = terms, float(exact), float(lineage), bool(taken)
+        of_row = np.array([trial.kinship.family[trial.table.source[int(row)]] for row in test.rows])
+        families = sorted(set(of_row.tolist()))
+        ranker, calibrator = shipped_model(trial.bench.index.ontology)
+        calibrators: Mapping[str, Calibrator] = dict.fromkeys(families, calibrator)
+        if teaching is not None:
+            ranker = _fitted(trial, teaching)
+            calibrators = _calibrated(trial, teaching, families) if calibrated else calibrators
+        for family in families:
+            asked = test.part(of_row == family)
+            answers = _answer(trial, asked, ranker=ranker, calibrator=calibrators[family])
+            for row, terms, exact, lineage, taken in zip(asked.rows, *answers, strict=True):
+                found[int(scored_at[row])] = terms, float(exact), float(lineage), bool(taken)
         told.append({"n": len(test.rows), "n_train": 0 if teaching is None else len(teaching.rows)})
     ordered = [found[row] for row in range(n)]
     return _Answers(
@@ -201,8 +205,8 @@ def _weighed_fold(trial: _Trial, fold: Fold, protocol: str) -> tuple[Weighed | N
     return teaching, weighed.part(is_test)
 
 
-def _learned(trial: _Trial, teaching: Weighed) -> tuple[Ranker, Calibrator]:
-    """Fit the ranker on all teaching rows, and its calibration on rows of studies that a ranker had not seen."""
+def _calibrated(trial: _Trial, teaching: Weighed, families: Sequence[str]) -> Mapping[str, Calibrator]:
+    """Fit a calibration for each family of scored rows, on rows of studies that a ranker had not seen."""
     halves = _halves(trial, teaching)
     unseen: list[Ranked] = []
     for own in (True, False):
@@ -214,7 +218,11 @@ def _learned(trial: _Trial, teaching: Weighed) -> tuple[Ranker, Calibrator]:
     facts = np.concatenate([part.facts for part in unseen])
     sources = [trial.table.source[int(row)] for row in rows]
     outcome = outcome_of(terms, trial.truth[rows], source=sources, index=trial.bench.index)
-    return _fitted(trial, teaching), fit_calibrator(facts, outcome.hit_1, outcome.lineage, study=_studies(trial, rows))
+    study, of_row = _studies(trial, rows), np.array([trial.kinship.family[source] for source in sources])
+    return {
+        family: fit_calibrator(facts, outcome.hit_1, outcome.lineage, study=study, own=of_row == family)
+        for family in families
+    }
 
 
 def _halves(trial: _Trial, teaching: Weighed) -> Bool[np.ndarray, " rows"]:
