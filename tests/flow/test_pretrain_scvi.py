@@ -61,29 +61,32 @@ def test_it_names_its_training_cells_so_that_another_split_is_found_out(trained,
     for number, fold in enumerate(read_split(split, two_labs).folds):
         digest = cells_digest(ids[fold.train_rows].tolist())
         assert bool(check_fit_scopes(card.scopes, allowed={digest: "training cells"})) == (number == 1)
-    assert (document["n_cells"], document["n_genes"], document["n_dims"]) == (60, 250, 4)
+    assert (document["n_cells"], document["n_genes"], document["n_dims"]) == (60, 200, 4)
 
 
-def test_opened_it_maps_the_query_as_the_process_that_trained_it(trained, two_labs, split, tmp_path):
+def test_opened_it_maps_the_query_as_a_fit_that_was_never_stored(trained, two_labs, split, tmp_path):
     genes = shared_genes(two_labs, np.arange(120))
     train, query = views_of(two_labs, split, genes)
-    text = CONFIG.replace("n_latent", "n_top_genes = 100\nn_latent")
-    config = read(tmp_path, text)
-    fitted = config.fit(train, query=query, seed=3)
-    order = TrainingOrder(split=split, fold="1", seed=3, out=tmp_path / "model")
-    document = pretrain_scvi(two_labs, config, order)
-    assert document["n_read_genes"] == 100
-    again = make_model("scvi", checkpoint=trained[0])
-    with pytest.raises(UnmeasuredGeneError, match="50 of 250 genes that the model reads"):
-        again.fit(train, query=query, seed=3)
-    # Trained over the genes that both labs measure, it answers as the fit that was never stored.
-    from cytolabe.models.scvi_files import save_scvi  # noqa: PLC0415 - needs torch
-
-    save_scvi(config.fit(train, query=None, seed=3), tmp_path / "shared")
-    opened = make_model("scvi", checkpoint=tmp_path / "shared").fit(train, query=query, seed=3)
+    fitted = read(tmp_path).fit(train, query=query, seed=3)
+    opened = make_model("scvi", checkpoint=trained[0]).fit(train, query=query, seed=3)
     np.testing.assert_allclose(opened.embed(query), fitted.embed(query), atol=1e-5)
     np.testing.assert_allclose(opened.embed(train), fitted.embed(train), atol=1e-5)
     assert [scope.step for scope in opened.scopes] == [scope.step for scope in fitted.scopes]
+
+
+def test_cells_without_a_gene_that_it_reads_are_refused_and_those_with_more_are_not(trained, two_labs, split):
+    genes = shared_genes(two_labs, np.arange(120))
+    train, query = views_of(two_labs, split, genes[10:])
+    with pytest.raises(
+        UnmeasuredGeneError, match=f"10 of 200 genes that the model reads were not measured here: {genes[0]}"
+    ):
+        make_model("scvi", checkpoint=trained[0]).fit(train, query=query, seed=3)
+    more = shared_genes(two_labs, read_split(split, two_labs).folds[0].train_rows)
+    wide, _ = views_of(two_labs, split, genes)
+    narrow = make_model("scvi", checkpoint=trained[0]).fit(wide, query=None, seed=3)
+    fold = read_split(split, two_labs).folds[0]
+    view = query_view(two_labs, np.sort(fold.train_rows), genes=more)
+    np.testing.assert_allclose(narrow.over(more).embed(view), narrow.embed(wide), atol=1e-6)
 
 
 def test_genes_in_another_order_and_batches_of_the_training_side_that_it_never_saw_change_nothing_that_was_learned(two_labs, split, tmp_path):  # fmt: skip
@@ -103,15 +106,10 @@ def test_genes_in_another_order_and_batches_of_the_training_side_that_it_never_s
     np.testing.assert_allclose(mapped.embed(train), fitted.embed(train), atol=1e-5)
 
 
-def test_the_command_that_embeds_opens_it(two_labs, split, tmp_path):
-    genes = shared_genes(two_labs, np.arange(120))
-    train, _ = views_of(two_labs, split, genes)
-    from cytolabe.models.scvi_files import save_scvi  # noqa: PLC0415 - needs torch
-
-    save_scvi(read(tmp_path).fit(train, query=None, seed=3), tmp_path / "model")
+def test_the_command_that_embeds_opens_it(trained, two_labs, split, tmp_path):
     document = embed_fold(
         two_labs, model="scvi", split_file=split, fold_id="1", seed=3, out=tmp_path / "x.parquet",
-        checkpoint=tmp_path / "model",
+        checkpoint=trained[0],
     )  # fmt: skip
     assert (document["n_cells"], document["n_dims"]) == (120, 4)
 

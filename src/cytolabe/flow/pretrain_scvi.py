@@ -1,7 +1,8 @@
 """`cytolabe train scvi`: an scVI of the training side of a split, and of nothing else, in a folder that `--checkpoint` opens.
 
 Labels are not read. Its card names the training cells, so that an audit finds those of another test side among them; later cells are
-mapped onto it by `cytolabe embed scvi --checkpoint FOLDER`, which moves none of its weights.
+mapped onto it by `cytolabe embed scvi --checkpoint FOLDER`, which moves none of its weights. It reads genes that all data sets of the
+fold measure, those of the test side included.
 """
 
 import dataclasses
@@ -57,7 +58,7 @@ def pretrain_scvi(frozen: Snapshot, config: ScviEmbedder, order: TrainingOrder) 
     ConflictError
         If a model lies there.
     UsageError
-        If the fold has no training cell, or no gene is measured by all of its data sets.
+        If the fold has no training cell, or no gene is measured by all data sets of both sides.
     RefusedError
         If fewer than ten training cells have counts, or a count is too large for float32.
     MissingExtraError
@@ -66,7 +67,8 @@ def pretrain_scvi(frozen: Snapshot, config: ScviEmbedder, order: TrainingOrder) 
     order.refuse_model(MODEL_CARD_NAME)
     _, fold = order.chosen(frozen)
     rows = np.sort(fold.train_rows)
-    genes = shared_genes(frozen, rows)
+    # Which genes a test side measures says nothing of its cells, and a model that reads others could not be asked about them.
+    genes = shared_genes(frozen, np.concatenate([rows, fold.test_rows]))
     order.on_progress(f"reading {len(rows):,} training cells over {len(genes):,} genes")
     view = train_view(frozen, rows, genes=genes, labels=np.full(rows.shape, "", dtype=object))
     order.on_progress(f"fitting scVI, at most {config.max_epochs} epochs")
