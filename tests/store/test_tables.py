@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.pandas import column, data_frames, range_indexes
 
 from cytolabe.errors import IntegrityError, UsageError
-from cytolabe.store.tables import read_table, write_table
+from cytolabe.store import tables
+from cytolabe.store.tables import ROW_GROUP, read_table, write_table
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 frames = data_frames(
@@ -117,3 +118,31 @@ def test_some_columns_are_read_without_the_others_and_checked_all_the_same(tmp_p
     (tmp_path / entry.file).write_bytes(content[:page] + bytes([content[page] ^ 1]) + content[page + 1 :])
     with pytest.raises(IntegrityError):
         read_table(tmp_path, entry, columns=["n"])
+
+
+def test_words_are_written_as_the_same_bytes_whether_they_come_as_categories_or_spelled_out(tmp_path):
+    n = ROW_GROUP + 3_000
+    words = {
+        "kit": np.full(n, "10x 3' v3"),
+        "donor": np.array(["d1", "d2", "d3"])[np.arange(n) // 50_000],
+        "type": np.array(["B", "T", "NK"])[np.random.default_rng(0).integers(0, 3, n)],
+    }
+    spelled = pd.DataFrame({name: values.astype(object) for name, values in words.items()})
+    entry = write_table(spelled, tmp_path / "spelled")
+    assert write_table(spelled.astype("category"), tmp_path / "categories") == entry
+
+
+def test_the_digest_does_not_depend_on_how_many_rows_are_spelled_out_at_a_time(tmp_path, monkeypatch):
+    frame = pd.DataFrame(
+        {
+            "label": ["T", None, "B cell", ""] * 5,
+            "kit": pd.Categorical(["v2", "v3", None, "v2"] * 5),
+            "n": range(20),
+            "score": [0.5, None, -0.0, 2.0] * 5,
+            "flag": pd.array([True, None, False, True] * 5, dtype="boolean"),
+        }
+    )
+    entry = write_table(frame, tmp_path / "whole")
+    monkeypatch.setattr(tables, "ROW_GROUP", 3)
+    assert write_table(frame, tmp_path / "parts").digest == entry.digest
+    assert len(read_table(tmp_path / "whole", entry)) == len(frame)

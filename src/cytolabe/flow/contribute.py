@@ -23,6 +23,7 @@ from cytolabe.flow.budget import release_unused
 from cytolabe.flow.examine import Examination, examine
 from cytolabe.flow.preflight import estimate, require_room
 from cytolabe.flow.schedule import files_to_cut
+from cytolabe.flow.set_aside import set_aside
 from cytolabe.flow.work import CountsToWrite, Work, write_counts
 from cytolabe.genes.aliases import read_alias_table
 from cytolabe.ingest.census import is_census
@@ -33,7 +34,7 @@ from cytolabe.provenance import canonical_json
 from cytolabe.provenance.ledger import ledger_key, source_state
 from cytolabe.records import UNKNOWN, Finding, Severity
 from cytolabe.snapshot.atlas import Atlas
-from cytolabe.snapshot.build import DatasetContent, write_dataset
+from cytolabe.snapshot.build import write_cells, write_dataset
 from cytolabe.snapshot.entries import DatasetEntry, read_entry
 from cytolabe.snapshot.layout import Layout
 from cytolabe.snapshot.purge import finish_purge
@@ -232,6 +233,13 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
             return _outcome(found, "refused", None)
         made = found.content
         require_room(task.atlas, made.record.n_nonzero)
+        release_unused()
+        content = write_cells(task.atlas, content=made.content(found.findings))
+        apart = set_aside(made.proof, made.cell_names, aside)
+        # The rows of the cells are written: the counts get their memory.
+        made = made.without_cells()
+        found = dataclasses.replace(found, content=made)
+        release_unused()
         sketches = SketchTable(n_cells=made.record.n_cells, folder=aside)
         partitions = write_counts(
             Layout(task.atlas).partitions,
@@ -242,25 +250,16 @@ def _contribute_one(task: Contribution, work: Work) -> SourceOutcome:
                 features=made.alignment.features,
                 gene_ids=made.alignment.gene_ids,
                 sketches=sketches,
-                proof=made.proof,
                 first_pass=made.first_pass,
-                cell_names=made.cell_names,
+                cells=apart,
             ),
             work,
         )
         if source_state(source.path) != state:
             msg = f"{source.path.name} was changed while it was read; nothing of it was taken. Ingest it again."
             raise IntegrityError(msg)
-        content = DatasetContent(
-            record=made.record,
-            features=made.alignment.features,
-            blocks=(),
-            cells=made.cells,
-            contributed=made.contributed,
-            alignment=made.alignment,
-            findings=found.findings,
-            partitions=partitions,
-            derived={"sketches": sketches.close(Layout(task.atlas).tables)},
+        content = dataclasses.replace(
+            content, partitions=partitions, derived={"sketches": sketches.close(Layout(task.atlas).tables)}
         )
         entry = write_dataset(task.atlas, content=content)
         outcome = _outcome(found, "accepted", entry)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cytolabe.errors import RefusedError, UnreadableInputError
@@ -32,6 +33,7 @@ from cytolabe.ingest.source import Source, format_of, open_source, scan_source
 from cytolabe.ingest.sources import SourceFile
 from cytolabe.ingest.upstream import upstream_verdict
 from cytolabe.records import UNKNOWN, DatasetRecord, FeatureAlignment, Finding, Severity
+from cytolabe.snapshot.build import DatasetContent
 from cytolabe.standardize.obs import CellFacts, standardize_cells
 from cytolabe.validate.validator import validate_dataset
 
@@ -58,6 +60,31 @@ class Accepted:
     cells: pd.DataFrame
     contributed: pd.DataFrame
     alignment: FeatureAlignment
+
+    def content(self, findings: tuple[Finding, ...]) -> DatasetContent:
+        """Return what the file brings into an atlas, but for its counts."""
+        return DatasetContent(
+            record=self.record,
+            features=self.alignment.features,
+            blocks=(),
+            cells=self.cells,
+            contributed=self.contributed,
+            alignment=self.alignment,
+            findings=findings,
+        )
+
+    def without_cells(self) -> "Accepted":
+        """Return the same without what is held of each cell."""
+        none = np.zeros(0, dtype=np.int64)
+        return dataclasses.replace(
+            self,
+            proof=dataclasses.replace(
+                self.proof, cell_totals=none, cell_genes=none, fingerprints=none.astype(np.uint64), layer_counts={}
+            ),
+            cell_names=(),
+            cells=self.cells[:0].copy(),
+            contributed=self.contributed[:0].copy(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ never on the number of workers, so that a run that was killed finds the results 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from cytolabe.errors import CytolabeError, IntegrityError
 from cytolabe.flow.budget import require_within
+from cytolabe.flow.set_aside import fingerprints_aside
 from cytolabe.flow.sketching import TaskSketches, genes_in
 from cytolabe.ingest.identity import digest_of
 from cytolabe.ingest.matrices import MatrixHandle
@@ -80,7 +81,7 @@ class RangeProof:
 class ShardTask:
     """Write shards `first` to `last` of the partition that is staged in `staged`.
 
-    `fingerprints` are those of the cells that these shards cover, from the first pass.
+    `fingerprints` is the file with those of all cells, from the first pass (`flow.set_aside`).
     """
 
     source: Path
@@ -90,7 +91,7 @@ class ShardTask:
     first: int
     last: int
     ledger: Path
-    fingerprints: np.ndarray = field(repr=False)
+    fingerprints: Path
     max_nonzero: int = 2_000_000
     task_memory: int = 0
 
@@ -167,14 +168,13 @@ def _columns_of(opened: Source, matrix: MatrixHandle) -> np.ndarray:
 # --- pass 2 -------------------------------------------------------------------------------------------------------
 
 
-def shard_tasks(plan: PartitionPlan, template: ShardTask, fingerprints: np.ndarray) -> list[ShardTask]:
-    """Cut the shards of a partition into tasks like `template`; `fingerprints` has one entry per cell of the partition."""
+def shard_tasks(plan: PartitionPlan, template: ShardTask) -> list[ShardTask]:
+    """Cut the shards of a partition into tasks like `template`."""
     per_task = max(1, plan.n_shards) if template.matrix.is_turned else _shards_per_task(plan)
     tasks = []
     for first in range(0, plan.n_shards, per_task):
         last = min(plan.n_shards, first + per_task)
-        start, stop = plan.cells_of_shards(first, last)
-        tasks.append(replace(template, first=first, last=last, fingerprints=fingerprints[start:stop]))
+        tasks.append(replace(template, first=first, last=last))
     return tasks
 
 
@@ -208,7 +208,7 @@ def write_part(task: ShardTask) -> dict[str, str]:
             cells=(plan.first_row + start, plan.first_row + stop),
             max_nonzero=task.max_nonzero,
         )
-        same = _sketched(_unchanged(blocks, task, first=plan.first_row + start), sketches)
+        same = _sketched(_unchanged(blocks, task), sketches)
         written = write_shards(task.staged, plan, shards=(task.first, task.last), blocks=same)
     if sketches.n_cells != stop - start:
         msg = f"{sketches.n_cells} of {stop - start} cells were sketched"
@@ -223,13 +223,12 @@ def _sketched(blocks: Iterable[Block], sketches: TaskSketches) -> Iterator[Block
         yield block
 
 
-def _unchanged(blocks: Iterable[Block], task: ShardTask, *, first: int) -> Iterator[Block]:
+def _unchanged(blocks: Iterable[Block], task: ShardTask) -> Iterator[Block]:
     """Pass the blocks on after each cell was found to be the one of the first pass."""
     for block in blocks:
         require_within(task.task_memory)
-        low = block.start - first
         found = block_fingerprints(block.counts)
-        wrong = np.flatnonzero(found != task.fingerprints[low : low + len(found)])
+        wrong = np.flatnonzero(found != fingerprints_aside(task.fingerprints, block.start, block.start + len(found)))
         if len(wrong):
             msg = (
                 f"{block.dataset_id}, row {block.start + wrong[0]}: {len(wrong)} of {len(found)} cells have other counts "

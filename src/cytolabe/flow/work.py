@@ -5,7 +5,7 @@ range, the digest of the file's bytes, which is computed beside the first ranges
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,18 +14,18 @@ import numpy as np
 
 from cytolabe.engine import Engine, LocalEngine
 from cytolabe.files import Place
+from cytolabe.flow.budget import release_unused
 from cytolabe.flow.passes import ProofTask, ShardTask, cells_per_task, prove, shard_tasks, write_part
+from cytolabe.flow.set_aside import CellsAside
 from cytolabe.flow.sketching import append_tasks, put_genes
-from cytolabe.ingest.counts import CountsProof
 from cytolabe.ingest.identity import digest_of
 from cytolabe.ingest.matrices import MatrixHandle
 from cytolabe.ingest.tally import MatrixTally, merge_tallies
 from cytolabe.provenance.ledger import Ledger
 from cytolabe.snapshot.sketches import SketchTable
 from cytolabe.store.counts_digest import RANGE_CELLS, combine_leaves, feature_order
-from cytolabe.store.names import Names
 from cytolabe.store.physical import ROOT_NAME, PartitionEntry, intact_files, partition_path
-from cytolabe.store.plan import PartitionPlan, write_plan
+from cytolabe.store.plan import PartitionPlan, read_plan, write_plan
 from cytolabe.store.writing import MAX_CELLS, seal_partition
 
 __all__ = ["CountsToWrite", "FirstPass", "OnCells", "Work", "write_counts"]
@@ -140,9 +140,8 @@ class CountsToWrite:
     features: tuple[str, ...]
     gene_ids: tuple[str, ...]
     sketches: SketchTable
-    proof: CountsProof
     first_pass: FirstPass
-    cell_names: Sequence[str]
+    cells: CellsAside
 
 
 def write_counts(partitions: Place, counts: CountsToWrite, work: Work) -> tuple[PartitionEntry, ...]:
@@ -167,7 +166,7 @@ def _write_partition(partitions: Place, counts: CountsToWrite, cells: tuple[int,
         dataset_id=counts.dataset_id,
         features=counts.features,
         first_row=start,
-        indptr=np.concatenate([[0], np.cumsum(counts.proof.cell_genes[start:stop])]).astype(np.int64),
+        indptr=np.concatenate([[0], np.cumsum(counts.cells.genes_of(start, stop))]).astype(np.int64),
         largest=counts.first_pass.largest(name, start, stop),
     )
     leaves = counts.first_pass.leaves(name, start, stop)
@@ -182,6 +181,7 @@ def _write_partition(partitions: Place, counts: CountsToWrite, cells: tuple[int,
         raise ValueError(msg)
     staged = work.ledger / f"partition-{start}"
     write_plan(staged, plan)
+    plan = dataclasses.replace(plan, indptr=read_plan(staged).indptr)
     put_genes(Ledger(work.ledger), counts.gene_ids)
     template = ShardTask(
         source=counts.source,
@@ -191,11 +191,11 @@ def _write_partition(partitions: Place, counts: CountsToWrite, cells: tuple[int,
         first=0,
         last=0,
         ledger=work.ledger,
-        fingerprints=counts.proof.fingerprints[:0],
+        fingerprints=counts.cells.fingerprints,
         max_nonzero=work.max_nonzero,
         task_memory=work.task_memory,
     )
-    tasks = shard_tasks(plan, template, counts.proof.fingerprints[start:stop])
+    tasks = shard_tasks(plan, template)
     written = work.engine.map(
         write_part,
         tasks,
@@ -204,13 +204,15 @@ def _write_partition(partitions: Place, counts: CountsToWrite, cells: tuple[int,
             "writing counts", start + (stop - start) * done // total, counts.matrix.shape[0]
         ),
     )
+    # The blocks of the counts lie in a heap that would stay beside a row group of sketches.
+    release_unused()
     append_tasks(counts.sketches, Ledger(work.ledger), [task.name for task in tasks], n_cells=plan.n_cells)
     return seal_partition(
         partitions,
         staged,
         plan,
         digest=digest,
-        cell_names=Names.of(counts.cell_names).part(start, stop),
+        cell_names=counts.cells.names.part(start, stop),
         written={file: sha256 for files in written for file, sha256 in files.items()},
     )
 

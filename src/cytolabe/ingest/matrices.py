@@ -283,7 +283,7 @@ def _check_pointers(indptr: np.ndarray, node: GroupNode, matrix: MatrixHandle) -
     if len(indptr) != n_major + 1:
         message = f"There are {len(indptr):,} pointers for {n_major:,} {major}s; one more than {major}s are needed."
         raise _refused(code="E-MATRIX-01", where=where, message=message, affected=(1, 1))
-    backwards = np.flatnonzero(np.diff(indptr) < 0)
+    backwards = np.flatnonzero(indptr[1:] < indptr[:-1])
     if len(backwards):
         message = f"The pointers run backwards at {len(backwards):,} {major}s, first at {major} {backwards[0]}."
         raise _refused(code="E-MATRIX-01", where=where, message=message, affected=(len(backwards), n_major))

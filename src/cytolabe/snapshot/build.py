@@ -5,6 +5,7 @@ mean, and a data set is in the atlas only when `Atlas.publish` names its entry i
 counts of each cell are added up on the way and must be those that the cell table speaks of.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +32,7 @@ __all__ = [
     "DatasetContent",
     "alignment_digest",
     "write_alignment",
+    "write_cells",
     "write_dataset",
 ]
 
@@ -53,18 +55,19 @@ class DatasetContent:
 
     `blocks` streams the counts in source order, each block in the order of `features`; it is not looked at where
     `partitions` were written already, of cells that were compared with `cells`; sketches are made of blocks only. `cells` (`FACT_COLUMNS`) and
-    `contributed` (contributor columns verbatim) have one row per cell in the same order. `derived` are tables that
-    stand beside the facts and enter no id of a snapshot.
+    `contributed` (contributor columns verbatim) have one row per cell in the same order; None of both where `tables` has what
+    `write_cells` made of them. `derived` are tables that stand beside the facts and enter no id of a snapshot.
     """
 
     record: DatasetRecord
     features: Sequence[str]
     blocks: Iterable[Block] | Callable[[], Iterable[Block]]
-    cells: pd.DataFrame
-    contributed: pd.DataFrame
+    cells: pd.DataFrame | None
+    contributed: pd.DataFrame | None
     alignment: FeatureAlignment
     findings: tuple[Finding, ...] = field(default=())
     partitions: tuple[PartitionEntry, ...] = field(default=())
+    tables: Mapping[str, TableEntry] = field(default_factory=dict)
     derived: Mapping[str, TableEntry] = field(default_factory=dict)
 
 
@@ -80,26 +83,21 @@ def write_dataset(atlas: str | Place, *, content: DatasetContent) -> DatasetEntr
     """
     layout = Layout(place_of(atlas))
     record = content.record
-    cells = _checked_cells(content)
+    rows = None if content.cells is None else _checked_rows(content)
     _check_features(content)
-    if len(content.contributed) != len(cells):
-        msg = f"{record.dataset_id}: {len(content.contributed)} rows of contributor columns for {len(cells)} cells."
-        raise UsageError(msg)
-    partitions, derived = content.partitions, dict(content.derived)
-    if not partitions:
+    partitions, derived, tables = content.partitions, dict(content.derived), dict(content.tables)
+    n_cells = tables["cells"].n_rows if rows is None else len(rows["cells"])
+    if rows is not None and not partitions:
         with staged_directory(layout.partitions) as folder:
-            sketches = SketchTable(n_cells=len(cells), folder=folder)
-            partitions = _write_blocks(layout, content, cells, sketches=sketches)
+            sketches = SketchTable(n_cells=n_cells, folder=folder)
+            partitions = _write_blocks(layout, content, rows["cells"], sketches=sketches)
             derived["sketches"] = sketches.close(layout.tables)
-    if sum(partition.n_cells for partition in partitions) != len(cells):
-        msg = f"{record.dataset_id}: the partitions hold other cells than the {len(cells)} of the cell table."
+    if sum(partition.n_cells for partition in partitions) != n_cells:
+        msg = f"{record.dataset_id}: the partitions hold other cells than the {n_cells} of the cell table."
         raise UsageError(msg)
-    tables = {
-        "cells": write_table(cells, layout.tables),
-        "contributed": write_table(content.contributed, layout.tables),
-        "alignment": write_alignment(content.alignment, layout),
-        **derived,
-    }
+    if rows is not None:
+        tables = {name: write_table(table, layout.tables) for name, table in rows.items()}
+    tables = {**tables, "alignment": write_alignment(content.alignment, layout), **derived}
     parts = EntryParts(
         record=record,
         partitions=partitions,
@@ -109,6 +107,19 @@ def write_dataset(atlas: str | Place, *, content: DatasetContent) -> DatasetEntr
         findings=content.findings,
     )
     return write_entry(layout, parts)
+
+
+def write_cells(atlas: str | Place, *, content: DatasetContent) -> DatasetContent:
+    """Write the tables of one row per cell ahead of the counts, and return the content that no longer holds these rows.
+
+    Raises
+    ------
+    UsageError
+        If the tables do not belong to the same cells.
+    """
+    layout = Layout(place_of(atlas))
+    tables = {name: write_table(table, layout.tables) for name, table in _checked_rows(content).items()}
+    return dataclasses.replace(content, cells=None, contributed=None, tables=tables)
 
 
 def _write_blocks(
@@ -154,22 +165,28 @@ def write_alignment(alignment: FeatureAlignment, layout: Layout) -> TableEntry:
     return write_table(frame.iloc[feature_order(alignment.features)], layout.overlay("genes"))
 
 
-def _checked_cells(content: DatasetContent) -> pd.DataFrame:
-    """Return the cell table in canonical columns and types, after it was seen to be complete."""
-    where = f"cells of {content.record.dataset_id}"
-    missing = sorted(set(FACT_COLUMNS) - set(content.cells.columns))
-    unknown = sorted(set(content.cells.columns) - set(FACT_COLUMNS))
+def _checked_rows(content: DatasetContent) -> dict[str, pd.DataFrame]:
+    """Return the tables of one row per cell, that of the cells in canonical columns and types, after they were seen to be complete."""
+    where, given, contributed = f"cells of {content.record.dataset_id}", content.cells, content.contributed
+    if given is None or contributed is None:
+        msg = f"{where}: the tables were written and are not at hand."
+        raise UsageError(msg)
+    missing = sorted(set(FACT_COLUMNS) - set(given.columns))
+    unknown = sorted(set(given.columns) - set(FACT_COLUMNS))
     if missing or unknown:
         msg = f"{where}: columns missing: {missing or 'none'}; columns that do not belong here: {unknown or 'none'}."
         raise UsageError(msg)
-    cells = content.cells[list(FACT_COLUMNS)].reset_index(drop=True)
-    for column in FACT_COLUMNS:
-        cells[column] = _typed(cells[column], where=f"{where}, column {column}")
+    typed = {column: _typed(given[column], where=f"{where}, column {column}").array for column in FACT_COLUMNS}
+    # Not copied: there may be millions of rows, and nobody changes them.
+    cells = pd.DataFrame(typed, copy=False)
     _check_keys(cells, where=where, dataset_id=content.record.dataset_id)
     if len(cells) != content.record.n_cells:
         msg = f"{where}: {len(cells)} rows where the record says {content.record.n_cells} cells."
         raise UsageError(msg)
-    return cells
+    if len(contributed) != len(cells):
+        msg = f"{content.record.dataset_id}: {len(contributed)} rows of contributor columns for {len(cells)} cells."
+        raise UsageError(msg)
+    return {"cells": cells, "contributed": contributed}
 
 
 def _typed(values: pd.Series, *, where: str) -> pd.Series:
@@ -177,7 +194,7 @@ def _typed(values: pd.Series, *, where: str) -> pd.Series:
         if not pd.api.types.is_integer_dtype(values.dtype):
             msg = f"{where} must hold integers, not {values.dtype}."
             raise UsageError(msg)
-        return values.astype(np.int64)
+        return values if values.dtype == np.int64 else values.astype(np.int64)
     if isinstance(values.dtype, pd.CategoricalDtype) and not values.hasnans:
         if all(isinstance(level, str) for level in values.cat.categories):
             return values

@@ -104,7 +104,7 @@ def standardize_cells(
     made["contributor_label"] = _labels(cell_table, "label", facts=facts, findings=findings).categories()
     made["label_parent"] = _labels(cell_table, "label_parent", facts=facts, findings=[]).categories()
     made["claimed_term"] = _claimed(cell_table, facts, findings).categories()
-    cells = pd.DataFrame({name: made[name] for name in STANDARD_COLUMNS}, index=range(n_cells))
+    cells = pd.DataFrame({name: made[name] for name in STANDARD_COLUMNS}, index=range(n_cells), copy=False)
     return cells, tuple(findings)
 
 

@@ -5,6 +5,7 @@ A tuple of strings takes about 70 bytes per name, the buffers take its letters a
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cytolabe.compiled import kernel
+from cytolabe.files import replace_file
 
 __all__ = ["Names"]
 
@@ -35,6 +37,15 @@ class Names(Sequence[str]):
     def part(self, start: int, stop: int) -> "Names":
         """Return the names from `start` up to `stop`, which are not copied."""
         return Names(self._texts.slice(start, max(0, stop - start)))
+
+    def mapped(self, path: Path) -> "Names":
+        """Return the same names from a new file, which the system reads where they are looked at."""
+        sink = pa.BufferOutputStream()
+        table = pa.table({"name": self._texts})
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        replace_file(path, sink.getvalue().to_pybytes())
+        return Names(pa.ipc.open_file(pa.memory_map(str(path))).read_all().column("name"))
 
     def series(self, prefix: str = "") -> pd.Series:
         """Return the names as a column of text, each with `prefix` in front."""

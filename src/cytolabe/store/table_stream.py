@@ -133,6 +133,8 @@ class TableStream:
             for name, values in part.items():
                 self._digests[name].update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
             self._writer.write_table(pa.table(part, schema=self._schema))
+            # Parquet looks each value of a column up in a table of up to 30 MB, which the allocator would keep.
+            pa.default_memory_pool().release_unused()
             start += ROW_GROUP
             if not self._n_rows:
                 break

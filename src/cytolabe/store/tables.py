@@ -11,7 +11,7 @@ notice every changed byte.
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,8 @@ __all__ = [
 SCHEMA = "cytolabe/table/1"
 ROW_GROUP = 1 << 17
 """Rows that are compressed together."""
+_BATCH = 1024
+"""Rows that Parquet takes at a time; a column that is cut there is written as the same bytes as one that is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +119,12 @@ def footer_length(tail: bytes) -> int:
 
 
 def table_digest(table: pa.Table) -> str:
-    """Return the digest of a table's columns in their order; one column at a time is spelled out."""
-    columns = zip(table.column_names, map(_plain, table.columns), strict=True)
-    return _digest(table.num_rows, ((name, column) for name, column in columns))
+    """Return the digest of a table's columns in their order; one piece of a column at a time is spelled out."""
+    return _digest(table.num_rows, zip(table.column_names, table.columns, strict=True))
 
 
 def _digest(n_rows: int, columns: Iterable[tuple[str, pa.ChunkedArray]]) -> str:
-    described = [[name, str(column.type), _column_digest(column)] for name, column in columns]
+    described = [[name, str(_plain_type(column)), _column_digest(column)] for name, column in columns]
     return digest_of({"schema": SCHEMA, "n_rows": n_rows, "columns": described})
 
 
@@ -131,7 +132,11 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Spell categories out as the words that they stand for."""
     if not pa.types.is_dictionary(column.type):
         return column
-    return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], type=column.type.value_type)
+    return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], type=_plain_type(column))
+
+
+def _plain_type(column: pa.ChunkedArray) -> pa.DataType:
+    return column.type.value_type if pa.types.is_dictionary(column.type) else column.type
 
 
 def _arrow_table(frame: pd.DataFrame) -> pa.Table:
@@ -179,25 +184,45 @@ def _logical_type(found: pa.DataType) -> pa.DataType:
 
 
 def _column_digest(column: pa.ChunkedArray) -> str:
-    """Hash nulls, then values: strings as lengths and UTF-8, numbers as 8 little-endian bytes, a null as zero."""
-    array = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    digest = hashlib.sha256(np.asarray(array.is_null()).astype("u1").tobytes())
-    if pa.types.is_string(array.type):
-        filled = array.fill_null("")
-        lengths = np.asarray(pc.binary_length(filled)).astype("<u8")
-        digest.update(lengths.tobytes())
-        # Arrow keeps the text of all rows in one buffer behind the offsets.
-        text = filled.buffers()[2]
-        offsets = np.frombuffer(filled.buffers()[1], dtype=np.int32) if len(filled) else np.zeros(1, np.int32)
-        first = int(offsets[filled.offset])
-        digest.update(memoryview(text)[first : first + int(lengths.sum())] if text is not None else b"")
-    elif pa.types.is_boolean(array.type):
-        digest.update(np.asarray(array.fill_null(pa.scalar(False))).astype("u1").tobytes())  # noqa: FBT003
+    """Hash nulls, then values: strings as lengths and UTF-8, numbers as 8 little-endian bytes, a null as zero.
+
+    The rows are gone through for each of these, a row group at a time: a copy of a column of all cells is never held.
+    """
+    digest = hashlib.sha256()
+    for piece in _pieces(column):
+        digest.update(np.asarray(piece.is_null()).astype("u1").tobytes())
+    if pa.types.is_string(_plain_type(column)):
+        for piece in _pieces(column):
+            digest.update(np.asarray(pc.binary_length(piece.fill_null(""))).astype("<u8").tobytes())
+        for piece in _pieces(column):
+            digest.update(_text_of(piece.fill_null("")))
     else:
-        kind = {pa.float64(): "<f8", pa.int64(): "<i8", pa.uint64(): "<u8"}[array.type]
-        # Adding zero turns the negative zero into the one zero.
-        digest.update((np.asarray(array.fill_null(0)) + 0).astype(kind).tobytes())
+        for piece in _pieces(column):
+            digest.update(_numbers_of(piece).tobytes())
     return digest.hexdigest()
+
+
+def _pieces(column: pa.ChunkedArray) -> Iterator[pa.Array]:
+    """Yield a column as arrays of plain values of at most a row group."""
+    for start in range(0, len(column), ROW_GROUP):
+        yield from _plain(column.slice(start, ROW_GROUP)).chunks
+
+
+def _text_of(filled: pa.Array) -> memoryview:
+    """Return the UTF-8 of all texts, which Arrow keeps in one buffer behind the offsets."""
+    _, offsets, text = filled.buffers()
+    if not len(filled) or text is None:
+        return memoryview(b"")
+    places = np.frombuffer(offsets, dtype=np.int32)
+    return memoryview(text)[int(places[filled.offset]) : int(places[filled.offset + len(filled)])]
+
+
+def _numbers_of(array: pa.Array) -> np.ndarray:
+    if pa.types.is_boolean(array.type):
+        return np.asarray(array.fill_null(pa.scalar(False))).astype("u1")  # noqa: FBT003
+    kind = {pa.float64(): "<f8", pa.int64(): "<i8", pa.uint64(): "<u8"}[array.type]
+    # Adding zero turns the negative zero into the one zero.
+    return (np.asarray(array.fill_null(0)) + 0).astype(kind)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
@@ -227,15 +252,27 @@ def write_parquet(table: pa.Table | pd.DataFrame, path: Place) -> None:
     replace_file(path, _parquet_bytes(table))
 
 
+def _spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column as it is written; a word that all rows have is spelled out for one batch, which stands for all of them."""
+    if not pa.types.is_dictionary(column.type) or column.num_chunks != 1 or len(column) <= _BATCH:
+        return _plain(column)
+    codes = column.chunk(0).indices
+    bounds = pc.min_max(codes)
+    if codes.null_count or bounds["min"] != bounds["max"]:
+        return _plain(column)
+    batch = column.chunk(0).slice(0, _BATCH).dictionary_decode()
+    return pa.chunked_array([batch.slice(0, len(column) - start) for start in range(0, len(column), _BATCH)])
+
+
 def _parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    fields = [
-        (name, _plain(column.slice(0, 0)).type) for name, column in zip(table.column_names, table.columns, strict=True)
-    ]
+    fields = [(name, _plain_type(column)) for name, column in zip(table.column_names, table.columns, strict=True)]
     schema = pa.schema(fields, metadata=table.schema.metadata)
     with pq.ParquetWriter(sink, schema, compression="zstd", compression_level=3, write_page_checksum=True) as writer:
         # Row group by row group: categories are spelled out for one of them at a time.
         for start in range(0, max(1, table.num_rows), ROW_GROUP):
             part = table.slice(start, ROW_GROUP)
-            writer.write_table(pa.table([_plain(column) for column in part.columns], schema=schema))
+            writer.write_table(pa.table([_spelled(column) for column in part.columns], schema=schema))
+            # Parquet looks each value of a column up in a table of up to 30 MB, which the allocator would keep.
+            pa.default_memory_pool().release_unused()
     return sink.getvalue()
