@@ -10,10 +10,11 @@ from scipy.sparse import csr_matrix
 pytest.importorskip("scvi", reason="the [models] extra is not installed")
 
 from cytolabe.errors import IntegrityError, RefusedError, UnmeasuredGeneError, UnreadableInputError, UsageError
+from cytolabe.models import scvi_training as training
 from cytolabe.models.omics import Measured, OmicsCells
 from cytolabe.models.registry import is_available, make_model
 from cytolabe.models.stored import MODEL_CARD_NAME, WEIGHTS_NAME
-from cytolabe.models.totalvi import PROTEIN, RNA, Totalvi, contents_digest
+from cytolabe.models.totalvi import PROTEIN, RNA, Totalvi, _anndata, contents_digest
 from cytolabe.models.totalvi_files import TOTALVI_KIND, load_totalvi, save_totalvi
 
 pytestmark = pytest.mark.models
@@ -94,6 +95,10 @@ def test_mapping_onto_a_model_of_one_library_moves_none_of_its_cells():
     one = Totalvi(n_latent=4, n_hidden=16, max_epochs=3).fit(cells, seed=0)
     query, _ = cells_of(40, batches=("run3",), seed=5)
     np.testing.assert_allclose(one.map_query(query, epochs=2).embed(cells), one.embed(cells), atol=1e-5)
+    # The background of proteins has a column for each library: that of the new one begins as scvi-tools draws it.
+    with training.quiet_session(0):
+        started = training.with_new_batches(type(one.model), _anndata(query, one.columns), one.model)
+    assert dict(started.module.named_parameters())["background_pro_alpha"][:, 1].abs().min() > 0
 
 
 def test_mapping_moves_no_cell_of_the_training(fitted):

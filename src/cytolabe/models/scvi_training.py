@@ -239,9 +239,11 @@ def with_new_batches(kind: Any, adata: Any, model: Any) -> Any:  # noqa: ANN401 
     mapped = kind.load_query_data(adata, model, accelerator="cpu")
     known = model.module.state_dict()
     if model.summary_stats.n_batch == 1:
+        n_new = mapped.summary_stats.n_batch - 1
         with import_extra("torch").no_grad():
             for name, weight in mapped.module.named_parameters():
-                if name in known and weight.shape != known[name].shape:
+                # What has a column for each batch even where there is one (totalVI's background) has its old one still.
+                if name in known and weight.shape[-1] - known[name].shape[-1] > n_new:
                     weight[..., known[name].shape[-1]] = 0.0
     return mapped
 
