@@ -160,7 +160,7 @@ def test_what_an_embedder_says_of_itself_stands_in_the_store(snapshot, tmp_path,
         return FittedModel(snapshot=snapshot, name=model, card=card, genes=(), fitted=_Described())
 
     monkeypatch.setattr(splits, "fit_embedder", fit)
-    monkeypatch.setattr(splits, "_shared_genes", lambda frozen, fold: ())
+    monkeypatch.setattr(splits, "shared_genes", lambda frozen, rows: ())
     write_split(
         split_of(make_split(snapshot, rule_asked(snapshot, AskedSplit(by=("dataset",))))), tmp_path / "split.json"
     )
