@@ -37,11 +37,21 @@ def scopes(*digests):
     ],
 )
 def test_a_card_allows_what_it_says_and_no_more(fit_on_query, allowed):
-    assert {cells.name for cells in KNOWN.values() if may_fit_on(card(fit_on_query), cells)} == allowed
+    assert {cells.name for cells in KNOWN.values() if may_fit_on(card(fit_on_query), cells, digest="")} == allowed
 
 
 def test_no_card_allows_nothing_of_the_test_side():
-    assert [may_fit_on(None, cells) for cells in (TRAIN, QUERY, BOTH)] == [True, False, False]
+    assert [may_fit_on(None, cells, digest="") for cells in (TRAIN, QUERY, BOTH)] == [True, False, False]
+
+
+@pytest.mark.parametrize("fit_on_query", [FitOnQuery.UNLABELLED, FitOnQuery.JOINT])
+def test_cells_that_a_stored_model_was_trained_on_before_are_no_query(fit_on_query):
+    digest = next(name for name, cells in KNOWN.items() if cells is QUERY)
+    stored = dataclasses.replace(card(fit_on_query), scopes=tuple(scopes(digest)))
+    assert not may_fit_on(stored, QUERY, digest=digest)
+    assert may_fit_on(card(fit_on_query), QUERY, digest=digest)
+    test = scope_test("scvi", scopes(digest), card=stored, known=KNOWN)
+    assert (test["n_found"], test.get("n_exempt", 0)) == (1, 0)
 
 
 def test_a_model_that_may_fit_on_the_query_is_exempt_and_the_certificate_says_so():

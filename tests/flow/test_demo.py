@@ -83,7 +83,7 @@ def test_an_absent_model_is_not_run_and_never_missing(tmp_path, quick_study, mon
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("totalvi", "no counts of proteins"), ("scvii", "did you mean scvi"), ("pca+tree", "knn, logistic")],
+    [("totalvi", "no counts of proteins"), ("scvii", "did you mean scvi"), ("pca+tree", "knn, logistic"), ("majority+knn", "takes no probe")],
 )  # fmt: skip
 def test_a_model_that_no_study_can_have_is_told_before_a_file_is_read(tmp_path, quick_study, name, told):
     models = (*quick_study.models, dataclasses.replace(quick_study.models[0], name=name))

@@ -59,6 +59,15 @@ def test_same_seed_gives_the_same_bits_and_steps_name_their_cells(make_train, ma
     assert first.network_size.n_trained == first.network_size.n_parameters > first.base.network_size.n_parameters
 
 
+def test_cells_of_known_batches_among_the_query_move_no_answer(make_train, make_query):
+    train = make_train()
+    mixed = make_query(dataset_id="lab1", batches=("b1", "new"))
+    mixed = dataclasses.replace(mixed, cell_ids=np.array([f"q:{name}" for name in mixed.cell_ids], dtype=object))
+    before = TINY.fit(train, query=None, seed=0).predict(train)
+    mapped = TINY.fit(train, query=mixed, seed=0).predict(train)
+    np.testing.assert_allclose(mapped.probability, before.probability, atol=1e-6)
+
+
 @pytest.mark.parametrize("batches", [("b1", "b2"), ("b1",)], ids=["two batches", "one batch"])
 def test_surgery_moves_no_answer_of_a_training_cell(make_train, make_query, batches):
     train = make_train(batches=batches)

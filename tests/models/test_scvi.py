@@ -80,6 +80,30 @@ def test_mapping_the_query_leaves_training_cells_where_they_were(fitted, make_tr
     np.testing.assert_allclose(fitted.embed(make_train()), reference.embed(make_train()), atol=1e-6)
 
 
+@pytest.mark.parametrize("batches", [("b1",), ("b1", "b2")], ids=["one batch", "two batches"])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_cells_of_known_batches_among_the_query_move_nothing(make_train, make_query, batches, n_layers):
+    model = dataclasses.replace(TINY, n_layers=n_layers)
+    train = make_train(batches=batches)
+    mixed = make_query(dataset_id="lab1", batches=("b1", "new1"))
+    mixed = dataclasses.replace(mixed, cell_ids=np.array([f"q:{name}" for name in mixed.cell_ids], dtype=object))
+    trained = model.fit(train, query=None, seed=5)
+    mapped = model.map_query(trained, mixed, seed=5)
+    assert mapped.batches[-1] == "lab1|new1"
+    np.testing.assert_allclose(mapped.embed(train), trained.embed(train), atol=1e-6)
+    known = (mixed.technical["batch"] == "b1").to_numpy()
+    np.testing.assert_allclose(mapped.embed(mixed)[known], trained_only(trained, mixed, known), atol=1e-6)
+
+
+def trained_only(fitted, view, chosen):
+    """Return what the model says of some cells of a view before anything was mapped."""
+    part = dataclasses.replace(
+        view, cell_ids=view.cell_ids[chosen], counts=view.counts[chosen],
+        technical=view.technical[chosen].reset_index(drop=True),
+    )  # fmt: skip
+    return fitted.embed(part)
+
+
 def test_mapping_onto_a_model_of_one_batch_leaves_its_cells_where_they_were(make_train, make_query):
     """One batch has no weight in the network; a random one for it would move every training cell."""
     train, query = make_train(batches=("b1",)), make_query(batches=("new1", "new2"))

@@ -101,6 +101,14 @@ def test_mapping_onto_a_model_of_one_library_moves_none_of_its_cells():
     assert dict(started.module.named_parameters())["background_pro_alpha"][:, 1].abs().min() > 0
 
 
+def test_cells_of_known_libraries_among_the_query_move_nothing(fitted):
+    cells, _ = cells_of()
+    mixed, _ = cells_of(40, batches=("run1", "run3"), seed=5)
+    mapped = fitted.map_query(mixed, epochs=2)
+    assert mapped.batches[-1] == "run3"
+    np.testing.assert_allclose(mapped.embed(cells), fitted.embed(cells), atol=1e-5)
+
+
 def test_mapping_moves_no_cell_of_the_training(fitted):
     cells, _ = cells_of()
     query, _ = cells_of(40, batches=("run3",), seed=5)

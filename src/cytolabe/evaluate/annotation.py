@@ -240,7 +240,7 @@ def fit_verdict(
         if card is not None and card.pretraining:
             return (), (*unknown, "fit scope declared by nobody")
         return ("no fit scope: nobody can say which cells this model was fitted on",), ()
-    allowed = {digest: cells.name for digest, cells in named().items() if may_fit_on(card, cells)}
+    allowed = {digest: cells.name for digest, cells in named().items() if may_fit_on(card, cells, digest=digest)}
     findings = check_fit_scopes(scopes, allowed=allowed)
     return tuple(
         f"{f.code}: {f.where} was fitted on {f.n_affected} cells that it may not see" for f in findings

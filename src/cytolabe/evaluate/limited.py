@@ -174,7 +174,9 @@ def _row(
         scopes = dict.fromkeys(scope for answer in by_draw.values() for scope in answer.scopes)
         run.ledger.scopes.setdefault(annotator.name, {}).update(scopes)
         known = {**cell_sets_at(run, context.resolution), **limits.sets}
-        allowed = {digest: cells.name for digest, cells in known.items() if may_fit_on(answered.card, cells)}
+        allowed = {
+            digest: cells.name for digest, cells in known.items() if may_fit_on(answered.card, cells, digest=digest)
+        }
         stray = check_fit_scopes(tuple(scopes), allowed=allowed)
         answered = dataclasses.replace(
             answered,

@@ -129,6 +129,9 @@ def _annotators(model: ModelPlan, plan: EvaluationPlan) -> list[AnnotatorPlan]:
     if probe and probe not in PROBES:
         msg = f"Model {model.name!r}: probe {probe!r} is none of {', '.join(PROBES)}."
         raise UsageError(msg)
+    if probe and component in CARDS and component != PRECOMPUTED and not _embeds(component):
+        msg = f"Model {model.name!r}: {component} names cells itself and takes no probe. Leave out +{probe}."
+        raise UsageError(msg)
     probes = (probe,) if probe else PROBES if _embeds(component) else ("",)
     # Every file has a card of its own, under the name that the plan gives it.
     named = {**model.options, "name": base} if component == PRECOMPUTED else model.options

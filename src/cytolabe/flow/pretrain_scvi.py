@@ -1,7 +1,8 @@
 """`cytolabe train scvi`: an scVI of the training side of a split, and of nothing else, in a folder that `--checkpoint` opens.
 
 Labels are not read. Its card names the training cells, so that an audit finds those of another test side among them; later cells are
-mapped onto it by `cytolabe embed scvi --checkpoint FOLDER`, which moves none of its weights. It reads genes that all data sets of the
+mapped onto it by `cytolabe embed scvi --checkpoint FOLDER`, which fits weights of new
+batches and no other. A training that was killed begins again. It reads genes that all data sets of the
 fold measure, those of the test side included.
 """
 
@@ -67,6 +68,9 @@ def pretrain_scvi(frozen: Snapshot, config: ScviEmbedder, order: TrainingOrder) 
     order.refuse_model(MODEL_CARD_NAME)
     _, fold = order.chosen(frozen)
     rows = np.sort(fold.train_rows)
+    if not len(rows):
+        msg = f"Fold {fold.split_id} has no training cell, so that nothing can be learned. Choose another fold."
+        raise UsageError(msg)
     # Which genes a test side measures says nothing of its cells, and a model that reads others could not be asked about them.
     genes = shared_genes(frozen, np.concatenate([rows, fold.test_rows]))
     order.on_progress(f"reading {len(rows):,} training cells over {len(genes):,} genes")

@@ -256,7 +256,7 @@ class ScanviAnnotator:
             notes["all query batches were seen in training: nothing was fitted on the query"] = None
             return replace(fitted, _met=notes)
         batches = (*fitted.batches, *unseen)
-        table = cells_table(query, columns=fitted.base.columns, batches=tuple(b for b in batches if b in present))
+        table = cells_table(query, columns=fitted.base.columns, batches=unseen)
         with training.quiet_session(derive_seed(seed, "models", "scanvi", "query")):
             adata = training.cells_anndata(table)
             adata.obs["label"] = UNLABELLED

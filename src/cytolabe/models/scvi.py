@@ -207,7 +207,8 @@ class ScviEmbedder:
             notes["all query batches were seen in training: nothing was fitted on the query"] = None
             return replace(fitted, _met=notes)
         batches = (*fitted.batches, *unseen)
-        table = cells_table(query, columns=fitted.columns, batches=tuple(b for b in batches if b in present))
+        # Cells of known batches would move the weights of these batches, and with them the training cells.
+        table = cells_table(query, columns=fitted.columns, batches=unseen)
         model = training.map_query(
             fitted.model,
             table,
@@ -238,7 +239,7 @@ class ScviEmbedder:
 
 
 def cells_table(view: QueryView, *, columns: np.ndarray, batches: tuple[str, ...]) -> training.CellsTable:
-    """Return the cells of a view that have counts, over the genes of the fit, as scvi-tools wants them.
+    """Return the cells of these batches that have counts, over the genes of the fit, as scvi-tools wants them.
 
     Raises
     ------
@@ -246,7 +247,7 @@ def cells_table(view: QueryView, *, columns: np.ndarray, batches: tuple[str, ...
         If a count is larger than float32 holds exactly.
     """
     counts = view.counts[:, columns]
-    filled = has_counts(counts)
+    filled = has_counts(counts) & np.isin(batch_levels(view.technical).astype(str), batches)
     counts = counts[filled]
     if counts.nnz and counts.data.max() > _LARGEST_EXACT_FLOAT32:
         msg = (

@@ -139,6 +139,10 @@ class FittedTotalvi:
         unseen = tuple(sorted(set(table.obs["batch"].astype(str)).difference(self.batches)))
         if not unseen:
             return replace(self, notes=(*self.notes, "all query batches were seen in training: nothing was fitted"))
+        # Cells of known libraries would move the weights of these libraries, and with them the training cells.
+        table = self._anndata(
+            cells.take(np.flatnonzero(filled & np.isin(cells.batches.astype(str), unseen))), known=None
+        )
         with training.quiet_session(derive_seed(self.seed, "models", "totalvi", "query") % 2**31):
             model = training.with_new_batches(import_extra("scvi").model.TOTALVI, table, self.model)
             model.train(

@@ -69,26 +69,6 @@ class MatrixKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-MISSING_WORDS = frozenset(
-    {
-        "",
-        "unknown",
-        "unassigned",
-        "unlabelled",
-        "unlabeled",
-        "unannotated",
-        "undefined",
-        "na",
-        "n/a",
-        "nan",
-        "none",
-        "null",
-        "<na>",
-    }
-)
-"""What labs write where there is nothing to say, in lower case."""
-
-
 class HopState(StrEnum):
     """How well one hop of the provenance is known."""
 
@@ -96,26 +76,6 @@ class HopState(StrEnum):
     DECLARED = "declared"
     RECOVERED = "recovered"
     UNKNOWN = "unknown"
-
-
-MISSING_WORDS = frozenset(
-    {
-        "",
-        "unknown",
-        "unassigned",
-        "unlabelled",
-        "unlabeled",
-        "unannotated",
-        "undefined",
-        "na",
-        "n/a",
-        "nan",
-        "none",
-        "null",
-        "<na>",
-    }
-)
-"""What labs write where there is nothing to say, in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True)
