@@ -1,6 +1,8 @@
 """One small demonstration and two small labs that several tests look at, and the real files where they are present."""
 
 import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anndata
@@ -48,20 +50,32 @@ def real_files() -> Path:
 
 
 @pytest.fixture(scope="session")
-def two_labs(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    """Return a snapshot of two labs of three donors and 60 cells each, which share 200 of their 250 genes."""
-    folder, rng = tmp_path_factory.mktemp("labs"), np.random.default_rng(4)
-    genes = sorted(load_reference().protein_coding)[:300]
-    for name, columns in {"amber": slice(0, 250), "birch": slice(50, 300)}.items():
-        counts = rng.negative_binomial(0.5, rng.uniform(0.03, 0.2, size=(60, 1)), size=(60, 250)).astype(np.float32)
-        table = pd.DataFrame({"cell_type": ["NK"] * 60, "donor_id": [f"d{cell // 20}" for cell in range(60)]})
-        table.index = [f"{name}{cell}" for cell in range(60)]
-        anndata.AnnData(X=csr_matrix(counts), obs=table, var=pd.DataFrame(index=genes[columns])).write_h5ad(
-            folder / f"{name}.h5ad"
-        )
-    ingest_sources(folder / "atlas", [folder])
-    reconcile_atlas(folder / "atlas")
-    return open_atlas(folder / "atlas").freeze()
+def make_labs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Snapshot]:
+    """Return a function that freezes two labs of three donors and 60 cells each, which measure genes of their own as well."""
+
+    def make(n_genes: int, n_own: int, kinds: Sequence[str] = ("NK",)) -> Snapshot:
+        folder, rng = tmp_path_factory.mktemp("labs"), np.random.default_rng(4)
+        genes = sorted(load_reference().protein_coding)[:n_genes]
+        for name, columns in {"amber": slice(0, n_genes - n_own), "birch": slice(n_own, n_genes)}.items():
+            depth = rng.uniform(0.03, 0.2, size=(60, 1))
+            counts = rng.negative_binomial(0.5, depth, size=(60, n_genes - n_own)).astype(np.float32)
+            table = pd.DataFrame({"cell_type": [kinds[cell % len(kinds)] for cell in range(60)]})
+            table["donor_id"] = [f"d{cell // 20}" for cell in range(60)]
+            table.index = [f"{name}{cell}" for cell in range(60)]
+            anndata.AnnData(X=csr_matrix(counts), obs=table, var=pd.DataFrame(index=genes[columns])).write_h5ad(
+                folder / f"{name}.h5ad"
+            )
+        ingest_sources(folder / "atlas", [folder])
+        reconcile_atlas(folder / "atlas")
+        return open_atlas(folder / "atlas").freeze()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def two_labs(make_labs: Callable[..., Snapshot]) -> Snapshot:
+    """Return a snapshot of two labs that share 200 of their 250 genes."""
+    return make_labs(300, 50)
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +84,14 @@ def two_labs_split(two_labs: Snapshot, tmp_path_factory: pytest.TempPathFactory)
     path = tmp_path_factory.mktemp("split") / "split.json"
     write_split(make_split(two_labs, rule_asked(two_labs, AskedSplit(by=("dataset",)))), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[..., None]:
+    """Return a function that skips where a module of the extra [models] is not installed."""
+
+    def skip(*modules: str) -> None:
+        if not all(importlib.util.find_spec(module) for module in modules):
+            pytest.skip("the extra [models] is not installed")
+
+    return skip

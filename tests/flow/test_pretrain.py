@@ -1,35 +1,27 @@
 """A Geneformer trained on one side of a split: what it saw, what it became, and that a kill changes nothing."""
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import anndata
 import numpy as np
-import pandas as pd
 import pytest
-from scipy.sparse import csr_matrix
 
 from cytolabe.apply.tokens import dictionaries_of_cells
 from cytolabe.audit import exposure_of
 from cytolabe.audit.fit_scopes import check_fit_scopes
 from cytolabe.errors import ConflictError, RefusedError, UsageError
 from cytolabe.flow import pretrain
-from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
-from cytolabe.flow.sources import ingest_sources
 from cytolabe.flow.splits import embed_fold
 from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
 from cytolabe.flow.training_files import TrainingOrder
-from cytolabe.genes.reference import load_reference
 from cytolabe.models.geneformer.checkpoint import from_pretrained
 from cytolabe.models.registry import make_model
 from cytolabe.models.training import train
 from cytolabe.provenance import cells_digest
 from cytolabe.records import FitScope, Protocol
-from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.split import split_of, write_split
 
 pytestmark = pytest.mark.models
@@ -58,25 +50,10 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def snapshot(tmp_path_factory):
+def snapshot(needs, make_labs):
     """Return a snapshot of two labs that measure different genes, with three donors each."""
-    if not all(importlib.util.find_spec(module) for module in ("torch", "transformers", "safetensors")):
-        pytest.skip("the extra [models] is not installed")
-    folder = tmp_path_factory.mktemp("labs")
-    genes = sorted(load_reference().protein_coding)[:700]
-    rng = np.random.default_rng(4)
-    for name, columns in {"amber": slice(0, 600), "birch": slice(100, 700)}.items():
-        depth = rng.uniform(0.03, 0.2, size=(60, 1))
-        counts = rng.negative_binomial(0.5, depth, size=(60, 600)).astype(np.float32)
-        kinds = np.array(["B cells", "NK", "CD14+ Mono"])[np.arange(60) % 3]
-        table = pd.DataFrame({"cell_type": kinds, "donor_id": [f"d{cell // 20}" for cell in range(60)]})
-        table.index = [f"{name}{cell}" for cell in range(60)]
-        anndata.AnnData(X=csr_matrix(counts), obs=table, var=pd.DataFrame(index=genes[columns])).write_h5ad(
-            folder / f"{name}.h5ad"
-        )
-    ingest_sources(folder / "atlas", [folder])
-    reconcile_atlas(folder / "atlas")
-    return open_atlas(folder / "atlas").freeze()
+    needs("torch", "transformers", "safetensors")
+    return make_labs(700, 100, ("B cells", "NK", "CD14+ Mono"))
 
 
 @pytest.fixture(scope="module")

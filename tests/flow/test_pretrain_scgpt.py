@@ -1,6 +1,5 @@
 """An scGPT trained on one side of a split: what it saw, that a kill changes nothing, and what a file may say."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -41,9 +40,8 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def snapshot(two_labs):
-    if not all(importlib.util.find_spec(module) for module in ("torch", "safetensors")):
-        pytest.skip("the extra [models] is not installed")
+def snapshot(needs, two_labs):
+    needs("torch", "safetensors")
     return two_labs
 
 

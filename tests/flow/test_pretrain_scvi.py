@@ -1,7 +1,5 @@
 """An scVI trained on one side of a split: what it saw, that it opens for cells of another atlas, and what a file may say."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -27,9 +25,8 @@ max_epochs = 2
 
 
 @pytest.fixture(scope="module")
-def split(two_labs_split):
-    if not all(importlib.util.find_spec(module) for module in ("scvi", "torch", "safetensors")):
-        pytest.skip("the extra [models] is not installed")
+def split(needs, two_labs_split):
+    needs("scvi", "torch", "safetensors")
     return two_labs_split
 
 
@@ -104,6 +101,16 @@ def test_genes_in_another_order_and_batches_of_the_training_side_that_it_never_s
     mapped = make_model("scvi", checkpoint=tmp_path / "model").fit(other, query=None, seed=3)
     assert set(mapped.batches) > set(fitted.batches)
     np.testing.assert_allclose(mapped.embed(train), fitted.embed(train), atol=1e-5)
+
+
+def test_what_came_from_the_folder_was_trained_by_no_fit_and_no_seed(trained, two_labs, split):
+    model = make_model("scvi", checkpoint=trained[0])
+    assert model.card.n_seeds == 1
+    train, query = views_of(two_labs, split, shared_genes(two_labs, np.arange(120)))
+    before, mapped = model.fit(train, query=None, seed=3), model.fit(train, query=query, seed=3)
+    assert before.network_size.n_trained == 0
+    n_new = mapped.network_size.n_parameters - before.network_size.n_parameters
+    assert mapped.network_size.n_trained == n_new > 0
 
 
 def test_the_command_that_embeds_opens_it(trained, two_labs, split, tmp_path):

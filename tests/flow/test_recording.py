@@ -64,12 +64,15 @@ def test_a_data_set_is_named_by_what_it_means(demo, ledger):
         assert named(ledger["benchmark"], "dataset")[entry.dataset_id] == digest_of(entry.logical())
 
 
-@pytest.mark.parametrize("name", ["weights.parquet", "model.safetensors"])
-def test_a_file_of_weights_is_named_by_its_bytes_and_never_by_its_folder(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("weights.parquet", "mine"), ("model.safetensors", "scgpt:mine"), ("model.safetensors", "scgpt+knn")],
+)
+def test_a_file_of_weights_is_named_by_its_bytes_and_never_by_its_folder(tmp_path, name, model):
     (tmp_path / name).write_bytes(b"one")
-    spec = ModelSpec(name="mine", kind="precomputed", path=tmp_path / name)
+    spec = ModelSpec(name=model, kind="precomputed", path=tmp_path / name)
     if name == "model.safetensors":
-        spec = ModelSpec(name="scgpt:mine", options={"checkpoint": tmp_path})
+        spec = ModelSpec(name=model, options={"checkpoint": tmp_path})
     before = {parent.role: parent for parent in model_parents([spec])}
     assert before["weights"].digest == f"sha256:{hashlib.sha256(b'one').hexdigest()}"
     (tmp_path / name).write_bytes(b"two")

@@ -22,7 +22,10 @@ def train(
     atlas: AtlasPath,
     split: Annotated[Path, typer.Option("--split", help="The split whose training side is trained on.")],
     config: Annotated[Path, typer.Option("--config", help="The training file: preset, [network], [training].")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the model; a killed training there goes on.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="Folder of the model; a killed training there goes on (scvi begins again)."),
+    ],
     fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
     processes: Annotated[
         int,

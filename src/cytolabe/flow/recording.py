@@ -125,7 +125,9 @@ def model_parents(models: Sequence[ModelSpec]) -> tuple[NamedDigest, ...]:
         if "checkpoint" in model.options:
             stored = weight_files(str(model.options["checkpoint"]))
             found += [NamedDigest(role="weights", name=file.name, digest=_file_digest(file)) for file in stored]
-        card = CARDS.get("precomputed" if model.kind == "precomputed" else model.name.partition(":")[0])
+        card = CARDS.get(
+            "precomputed" if model.kind == "precomputed" else model.name.partition("+")[0].partition(":")[0]
+        )
         if card is not None:
             found.append(NamedDigest(role="model", name=card.name, digest=digest_of(card)))
     return tuple(dict.fromkeys(found))

@@ -258,7 +258,8 @@ def _is_of_model(node: Node, row: Mapping[str, Any], run: LedgerRun) -> bool:
         f"precomputed:{spec['name']}" if spec["path"] else str(spec["name"]): spec
         for spec in run.body["parameters"]["models"]
     }
-    spec = specs.get(base, {"path": None, "options": {}})
+    # A study may name the embedder, which stands for each probe on it, or one probe: `scvi`, or `scvi+knn`.
+    spec = specs.get(str(row["model"]), specs.get(base, {"path": None, "options": {}}))
     if spec["path"]:
         return bool(node.name == spec["path"])
     files = {other["path"] for other in specs.values()}

@@ -29,7 +29,7 @@ class TrainingOrder:
     seed
         Decides every draw of the training.
     out
-        Folder of the model; a run that was killed there goes on.
+        Folder of the model; a run that was killed there goes on (that of an scVI begins again).
     on_progress
         Gets one line per step.
     """

@@ -29,6 +29,7 @@ __all__ = ["is_loom", "open_loom"]
 _CELL_NAMES = ("CellID", "obs_names", "cell_id", "cell_names", "Cell", "Barcode", "barcode", "barcodes")
 _GENE_NAMES = ("Accession", "var_names", "gene_ids", "Gene", "gene", "gene_names", "GeneName")
 _UNREAD = "attributes are not one value for each row and are not read"
+_REMEDY = "Nothing to do for embeddings; write anything else as one text or number for each row."
 _KEPT = {"matrix", "layers", "row_attrs", "col_attrs", "attrs"}
 
 
@@ -100,7 +101,7 @@ def _table(group: GroupNode, where: str, name_columns: tuple[str, ...], *, n_row
         names = tuple(str(value) for value in columns[index])
     else:
         names = tuple(str(position) for position in range(n_rows))
-    findings = unread_finding(unread, len(columns), where, why=_UNREAD)
+    findings = unread_finding(unread, len(columns), where, why=_UNREAD, remedy=_REMEDY)
     return ContributedTable(names=names, columns=pd.DataFrame(columns, index=range(n_rows)), findings=findings)
 
 

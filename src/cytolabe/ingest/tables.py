@@ -26,6 +26,7 @@ __all__ = ["ContributedTable", "plain_index", "read_table", "text_of", "unread_f
 Values = pd.api.extensions.ExtensionArray | np.ndarray
 
 _NAMES_AT_A_TIME = 1 << 14
+_WRITE_PLAINLY = "Write them as plain text, numbers or categories if they are needed."
 _UNREAD = "columns have an encoding that is not known, or are declared but absent"
 _MANY_LEVELS = 1 << 16
 """Texts that differ, above which a column is text rather than categories."""
@@ -317,7 +318,9 @@ def _categories_in_uns(uns: GroupNode | None, name: str) -> np.ndarray | None:
 # --- findings -----------------------------------------------------------------------------------------------------
 
 
-def unread_finding(unread: list[str], n_read: int, where: str, *, why: str = _UNREAD) -> tuple[Finding, ...]:
+def unread_finding(
+    unread: list[str], n_read: int, where: str, *, why: str = _UNREAD, remedy: str = _WRITE_PLAINLY
+) -> tuple[Finding, ...]:
     """Return what to say of columns that were not read, if there are any; `n_read` others were."""
     if not unread:
         return ()
@@ -329,7 +332,7 @@ def unread_finding(unread: list[str], n_read: int, where: str, *, why: str = _UN
         n_total=n_read + len(unread),
         examples=tuple(unread[:5]),
         message=f"{len(unread)} {why}: {', '.join(unread[:5])}.",
-        remedy="Write them as plain text, numbers or categories, one value for each row, if they are needed.",
+        remedy=remedy,
         rule="cytolabe/readable",
     )
     return (finding,)

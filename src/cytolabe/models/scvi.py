@@ -63,6 +63,8 @@ class FittedScvi:
     seed: int
     scopes: tuple[FitScope, ...]
     batch_key: tuple[str, ...] = BATCH_KEY
+    n_stored: int = 0
+    """Weights that came from a folder, and were not trained by this fit."""
     _met: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -72,9 +74,9 @@ class FittedScvi:
 
     @property
     def network_size(self) -> NetworkSize:
-        """Weights of the network. All were trained, those that surgery held fast for the query among them."""
+        """Weights of the network. All were trained, those that surgery held fast for the query among them, but for stored ones."""
         n_parameters = size_of(self.model.module, is_trained=True).n_parameters
-        return NetworkSize(n_parameters=n_parameters, n_trained=n_parameters)
+        return NetworkSize(n_parameters=n_parameters, n_trained=n_parameters - self.n_stored)
 
     @property
     def facts(self) -> EmbeddingFacts:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.models.cards import CARDS
+from cytolabe.models.network_size import size_of
 from cytolabe.models.protocols import QueryView, TrainView
 from cytolabe.models.scopes import BATCH_KEY, batch_levels, refuse_shared_cells
 from cytolabe.models.scvi import FittedScvi, ScviEmbedder
@@ -42,7 +43,8 @@ class StoredScviEmbedder:
         """
         if query is not None:
             refuse_shared_cells(train, query)
-        fitted = self.stored.over(train.genes)
+        n_stored = size_of(self.stored.model.module, is_trained=True).n_parameters
+        fitted = replace(self.stored.over(train.genes), n_stored=n_stored)
         if set(batch_levels(train.technical).tolist()).difference(fitted.batches):
             fitted = self.mapper.map_query(fitted, train, seed=seed)
         return fitted if query is None else self.map_query(fitted, query, seed=seed)
@@ -96,5 +98,6 @@ class ScviSource(ScviEmbedder):
         if self.expected not in ("", digest):
             msg = f"{self.checkpoint}: the weights are {digest}, and {self.expected} was expected. Take the right folder, or the digest that its card names."
             raise IntegrityError(msg)
-        card = replace(CARDS["scvi"], scopes=stored.scopes, weights_digest=digest)
+        # Seeds differ in the mapping of new batches alone, so that several would say nothing of the training.
+        card = replace(CARDS["scvi"], scopes=stored.scopes, weights_digest=digest, n_seeds=1)
         return StoredScviEmbedder(stored=stored, mapper=ScviEmbedder(query_epochs=self.query_epochs), card=card)
