@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from cytolabe.cli import main as cli
+from cytolabe.engine import local
 from cytolabe.errors import (
     ConflictError,
     HostileInputError,
@@ -118,3 +120,42 @@ def test_as_a_process_an_error_leaves_no_traceback(tmp_path):
     assert done.stdout == ""
     assert done.stderr.startswith("UsageError: ")
     assert "Traceback" not in done.stderr
+
+
+_SWALLOWED = """
+import os, signal, sys, time
+import cytolabe.cli.main as command
+
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)  # the handler runs here, and what it raises goes nowhere
+
+def work():
+    del_me = Dropped()
+    del del_me
+    time.sleep(20)
+    print("went on")
+    return 0
+
+command._run = work
+command._main()
+"""
+
+
+def test_a_request_to_end_that_a_callback_swallows_ends_the_command_all_the_same():
+    ended = subprocess.run([sys.executable, "-c", _SWALLOWED], capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
+    assert (ended.returncode, ended.stdout) == (143, "")
+    assert "it was asked to end" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_what_else_fails_in_a_callback_is_told(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "__unraisablehook__", told.append)
+    failed = SimpleNamespace(exc_value=ValueError("x"))
+    cli._ask_again(failed)
+    local._tell_unless_ended(failed)
+    assert told == [failed, failed]
+    local._tell_unless_ended(SimpleNamespace(exc_value=local._EndedError(143)))
+    assert len(told) == 2

@@ -4,8 +4,10 @@
 5 conflict, 130 interrupted, 143 terminated. With `--json` an error, too, is one JSON document on standard output.
 """
 
+import os
 import signal
 import sys
+import threading
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
@@ -41,6 +43,8 @@ _GUARDED = frozenset({"ingest", "validate"})
 """Commands that a crash of a reader does not end."""
 _INTERRUPTED = 130
 _TERMINATED = 143
+_SOON = 0.05
+"""Seconds after which a swallowed request to end is made again: the callback is left by then."""
 _NO_MEMORY = (
     "there was not enough memory. Give more, a smaller --memory or fewer --workers where the command has them, or less "
     "at a time. What was published before stays whole; the same ingest goes on where this one stopped."
@@ -108,7 +112,8 @@ def _main() -> NoReturn:
     """Run one command in this process and leave with its exit code."""
     as_json = "--json" in sys.argv
     # Termination unwinds as Ctrl-C does, so that workers end and what is staged is removed.
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before, told_before = signal.signal(signal.SIGTERM, _terminate), sys.unraisablehook
+    sys.unraisablehook = _ask_again
     try:
         code = _run()
     except CytolabeError as error:
@@ -133,6 +138,7 @@ def _main() -> NoReturn:
         sys.exit(UnreadableInputError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = told_before
     sys.exit(code)
 
 
@@ -144,6 +150,15 @@ def _terminate(_signum: int, _frame: FrameType | None) -> None:
     # A signal to the whole group comes twice, from its sender and through the guard: the second must not end the unwinding.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _TerminatedError
+
+
+def _ask_again(told: "sys.UnraisableHookArgs") -> None:
+    """Ask for the end once more where a callback, as of a weak reference, swallowed it; tell of any other exception there."""
+    if not isinstance(told.exc_value, _TerminatedError):
+        sys.__unraisablehook__(told)
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    threading.Timer(_SOON, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
 
 def _tell_crash(how: str, is_last: bool) -> None:

@@ -10,6 +10,7 @@ a task that ends its process does not end this one.
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -262,6 +263,7 @@ def _leave_quietly() -> None:
     """Let Ctrl-C and termination unwind a worker: its staged directories are removed and it prints nothing."""
     signal.signal(signal.SIGINT, _exit)
     signal.signal(signal.SIGTERM, _exit)
+    sys.unraisablehook = _tell_unless_ended
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -298,6 +300,12 @@ class _EndedError(SystemExit):
 def _exit(signum: int, _frame: FrameType | None) -> None:
     _ENDED.append(signum)
     raise _EndedError(128 + signum)
+
+
+def _tell_unless_ended(told: "sys.UnraisableHookArgs") -> None:
+    """Pass on what Python tells of an exception in a callback, but for the end of the worker: the next task heeds `_ENDED`."""
+    if not isinstance(told.exc_value, _EndedError):
+        sys.__unraisablehook__(told)
 
 
 def _in_worker(function: Callable[[T], R], task: T) -> R:

@@ -3,6 +3,7 @@
 A tuple of strings takes about 70 bytes per name, the buffers take its letters and 4 bytes more.
 """
 
+import mmap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,7 +46,10 @@ class Names(Sequence[str]):
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
         replace_file(path, sink.getvalue().to_pybytes())
-        return Names(pa.ipc.open_file(pa.memory_map(str(path))).read_all().column("name"))
+        # Arrow's own map takes a path as text, which a folder need not be.
+        with path.open("rb") as stream:
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        return Names(pa.ipc.open_file(pa.py_buffer(mapped)).read_all().column("name"))
 
     def series(self, prefix: str = "") -> pd.Series:
         """Return the names as a column of text, each with `prefix` in front."""
