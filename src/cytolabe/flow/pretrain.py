@@ -37,7 +37,9 @@ from cytolabe.snapshot.frozen import Snapshot
 __all__ = ["PretrainingConfig", "pretrain_geneformer", "read_pretraining", "told_steps"]
 
 _CURVE, _PICTURE = "training.json", "loss.svg"
-_SHAPE_KEYS = ("n_layers", "width", "n_heads", "feed_forward", "n_positions", "dropout", "initializer_range")
+_SHAPE_KEYS = (
+    "n_layers", "width", "n_heads", "feed_forward", "n_positions", "dropout", "attention_dropout", "initializer_range",
+)  # fmt: skip
 _TOLD_EVERY = 10
 _ENGINES = ("local", "ray")
 _MEANS = ("engine", "address")

@@ -1,5 +1,6 @@
 """Published shapes, states by layer, and folders in which every part is what the card says, or opening stops."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -49,6 +50,19 @@ def test_a_shape_survives_its_config_and_other_networks_are_refused():
         shape_of_config({**SHAPES["tiny"].config, "hidden_act": "gelu"}, where="config.json")
     with pytest.raises(UsageError, match="V1-10M"):
         shape_named("V3")
+
+
+def test_a_shape_keeps_the_dropout_of_attention_that_its_config_says():
+    config = {**SHAPES["V2-104M"].config, "attention_probs_dropout_prob": 0.3}
+    shape = shape_of_config(config, where="config.json")
+    assert (shape.dropout, shape.attention_dropout, shape.config) == (0.1, 0.3, config)
+    with pytest.raises(UsageError, match="shape"):
+        dataclasses.replace(shape, attention_dropout=1.0)
+
+
+def test_networks_for_processors_drop_no_attention_and_those_of_published_size_do():
+    found = {name: shape.config["attention_probs_dropout_prob"] for name, shape in SHAPES.items()}
+    assert {name for name, share in found.items() if share == 0} == {"tiny", "small"}
 
 
 def test_equal_seeds_give_equal_weights_and_the_global_generator_is_left_alone(make_shape):

@@ -222,7 +222,7 @@ def test_arguments_that_describe_no_network_are_refused(arguments, told, tmp_pat
 @pytest.mark.parametrize(
     "changes",
     [
-        {"n_heads": 3}, {"dropout": 1.0}, {"pad_token": 99}, {"value_style": "category"},
+        {"n_heads": 3}, {"dropout": 1.0}, {"attention_dropout": 1.0}, {"pad_token": 99}, {"value_style": "category"},
         {"adversary": True}, {"mvc_style": "sum query", "explicit_zero": True}, {"n_modalities": 2, "cell_style": "w-pool"},
         {"n_layers": 0},
     ],
@@ -245,6 +245,27 @@ def test_what_is_written_is_read_back_whole_with_its_scopes(tmp_path, published,
         one, other = (one.network(cells(original)) for one in (model, again))
     assert torch.equal(one.classes, other.classes)
     assert torch.equal(one.batches, other.batches)
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.25])
+def test_dropout_of_attention_is_read_back_as_it_was_and_a_published_network_has_one_share(share, tmp_path, published):
+    (tmp_path / "given").mkdir()
+    model = load_scgpt(write(tmp_path / "given", published))
+    assert model.config.dropped_attention == model.config.dropout == 0.2
+    config = dataclasses.replace(model.config, dropout=0.5, attention_dropout=share)
+    save_scgpt(dataclasses.replace(model, network=fresh_network(config, seed=0)), tmp_path / "kept")
+    again = load_scgpt(tmp_path / "kept")
+    assert again.config.attention_dropout == share
+    expected = 0.5 if share is None else share
+    assert {layer.self_attn.dropout for layer in again.network.transformer_encoder.layers} == {expected}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_attention_is_dropped_by_its_own_share_alone(share, original):
+    config = ScgptConfig(**{**original.shape, "dropout": 0.0, "attention_dropout": share})
+    network = fresh_network(config, seed=0).train()
+    first, second = (network.encode(cells(original)).cells for _ in range(2))
+    assert torch.equal(first, second) == (share == 0.0)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real vocabularies (../shared/data/models) are not here")

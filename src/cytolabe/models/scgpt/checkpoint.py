@@ -210,7 +210,9 @@ def _described(
         told = {"n_tokens": rows, "pad_token": vocabulary.tokens[PAD], **fields, **heads_of(shapes)}
         return ScgptConfig(**told), Origin()
     try:
-        config = {**ours["config"], "dropout": float(ours["config"]["dropout"])}
+        # Canonical JSON writes 0.0 as 0; a model that was saved before attention had a share of its own has none here.
+        shares = {name: ours["config"].get(name) for name in ("dropout", "attention_dropout")}
+        config = {**ours["config"], **{name: None if one is None else float(one) for name, one in shares.items()}}
         origin = ours["origin"]
         return ScgptConfig(**config), Origin(
             protocol=Protocol(origin["protocol"]),

@@ -48,6 +48,8 @@ class ScgptConfig:
     d_hidden: int = 512
     n_layers: int = 12
     dropout: float = 0.2
+    attention_dropout: float | None = None
+    """Share of attention weights that training drops; `dropout` without it, as in every published network."""
     norm: Literal["post", "pre"] = "post"
     max_length: int = 1200
     """Tokens of a cell, `<cls>` among them."""
@@ -86,9 +88,11 @@ class ScgptConfig:
             "n_layers_cls": 1,
         }
         wrong = [f"{name} = {getattr(self, name)}" for name, low in least.items() if getattr(self, name) < low]
-        if wrong or self.d_model % self.n_heads or not 0 <= self.dropout < 1 or not 0 <= self.pad_token < self.n_tokens:
+        shares = (self.dropout, self.dropped_attention)
+        is_dropout = all(0 <= share < 1 for share in shares)
+        if wrong or self.d_model % self.n_heads or not is_dropout or not 0 <= self.pad_token < self.n_tokens:
             wrong = wrong or [
-                f"d_model {self.d_model}, n_heads {self.n_heads}, dropout {self.dropout}, pad_token {self.pad_token}"
+                f"d_model {self.d_model}, n_heads {self.n_heads}, dropout {shares}, pad_token {self.pad_token}"
             ]
             msg = (
                 f"No scGPT network has {', '.join(wrong)}: sizes are positive, d_model is a multiple of n_heads, dropout "
@@ -107,6 +111,11 @@ class ScgptConfig:
         if self.n_modalities and self.cell_style != "cls":
             msg = f"A multi-omics network has cell_style 'cls', not {self.cell_style!r}."
             raise UsageError(msg)
+
+    @property
+    def dropped_attention(self) -> float:
+        """Share of attention weights that training drops, in [0, 1)."""
+        return self.dropout if self.attention_dropout is None else self.attention_dropout
 
 
 def read_arguments(content: bytes, *, where: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class _Attention(nn.Module):  # type: ignore[misc]
         self.in_proj_weight = nn.Parameter(torch.empty(3 * config.d_model, config.d_model))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * config.d_model))
         self.out_proj = nn.Linear(config.d_model, config.d_model)
-        self.n_heads, self.dropout = config.n_heads, config.dropout
+        self.n_heads, self.dropout = config.n_heads, config.dropped_attention
         self.projects_generated = config.generation != "original"
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
