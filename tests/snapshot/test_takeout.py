@@ -20,6 +20,13 @@ from cytolabe.snapshot.takeout import export_cells
 READ = {".h5ad": anndata.read_h5ad, ".zarr": anndata.read_zarr}
 
 
+def read_soma(path):
+    tiledbsoma = pytest.importorskip("tiledbsoma")
+    importlib.import_module("tiledbsoma.io")
+    with tiledbsoma.Experiment.open(str(path)) as experiment:
+        return tiledbsoma.io.to_anndata(experiment, "RNA", obs_id_name="obs_id", var_id_name="var_id")
+
+
 def assert_same(found, expected):
     np.testing.assert_array_equal(found.X.toarray(), expected.X.toarray())
     assert found.obs_names.tolist() == expected.obs_names.tolist()
@@ -57,14 +64,14 @@ def test_zarr_needs_no_codec_of_ours(shared_snapshot, tmp_path):
 
 def test_soma_comes_back_through_tiledbsoma(shared_snapshot, tmp_path, monkeypatch):
     tiledbsoma = pytest.importorskip("tiledbsoma")
-    importlib.import_module("tiledbsoma.io")
     monkeypatch.setattr(Selection.blocks, "__defaults__", (5,))
     export_cells(shared_snapshot, tmp_path / "out.soma", where="n_counts > 5")
     expected = shared_snapshot.to_anndata(shared_snapshot.rows("n_counts > 5"))
     with tiledbsoma.Experiment.open(str(tmp_path / "out.soma")) as experiment:
         assert experiment.metadata["snapshot_id"] == shared_snapshot.snapshot_id
-        found = tiledbsoma.io.to_anndata(experiment, "RNA", obs_id_name="obs_id", var_id_name="var_id")
+    found = read_soma(tmp_path / "out.soma")
     assert_same(found, expected)
+    assert found.uns["snapshot_id"] == shared_snapshot.snapshot_id
 
 
 def test_genes_that_are_named_come_in_their_order(shared_snapshot, tmp_path):
@@ -87,10 +94,13 @@ def test_a_count_beyond_float32_makes_the_file_float64(make, tmp_path, suffix):
     assert found.X.max() == (1 << 24) + 1
 
 
-@pytest.mark.parametrize("suffix", READ)
-@pytest.mark.parametrize("by", ["declared", "suspected"])
+@pytest.mark.parametrize(
+    ("suffix", "by"), [(".h5ad", "declared"), (".h5ad", "suspected"), (".zarr", "suspected"), (".soma", "declared")]
+)
 def test_simulated_cells_that_are_taken_out_say_so_and_are_known_for_it_when_they_come_back(make, tmp_path, suffix, by):
     """The mark of the file that they came in stays there: without one of its own the copy would pass for real cells."""
+    if suffix == ".soma":
+        pytest.importorskip("tiledbsoma")
     made_up, real = make.content("kang"), make.content("zheng")
     if by == "declared":
         made_up = replace(made_up, cells=made_up.cells.assign(label_origin="simulated"))
@@ -102,7 +112,7 @@ def test_simulated_cells_that_are_taken_out_say_so_and_are_known_for_it_when_the
     for where, mark in (("dataset_id = 'kang'", "kang"), ("", "kang"), ("dataset_id = 'zheng'", None)):
         path = tmp_path / f"{len(where)}{suffix}"
         export_cells(frozen, path, where=where)
-        found = READ[suffix](path)
+        found = {**READ, ".soma": read_soma}[suffix](path)
         assert found.uns.get("simulated") == mark
         assert frozen.to_anndata(frozen.rows(where)).uns.get("simulated") == mark
         assert simulated_stamp(found.obs, found.uns).is_simulated is bool(mark)

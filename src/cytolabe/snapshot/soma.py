@@ -1,7 +1,7 @@
 """A selection as a TileDB-SOMA experiment: `obs`, `ms/RNA/var` and `ms/RNA/X/data`, written block by block.
 
 Import it only where tiledbsoma is installed (the extra `[soma]`). Names are those that `tiledbsoma.io` uses, so that
-`tiledbsoma.io.to_anndata(experiment, "RNA")` gives the cells back.
+`tiledbsoma.io.to_anndata(experiment, "RNA")` gives the cells back, with what the file says of its origin in `uns`.
 """
 
 from collections.abc import Iterator
@@ -34,6 +34,8 @@ def write_experiment(
         _write_frame(experiment, "obs", obs)
         measurements = experiment.add_new_collection("ms")
         measurement = measurements.add_new_collection(_MEASUREMENT, tiledbsoma.Measurement)
+        # Nobody but a reader of SOMA sees metadata of the experiment; `uns` is what becomes that of an AnnData again.
+        measurement.add_new_collection("uns").metadata.update(selection.provenance)
         _write_frame(measurement, "var", selection.var.reset_index(names="var_id"))
         layers = measurement.add_new_collection("X")
         shape = (len(selection.positions), len(selection.genes))
