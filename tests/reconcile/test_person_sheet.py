@@ -55,6 +55,14 @@ def test_a_declaration_across_the_sexes_is_told():
     assert contradicted(sheet_of(persons, a_D1="female: 90 counts", b_D1="unknown: 1 counts")) == []
 
 
+def test_a_carriage_return_in_a_name_does_not_cut_its_line(tmp_path):
+    cells = CELLS.assign(donor_id=["D1\r", *CELLS["donor_id"][1:]])
+    persons, _ = resolve_persons(cells)
+    (tmp_path / "sheet.tsv").write_bytes(sheet_text(sheet_of(persons).assign(reviewer="me")).encode())
+    found = read_person_sheet(tmp_path / "sheet.tsv")
+    assert {person.donor_id for person in found} == set(cells["donor_id"])
+
+
 def test_only_reviewed_lines_come_into_force(tmp_path):
     persons, _ = resolve_persons(CELLS)
     sheet = sheet_of(persons)

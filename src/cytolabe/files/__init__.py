@@ -13,6 +13,7 @@ from cytolabe.files.publishing import (
     staged_directory,
 )
 from cytolabe.files.reading import list_files, modified_at, read_range, read_verified, sha256_of_file, size_of
+from cytolabe.files.tsv import tsv_text
 
 __all__ = [
     "STAGED_PREFIX",
@@ -36,4 +37,5 @@ __all__ = [
     "sha256_of_file",
     "size_of",
     "staged_directory",
+    "tsv_text",
 ]

@@ -5,9 +5,7 @@ folds, beside a random network of the same shape that is fine-tuned alike and be
 a gene stands. Then one model is fitted to all labels and written; it has no score of its own, and its folder says so.
 """
 
-import csv
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ import numpy as np
 
 from cytolabe.apply.tokens import tokens_of_cells
 from cytolabe.errors import UsageError
-from cytolabe.files import remove_directory, replace_file
+from cytolabe.files import remove_directory, replace_file, tsv_text
 from cytolabe.flow.fine_tuning_files import fine_tuning_options
 from cytolabe.flow.gene_table import GeneTable, read_gene_table
 from cytolabe.flow.training_files import TrainingOrder, read_training_file
@@ -210,16 +208,14 @@ def _bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
 
 def _answers(scores: GeneClassScores) -> bytes:
     """Write each gene with the answer of a model that never saw its label, and those of the controls."""
-    sink = io.StringIO()
-    writer = csv.writer(sink, delimiter="\t", lineterminator="\n")
     names = [(score, name) for score in scores.scores for name in scores.classes]
-    writer.writerow(
+    rows: list[list[object]] = [
         ["gene", "class", "fold", "n_cells", *(s.name for s in scores.scores), *(f"{s.name}:{c}" for s, c in names)]
-    )
+    ]
     for place, gene in enumerate(scores.genes):
         said = [score.predicted[place] for score in scores.scores]
         shares = [f"{score.probability[place, scores.classes.index(name)]:.6g}" for score, name in names]
-        writer.writerow(
+        rows.append(
             [gene, scores.labels[place], int(scores.folds[place]) + 1, int(scores.n_cells[place]), *said, *shares]
         )
-    return sink.getvalue().encode()
+    return tsv_text(rows).encode()

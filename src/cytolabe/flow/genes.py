@@ -5,8 +5,6 @@ published as a revision over the same partitions, and earlier snapshots keep the
 together, because a snapshot speaks one reference.
 """
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cytolabe.errors import RefusedError
-from cytolabe.files import Place, replace_file
+from cytolabe.files import Place, replace_file, tsv_text
 from cytolabe.genes.aliases import AliasTable, read_alias_table
 from cytolabe.genes.alignment import align_features
 from cytolabe.genes.reference import GeneReference, load_reference
@@ -215,14 +213,10 @@ def _table_text(atlas: Atlas, dataset: AlignedDataset) -> str:
     """Return the table of features of a data set, the heaviest first."""
     alignment = dataset.alignment
     reference = load_reference(atlas.entry(dataset.dataset_id).record.organism)
-    stream = io.StringIO()
-    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-    writer.writerow(["feature", "status", "gene_id", "symbol", "count_fraction"])
+    rows = [["feature", "status", "gene_id", "symbol", "count_fraction"]]
     order = sorted(range(len(alignment.features)), key=lambda k: (-alignment.count_fraction[k], alignment.features[k]))
     for k in order:
         gene_id = alignment.gene_ids[k]
         symbol = reference.symbol_of(gene_id) if gene_id in reference else ""
-        writer.writerow(
-            [alignment.features[k], alignment.status[k], gene_id, symbol, f"{alignment.count_fraction[k]:.6g}"]
-        )
-    return stream.getvalue()
+        rows.append([alignment.features[k], alignment.status[k], gene_id, symbol, f"{alignment.count_fraction[k]:.6g}"])
+    return tsv_text(rows)

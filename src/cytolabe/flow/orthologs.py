@@ -4,14 +4,12 @@ The relation is read from the side of the organism that the atlas holds. One to 
 the vocabulary of a model for the other organism covers; genes with several orthologs are named and never counted as covered.
 """
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cytolabe.errors import UsageError
-from cytolabe.files import Place, replace_file
+from cytolabe.files import Place, replace_file, tsv_text
 from cytolabe.genes.orthologs import OrthologShares, kinds_of, ortholog_shares, read_ortholog_table, relate_genes
 from cytolabe.genes.reference import load_reference
 from cytolabe.genes.vocabularies import Coverage, coverage_of, read_vocabulary
@@ -200,10 +198,10 @@ def _table_text(alignment: FeatureAlignment, rows: Sequence[OrthologRow]) -> str
     said: dict[str, list[OrthologRow]] = {}
     for row in rows:
         said.setdefault(row.gene_id, []).append(row)
-    stream = io.StringIO()
-    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-    writer.writerow(["feature", "gene_id", "relation", "ortholog_id", "ortholog", "count_fraction"])
+    found = [["feature", "gene_id", "relation", "ortholog_id", "ortholog", "count_fraction"]]
     for feature, gene_id, share in zip(alignment.features, alignment.gene_ids, alignment.count_fraction, strict=True):
-        for row in said.get(gene_id, ()) if gene_id else ():
-            writer.writerow([feature, gene_id, row.relation, row.ortholog_id, row.ortholog, f"{share:.6g}"])
-    return stream.getvalue()
+        found += [
+            [feature, gene_id, row.relation, row.ortholog_id, row.ortholog, f"{share:.6g}"]
+            for row in (said.get(gene_id, ()) if gene_id else ())
+        ]
+    return tsv_text(found)

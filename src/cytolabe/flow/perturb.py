@@ -4,9 +4,7 @@ Genes are named by Ensembl id or by the symbol of the reference's primary releas
 many as are wanted, drawn by the seed. What is written says in words what it is: how a model's vector moves.
 """
 
-import csv
 import dataclasses
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,7 +16,7 @@ import pyarrow as pa
 
 from cytolabe.apply.perturb import Perturbation, PerturbationPlan, perturb_cells, refuse_bad_rows
 from cytolabe.errors import UsageError
-from cytolabe.files import replace_file
+from cytolabe.files import replace_file, tsv_text
 from cytolabe.flow.recording import Step
 from cytolabe.genes.reference import GeneReference, load_reference
 from cytolabe.models.geneformer.dictionaries import Dictionaries
@@ -219,11 +217,7 @@ def _row(row: Perturbation, reference: GeneReference) -> dict[str, object]:
 def _write(out: Path, document: Mapping[str, object]) -> None:
     rows: Any = document["perturbations"]
     if out.suffix == ".tsv":
-        sink = io.StringIO()
-        writer = csv.DictWriter(sink, fieldnames=list(rows[0]), delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        replace_file(out, sink.getvalue().encode())
+        replace_file(out, tsv_text([list(rows[0]), *(list(row.values()) for row in rows)]).encode())
         return
     names = ("snapshot_id", "model", "weights", "reading", "access")
     said = {name: str(document[name]) for name in names if document[name]}

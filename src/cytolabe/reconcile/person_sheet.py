@@ -21,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from cytolabe.errors import UnreadableInputError
+from cytolabe.files import tsv_text
 from cytolabe.reconcile.persons import DeclaredPerson, alike_key
 
 __all__ = [
@@ -44,11 +45,7 @@ _STATES = ("resolved", "pooled", "unknown")
 
 def sheet_text(sheet: pd.DataFrame) -> str:
     """Return a sheet of persons (`SHEET_COLUMNS`) as tab-separated text."""
-    out = io.StringIO()
-    writer = csv.writer(out, delimiter="\t", lineterminator="\n")
-    writer.writerow(SHEET_COLUMNS)
-    writer.writerows(sheet[list(SHEET_COLUMNS)].itertuples(index=False, name=None))
-    return out.getvalue()
+    return tsv_text([SHEET_COLUMNS, *sheet[list(SHEET_COLUMNS)].itertuples(index=False, name=None)])
 
 
 def read_person_sheet(path: Path) -> tuple[DeclaredPerson, ...]:

@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 
 from cytolabe.errors import UnreadableInputError, UnresolvedLabelError
-from cytolabe.files import replace_file
+from cytolabe.files import replace_file, tsv_text
 from cytolabe.ontology.graph import Ontology
 from cytolabe.provenance.canonical import digest_of
 from cytolabe.reconcile.justifications import INSTANCE, Justification, in_order
@@ -104,27 +104,8 @@ def write_sssom(
         rows.append(_row_of(mapping))
         under = in_order(reasons.get((mapping.dataset_id, mapping.contributor_label), []))
         rows += [_row_of_reason(reason, mapping) for reason in under]
-    stream = io.StringIO(newline="")
-    stream.write(sssom_header(ontology, digest_of(rows)))
-    # With this end of a line csv quotes a carriage return inside a field, too; bare, it would end the line for its reader.
-    lines = _PlainEnds(stream)
-    writer = csv.DictWriter(lines, fieldnames=SHEET_COLUMNS, delimiter="\t", lineterminator=_PlainEnds.WRITTEN)
-    writer.writeheader()
-    writer.writerows(rows)
-    replace_file(path, stream.getvalue().encode("utf-8"))
-
-
-class _PlainEnds:
-    """Takes lines as csv ends them and passes them on with a line feed alone."""
-
-    WRITTEN = "\r\n"
-
-    def __init__(self, stream: io.StringIO) -> None:
-        self._stream = stream
-
-    def write(self, line: str) -> int:
-        """Pass on one line."""
-        return self._stream.write(line.removesuffix(self.WRITTEN) + "\n")
+    table = tsv_text([SHEET_COLUMNS, *([row.get(name, "") for name in SHEET_COLUMNS] for row in rows)])
+    replace_file(path, (sssom_header(ontology, digest_of(rows)) + table).encode("utf-8"))
 
 
 def read_sssom(path: Path) -> tuple[LabelMapping, ...]:
