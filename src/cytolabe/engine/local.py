@@ -7,6 +7,7 @@ never matrices. With one worker nothing is started and tasks run here, unless th
 a task that ends its process does not end this one.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -17,10 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 from typing import TypeVar, cast
 
+from cytolabe.engine.lines import LinePipe, hear_through, heard
 from cytolabe.errors import UsageError, WorkerDiedError
 
 __all__ = ["LocalEngine", "run_tasks"]
@@ -42,15 +45,20 @@ _ENDED: list[int] = []
 class LocalEngine:
     """Runs tasks in `n_workers` processes that live as long as the context; one worker is this process itself.
 
-    With `apart` no task runs in this process, whatever the number of workers.
+    With `apart` no task runs in this process, whatever the number of workers. `on_line` gets what tasks tell while they
+    run (`engine.tell`), in this process and in the thread that waits for them.
     """
 
-    def __init__(self, n_workers: int = 1, *, apart: bool = False) -> None:
+    def __init__(
+        self, n_workers: int = 1, *, apart: bool = False, on_line: Callable[[str], None] | None = None
+    ) -> None:
         if n_workers < 1:
             msg = f"n_workers is {n_workers}; at least one worker has to do the work."
             raise UsageError(msg)
         self._n_workers = n_workers
         self._apart = apart
+        self._on_line = on_line
+        self._pipe: LinePipe | None = None
         self._executor: ProcessPoolExecutor | None = None
         self._others: set[BaseProcess] = set()
 
@@ -70,12 +78,14 @@ class LocalEngine:
     ) -> list[R]:
         """Apply `function` to every task and return the results in the order of the tasks; see `Engine.map`."""
         if not self._apart and (self._n_workers == 1 or len(tasks) < 2):
-            return _run_here(function, tasks, on_done)
+            with heard(self._on_line):
+                return _run_here(function, tasks, on_done)
         _require_importable(function)
         results: dict[int, R] = {}
         while len(results) < len(tasks):
             try:
-                _run_in_processes(self._started(self._n_workers), function, tasks, results=results, on_done=on_done)
+                executor = self._started(self._n_workers)
+                _run_in_processes(executor, function, tasks, results=results, on_done=on_done, hear=self._hear)
             except WorkerDiedError:
                 self._abandon()
                 if on_crash is None:
@@ -90,8 +100,23 @@ class LocalEngine:
         if self._executor is None:
             self._others = set(multiprocessing.active_children())
             context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(n_workers, context, initializer=_leave_quietly)
+            if self._on_line is not None:
+                with contextlib.suppress(OSError):  # without a pipe the work is done in silence
+                    self._pipe = LinePipe()
+            writer = self._pipe.writer if self._pipe is not None else None
+            self._executor = ProcessPoolExecutor(n_workers, context, initializer=_begin, initargs=(writer,))
         return self._executor
+
+    def _hear(self) -> None:
+        """Hand on the lines that came by now."""
+        if self._pipe is not None and self._on_line is not None:
+            for line in self._pipe.lines():
+                self._on_line(line)
+
+    def _close_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
 
     def _run_alone(
         self, function: Callable[[T], R], tasks: Sequence[T], *, results: dict[int, R], on_crash: Callable[[T], R]
@@ -105,7 +130,9 @@ class LocalEngine:
         for position in suspects:
             alone: dict[int, R] = {}
             try:
-                _run_in_processes(self._started(1), function, [tasks[position]], results=alone, on_done=None)
+                _run_in_processes(
+                    self._started(1), function, [tasks[position]], results=alone, on_done=None, hear=self._hear
+                )
                 results[position] = alone[0]
             except WorkerDiedError:
                 self._abandon()
@@ -131,6 +158,7 @@ class LocalEngine:
         elif self._executor is not None:
             self._executor.shutdown(wait=True)
             self._executor = None
+            self._close_pipe()
 
     def _abandon(self) -> None:
         executor, self._executor = self._executor, None
@@ -138,6 +166,7 @@ class LocalEngine:
             workers = [process for process in multiprocessing.active_children() if process not in self._others]
             executor.shutdown(wait=False, cancel_futures=True)
             _end(workers)
+            self._close_pipe()
 
 
 def run_tasks(
@@ -146,6 +175,7 @@ def run_tasks(
     *,
     n_workers: int = 1,
     on_done: Callable[[int, int], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
 ) -> list[R]:
     """Apply `function` to every task and return the results in the order of the tasks.
 
@@ -159,6 +189,8 @@ def run_tasks(
         Processes to use, 1 or more; 1 runs everything in this process.
     on_done
         Called in this process after each finished task with (finished, total).
+    on_line
+        Gets in this process what tasks tell while they run (`engine.tell`). A line may be lost, and changes no result.
 
     Raises
     ------
@@ -168,7 +200,7 @@ def run_tasks(
         What the first failing task raised, with a note that says which task it was. Tasks that had not started are
         cancelled.
     """
-    with LocalEngine(min(n_workers, max(1, len(tasks)))) as engine:
+    with LocalEngine(min(n_workers, max(1, len(tasks))), on_line=on_line) as engine:
         return engine.map(function, tasks, on_done=on_done)
 
 
@@ -192,6 +224,7 @@ def _run_in_processes(
     *,
     results: dict[int, R],
     on_done: Callable[[int, int], None] | None,
+    hear: Callable[[], None],
 ) -> None:
     """Run the tasks that have no result yet, and put in what they return."""
     try:
@@ -202,7 +235,7 @@ def _run_in_processes(
         }
     except BrokenProcessPool as error:
         raise _died() from error
-    for future in _finished(futures):
+    for future in _finished(futures, hear):
         if future.exception() is not None:
             # What is finished is not done again, if the caller goes on.
             results.update(
@@ -214,11 +247,12 @@ def _run_in_processes(
             on_done(len(results), len(tasks))
 
 
-def _finished(futures: Iterable[Future[R]]) -> Iterator[Future[R]]:
+def _finished(futures: Iterable[Future[R]], hear: Callable[[], None]) -> Iterator[Future[R]]:
     """Yield futures as they are done, awake now and then: a thread that only waits cannot be told to stop."""
     pending = set(futures)
     while pending:
         done, pending = wait(pending, timeout=_AWAKE_SECONDS, return_when=FIRST_COMPLETED)
+        hear()
         yield from done
 
 
@@ -257,6 +291,12 @@ def _require_importable(function: object) -> None:
     if "<lambda>" in name or "<locals>" in name:
         msg = f"{name} cannot be imported by a worker process. Define it at the top of a module, or use one worker."
         raise UsageError(msg)
+
+
+def _begin(writer: Connection | None) -> None:
+    """Make a fresh process a worker; what its tasks tell goes through the pipe."""
+    _leave_quietly()
+    hear_through(writer)
 
 
 def _leave_quietly() -> None:
