@@ -57,6 +57,8 @@ class Ledger:
     `coded` keeps, by embedder, which of its dimensions hold a code of the label.
 
     `tests` are for the certificate of the fold; `cell_sets` names the sets of cells that a fit of the fold could be handed, by digest; `sets_at` by level.
+
+    `n_taken_up` counts the fits that a run before had made.
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -71,11 +73,12 @@ class Ledger:
     tests: list[dict[str, object]] = field(default_factory=list)
     cell_sets: dict[str, CellSet] = field(default_factory=dict)
     sets_at: dict[str, dict[str, CellSet]] = field(default_factory=dict)
+    n_taken_up: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldRun:
-    """What all fits of one fold and gene policy share."""
+    """What all fits of one fold and gene policy share; `say` tells whoever waits what is being done."""
 
     snapshot: SnapshotView
     plan: EvaluationPlan
@@ -87,6 +90,7 @@ class FoldRun:
     audit: FoldAudit
     runner: ModelRunner
     ledger: Ledger
+    say: Callable[[str], None]
 
 
 def score_annotator(

@@ -2,8 +2,8 @@
 
 An embedding is fitted once for each (model, options, cells, genes, seed) and shared by probes and resolutions: it
 never sees a label, not even of training cells. Annotators and probes see the labelled training cells of one level; a
-model that reads no expression is handed none. What a model raises becomes a `Failure`, never a zero; an answer that is
-malformed is a failure of the model too, and so is a file that cannot be used.
+model that reads no expression is handed none. What a model raises becomes a `Failure` (`evaluate.answers`). What a run
+before has fitted and kept is taken up (`evaluate.kept_fits`); probes are fitted again.
 
 An integration batch key may not be nested with the label (rule R12): where every batch of a data set holds one type,
 the model is given the data set as its batch, and the answer says so.
@@ -11,19 +11,29 @@ the model is given the data set as its batch, and the answer says so.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar, cast
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from cytolabe.apply.views import query_view, train_view
-from cytolabe.errors import LeakageError, MissingExtraError, RefusedError, UnseenLevelsError
+from cytolabe.errors import LeakageError, MissingExtraError, RefusedError
+from cytolabe.evaluate.answers import (
+    Answer,
+    Failure,
+    attempt,
+    checked_embedding,
+    checked_output,
+    combined,
+    last_line,
+)
 from cytolabe.evaluate.collapse import collapse_note
 from cytolabe.evaluate.costs import Cost, Watch
+from cytolabe.evaluate.kept_fits import Fit, TaskFits
 from cytolabe.evaluate.plan import AnnotatorPlan
 from cytolabe.models.baselines.probes import fit_probe
 from cytolabe.models.protocols import (
@@ -37,7 +47,8 @@ from cytolabe.models.protocols import (
 )
 from cytolabe.models.registry import make_model
 from cytolabe.provenance import digest_of
-from cytolabe.records import UNKNOWN, FitOnQuery, FitScope, ModelCard, ScoreStatus
+from cytolabe.provenance.ledger import source_state
+from cytolabe.records import FitOnQuery, FitScope, ModelCard, ScoreStatus
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["EMBEDS", "Answer", "Failure", "FitTask", "ModelRunner", "Models", "combined"]
@@ -45,10 +56,11 @@ __all__ = ["EMBEDS", "Answer", "Failure", "FitTask", "ModelRunner", "Models", "c
 EMBEDS = "embed_cells"
 """Capability of a card: the model embeds cells. Without it the model answers with terms."""
 
+_OF_FILES = ("checkpoint", "path")
+"""Options that name files which a model is read from."""
+
 _READS_NO_EXPRESSION = "none"
 """`value_semantics` of a card whose model looks at no count."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,35 +92,6 @@ class FitTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """Class probabilities for the query cells, what was fitted on which cells, and what a reader must know."""
-
-    classes: tuple[str, ...]
-    probability: np.ndarray
-    scopes: tuple[FitScope, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def terms(self) -> np.ndarray:
-        """Most probable class of each cell; the first of equals."""
-        return np.asarray(np.array(self.classes, dtype=object)[self.probability.argmax(axis=1)])
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """Highest class probability of each cell; what was given to `unknown` is abstention, not confidence."""
-        told = self.probability[:, [name != UNKNOWN for name in self.classes]]
-        return np.asarray(told.max(axis=1, initial=0.0), dtype=np.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why there is no answer: FAILED, REFUSED or NOT_RUN, with one line."""
-
-    status: ScoreStatus
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Embedded:
     train: np.ndarray
     query: np.ndarray
@@ -137,9 +120,9 @@ class Models:
             try:
                 self.made[key] = make_model(annotator.component, **annotator.options)
             except MissingExtraError as error:
-                self.made[key] = Failure(status=ScoreStatus.NOT_RUN, reason=_last_line(str(error)))
+                self.made[key] = Failure(status=ScoreStatus.NOT_RUN, reason=last_line(str(error)))
             except RefusedError as error:
-                self.made[key] = Failure(status=ScoreStatus.REFUSED, reason=_last_line(str(error)))
+                self.made[key] = Failure(status=ScoreStatus.REFUSED, reason=last_line(str(error)))
         return self.made[key]
 
     def card(self, annotator: AnnotatorPlan) -> ModelCard | None:
@@ -157,10 +140,12 @@ class ModelRunner:
         *,
         models: Models | None = None,
         merged_batches: frozenset[str] = frozenset(),
+        fits: TaskFits | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._models = models or Models()
         self._merged_batches = merged_batches
+        self._fits = fits or TaskFits()
         self._embeddings: dict[str, _Embedded | Failure] = {}
         self._trained: dict[str, FittedEmbedder] = {}
         self.costs: list[Cost] = []
@@ -187,8 +172,8 @@ class ModelRunner:
             embedded = self._embedded(annotator, cast("Embedder", model), task)
             if isinstance(embedded, Failure):
                 return embedded
-            return _attempt(lambda: self._probed(annotator, embedded, task, terms=terms))
-        return _attempt(lambda: self._annotated(annotator, cast("Annotator", model), task, terms=terms))
+            return attempt(lambda: self._probed(annotator, embedded, task, terms=terms))
+        return attempt(lambda: self._annotated(annotator, cast("Annotator", model), task, terms=terms))
 
     def embedding(self, annotator: AnnotatorPlan, task: FitTask) -> Float[np.ndarray, "cells dims"] | Failure:
         """Return the embedding of the training cells and then the query cells of a task, or why there is none."""
@@ -199,30 +184,54 @@ class ModelRunner:
     def _embedded(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded | Failure:
         key = f"{_model_key(annotator)} {task.key}"
         if key not in self._embeddings:
-            self._embeddings[key] = _attempt(lambda: self._embed(annotator, model, task))
+            self._embeddings[key] = attempt(lambda: self._embed(annotator, model, task))
         return self._embeddings[key]
 
     def _embed(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded:
-        """Fit an embedder on unlabelled training cells; the query goes along only where the card says so."""
+        """Embed both sides, by a run before or by a fit now."""
         _refuse_shared_rows(task)
+        cost = _cost(annotator, "embedding", task, n_train=len(task.train_rows))
+        fit = self._fits.fit(
+            lambda: self._follows_from(annotator, model, task, labels=None),
+            cost,
+            costs=self.costs,
+            work=lambda: self._embed_anew(annotator, model, task, cost=cost),
+        )
+        return _Embedded(train=fit.arrays["train"], query=fit.arrays["query"], scopes=fit.scopes, notes=fit.notes)
+
+    def _embed_anew(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask, *, cost: Cost) -> Fit:
+        """Fit an embedder on unlabelled training cells; the query goes along only where the card says so."""
         train = self._train_view(task.train_rows, task.genes, labels=np.full(len(task.train_rows), "", dtype=object))
         query = self._query_view(task.query_rows, task.genes)
         shared = _shared_query(model, query)
-        with Watch(_cost(annotator, "embedding", task, n_train=len(task.train_rows)), into=self.costs) as watch:
+        with Watch(cost, into=self.costs) as watch:
             if shared is not None and isinstance(model, QueryMapper):
                 fitted = model.map_query(self._training(annotator, model, train, task=task), shared, seed=task.seed)
             else:
                 fitted = model.fit(train, query=shared, seed=task.seed)
             watch.answering(fitted)
-            of_train = _checked_embedding(fitted.embed(train), len(task.train_rows))
-            of_query = _checked_embedding(fitted.embed(query), len(task.query_rows))
+            of_train = checked_embedding(fitted.embed(train), len(task.train_rows))
+            of_query = checked_embedding(fitted.embed(query), len(task.query_rows))
         collapsed = collapse_note(of_train)
-        return _Embedded(
-            train=of_train,
-            query=of_query,
+        return Fit(
+            arrays={"train": of_train, "query": of_query},
             scopes=tuple(fitted.scopes),
             notes=(*fitted.notes, *((collapsed,) if collapsed else ())),
         )
+
+    def _follows_from(
+        self, annotator: AnnotatorPlan, model: Embedder | Annotator, task: FitTask, *, labels: np.ndarray | None
+    ) -> dict[str, object]:
+        """Return all that an answer follows from, beside code, libraries and machine; `labels` are those of training."""
+        return {
+            "snapshot": self._snapshot.snapshot_id,
+            "model": _model_key(annotator),
+            "card": digest_of(model.card),
+            "files": _files_of(annotator),
+            "fit": task.key,
+            "merged_batches": self._merged_batches,
+            "labels": None if labels is None else digest_of(labels),
+        }
 
     def _training(
         self, annotator: AnnotatorPlan, model: Embedder, train: TrainView, *, task: FitTask
@@ -246,22 +255,39 @@ class ModelRunner:
                 annotator.probe, embedded.train[is_labelled], labels, seed=task.seed, cell_ids=np.asarray(ids)
             )
             watch.answering(probe)
-            output = _checked_output(probe.predict_probability(embedded.query), len(task.query_rows))
+            output = checked_output(probe.predict_probability(embedded.query), len(task.query_rows))
         # An embedding that says nothing of what it was fitted on is not made clean by a probe that does.
         scopes = (*embedded.scopes, *probe.scopes) if embedded.scopes else ()
         return _answer(output, scopes, (*embedded.notes, *probe.notes))
 
     def _annotated(self, annotator: AnnotatorPlan, model: Annotator, task: FitTask, *, terms: np.ndarray) -> Answer:
+        """Answer for the query, by a run before or by a fit now."""
         _refuse_shared_rows(task)
+        labels = terms[task.train_rows]
+        cost = _cost(annotator, "annotator", task, n_train=int((labels != "").sum()))
+        fit = self._fits.fit(
+            lambda: self._follows_from(annotator, model, task, labels=labels),
+            cost,
+            costs=self.costs,
+            work=lambda: self._annotate_anew(model, task, terms=terms, cost=cost),
+        )
+        return Answer(classes=fit.classes, probability=fit.arrays["probability"], scopes=fit.scopes, notes=fit.notes)
+
+    def _annotate_anew(self, model: Annotator, task: FitTask, *, terms: np.ndarray, cost: Cost) -> Fit:
         labelled = task.train_rows[terms[task.train_rows] != ""]
         genes = () if model.card.value_semantics == _READS_NO_EXPRESSION else task.genes
         train = self._train_view(labelled, genes, labels=terms[labelled])
         query = self._query_view(task.query_rows, genes)
-        with Watch(_cost(annotator, "annotator", task, n_train=len(labelled)), into=self.costs) as watch:
+        with Watch(cost, into=self.costs) as watch:
             fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
             watch.answering(fitted)
-            output = _checked_output(fitted.predict(query), len(task.query_rows))
-        return _answer(output, tuple(fitted.scopes), tuple(fitted.notes))
+            output = checked_output(fitted.predict(query), len(task.query_rows))
+        return Fit(
+            arrays={"probability": output.probability},
+            classes=tuple(output.classes),
+            scopes=tuple(fitted.scopes),
+            notes=tuple(fitted.notes),
+        )
 
     def _train_view(self, rows: np.ndarray, genes: tuple[str, ...], *, labels: np.ndarray) -> TrainView:
         view = train_view(self._snapshot, rows, genes=genes, labels=labels)
@@ -276,42 +302,14 @@ class ModelRunner:
         return technical.assign(batch=technical["batch"].where(~is_merged, technical["dataset_id"]))
 
 
-def combined(answers: Mapping[str, tuple[np.ndarray, Answer]], query_rows: np.ndarray) -> Answer:
-    """Average the class probabilities of several fits, over those that answer for a cell and know the class.
-
-    Parameters
-    ----------
-    answers
-        By name of the fit: the rows that it answers for, and its answer.
-    query_rows
-        All rows, in the order of the result. Each needs at least one answer.
-    """
-    classes = tuple(sorted({name for _, answer in answers.values() for name in answer.classes}))
-    column = {name: k for k, name in enumerate(classes)}
-    position = {int(row): place for place, row in enumerate(query_rows)}
-    total = np.zeros((len(query_rows), len(classes)))
-    n_known = np.zeros_like(total)
-    scopes: list[FitScope] = []
-    notes: list[str] = []
-    for name in sorted(answers):
-        rows, answer = answers[name]
-        places = np.array([position[int(row)] for row in rows], dtype=np.int64)
-        where = np.ix_(places, np.array([column[one] for one in answer.classes], dtype=np.int64))
-        total[where] += answer.probability
-        n_known[where] += 1
-        scopes += [dataclasses.replace(scope, step=f"{scope.step} [{name}]") for scope in answer.scopes]
-        notes += list(answer.notes)
-    mean = np.divide(total, n_known, out=np.zeros_like(total), where=n_known > 0)
-    return Answer(
-        classes=classes,
-        probability=mean / mean.sum(axis=1, keepdims=True),
-        scopes=tuple(scopes),
-        notes=tuple(dict.fromkeys(notes)),
-    )
-
-
 def _model_key(annotator: AnnotatorPlan) -> str:
     return f"{annotator.component} {digest_of(dict(annotator.options))}"
+
+
+def _files_of(annotator: AnnotatorPlan) -> dict[str, object]:
+    """Return the state of the files that a model is read from; those of a hub are named by a commit."""
+    named = {name: Path(str(annotator.options[name])) for name in _OF_FILES if annotator.options.get(name)}
+    return {name: source_state(path) for name, path in named.items() if path.exists()}
 
 
 def _cost(annotator: AnnotatorPlan, step: str, task: FitTask, *, n_train: int) -> Cost:
@@ -344,50 +342,5 @@ def _shared_query(model: Embedder | Annotator, query: QueryView) -> QueryView | 
     return None if model.card.fit_on_query is FitOnQuery.NONE else query
 
 
-def _attempt(work: Callable[[], T]) -> T | Failure:
-    """Run foreign code. Whatever it raises is the model's result, not the end of the study."""
-    try:
-        return work()
-    except UnseenLevelsError as error:
-        why = _last_line(str(error)).removeprefix("not applicable: ")
-        return Failure(status=ScoreStatus.NOT_RUN, reason=f"not_applicable: {why}")
-    except MissingExtraError as error:
-        return Failure(status=ScoreStatus.NOT_RUN, reason=_last_line(str(error)))
-    except RefusedError as error:
-        return Failure(status=ScoreStatus.REFUSED, reason=_last_line(str(error)))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  a model may raise anything, and its row must still appear
-        return Failure(status=ScoreStatus.FAILED, reason=f"{type(error).__name__}: {_last_line(str(error))}")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no message"
-
-
 def _answer(output: AnnotatorOutput, scopes: tuple[FitScope, ...], notes: tuple[str, ...]) -> Answer:
     return Answer(classes=tuple(output.classes), probability=output.probability, scopes=scopes, notes=notes)
-
-
-def _checked_embedding(values: np.ndarray, n_cells: int) -> Float[np.ndarray, "cells dims"]:
-    if values.ndim != 2 or len(values) != n_cells:
-        msg = f"The model embedded {values.shape} where {n_cells} cells were asked for."
-        raise ValueError(msg)
-    n_bad = int((~np.isfinite(values)).any(axis=1).sum())
-    if n_bad:
-        msg = f"The embedding of {n_bad} of {n_cells} cells is not finite."
-        raise ValueError(msg)
-    return np.asarray(values)
-
-
-def _checked_output(output: AnnotatorOutput, n_cells: int) -> AnnotatorOutput:
-    probability = output.probability
-    if probability.shape != (n_cells, len(output.classes)):
-        msg = f"The model answered {probability.shape} for {n_cells} cells and {len(output.classes)} classes."
-        raise ValueError(msg)
-    if not np.isfinite(probability).all() or (probability < 0).any():
-        msg = "The model's probabilities are not finite, or negative."
-        raise ValueError(msg)
-    if n_cells and not np.allclose(probability.sum(axis=1), 1.0, atol=1e-3):
-        msg = "The model's probabilities do not sum to 1 for every cell."
-        raise ValueError(msg)
-    return output

@@ -4,7 +4,7 @@ In this order: test cells with a copy in training are taken out; a label that ex
 R6b); labels of copies inside a side count once; the query is the test cells whose label still counts at some level.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,12 @@ import pandas as pd
 from cytolabe.audit.evidence import decided_by_expression
 from cytolabe.evaluate.fitting import FitTask
 from cytolabe.evaluate.gene_space import GeneSpace, gene_spaces
-from cytolabe.evaluate.labels import LevelLabels, counted_labels, rows_with_copy
+from cytolabe.evaluate.labels import ClassSets, LevelLabels, class_sets, counted_labels, rows_with_copy
 from cytolabe.evaluate.measures import Cells
 from cytolabe.records import UNKNOWN, Fold
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["COPY_IN_TRAINING", "FoldData", "PolicyData", "fold_data", "policy_data"]
+__all__ = ["COPY_IN_TRAINING", "FoldData", "PolicyData", "fold_data", "open_set_table", "policy_data"]
 
 COPY_IN_TRAINING = "has an identical cell in training"
 """Reason under which `FoldData.dropped` counts test cells that are not scored at all."""
@@ -57,6 +57,10 @@ class FoldData:
             is_closed=np.array([term in known for term in truth[places]], dtype=bool),
             is_flagged=None if self.flagged_rows is None else np.isin(self.query_rows[places], self.flagged_rows),
         )
+
+    def classes_at(self, level: str) -> ClassSets:
+        """Return the classes of a level."""
+        return class_sets(self.train_terms[level][self.train_rows], self.test_terms[level][self.query_rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,3 +181,22 @@ def _ceilings(tasks: dict[str, FitTask]) -> dict[str, FitTask]:
             purpose="ceiling",
         )
     return found
+
+
+def open_set_table(folds: Sequence[FoldData], levels: Sequence[str], *, names: Mapping[str, str]) -> pd.DataFrame:
+    """List the classes that only a test side has: split, level, term, name, n_cells."""
+    rows = []
+    for data in folds:
+        for level in levels:
+            test = data.test_terms[level][data.query_rows]
+            rows += [
+                {
+                    "split": data.fold.split_id,
+                    "level": level,
+                    "term": term,
+                    "name": names.get(term, term),
+                    "n_cells": int((test == term).sum()),
+                }
+                for term in data.classes_at(level).open_set
+            ]
+    return pd.DataFrame(rows, columns=["split", "level", "term", "name", "n_cells"])

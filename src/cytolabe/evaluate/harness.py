@@ -7,7 +7,7 @@ every score of the fold. Refusals belong to (claim, train, test): the same data 
 and scored in another.
 
 A fold under one gene policy is one task: tasks share nothing, so they may run in several processes, and the number of
-processes never shows in a result.
+processes never shows in a result. Nor does it show whether a run before had fitted a model (`evaluate.kept_fits`).
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from cytolabe.audit.claims import cell_type_claim
 from cytolabe.audit.duplicates import DuplicateReport
 from cytolabe.audit.fit_scopes import CellSet, FitRules
 from cytolabe.audit.leakage import FoldAudit, audit_fold
-from cytolabe.engine import run_tasks
+from cytolabe.engine import run_tasks, tell
 from cytolabe.errors import UsageError
 from cytolabe.evaluate.aggregate import pooled_scores
 from cytolabe.evaluate.annotation import PREDICTION_COLUMNS, FoldRun, Ledger, score_annotator
@@ -32,9 +32,10 @@ from cytolabe.evaluate.controls import CeilingPlan, ceiling_plan
 from cytolabe.evaluate.costs import StudyCosts, machine_facts
 from cytolabe.evaluate.dimensions import dimension_tests, merged_codes, with_dimensions
 from cytolabe.evaluate.fitting import EMBEDS, ModelRunner, Models
-from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, policy_data
+from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, open_set_table, policy_data
 from cytolabe.evaluate.integration import integration_scores
-from cytolabe.evaluate.labels import ClassSets, LevelLabels, class_sets, level_labels, support_table
+from cytolabe.evaluate.kept_fits import KeptFits, TaskFits, kept_fits
+from cytolabe.evaluate.labels import LevelLabels, level_labels, support_table
 from cytolabe.evaluate.limited import limited_scores, refuse_unknown_annotators
 from cytolabe.evaluate.measures import Cells, measures_of
 from cytolabe.evaluate.naming import term_names
@@ -64,6 +65,7 @@ class _Study:
     resolutions: Resolutions
     names: Mapping[str, str]
     merged_batches: Mapping[str, tuple[int, int]]
+    kept: KeptFits | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +97,14 @@ def evaluate_study(
     split
         Its folds.
     plan
-        Models, gene policies, seeds, the decision level, and the number of processes.
+        Models, gene policies, seeds, the decision level, the number of processes, and where fits are kept.
     resolutions
         Levels, coarse to fine.
     duplicates
         Identical cells of the snapshot.
     on_progress
-        Gets a line for each model of a fold, or with several processes for each finished fold and gene policy.
+        Gets a line for each model of a fold and for each of its trainings on few labels; with several processes one for
+        each finished fold and gene policy, too. Where fits are kept, it gets how many were taken up.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def evaluate_study(
     study = _prepared(snapshot, split, plan, resolutions=resolutions)
     tasks = _tasks(study, duplicates)
     say = on_progress or _say_nothing
-    results = _run(tasks, say, n_workers=plan.n_workers)
+    results = _run_told(study, tasks, say)
     scores: list[Score] = []
     integration: list[Score] = []
     limited: list[Score] = []
@@ -132,7 +135,7 @@ def evaluate_study(
     joint = joint_digest([certificate.digest for certificate in certificates])
     pooled = pooled_scores(scores, confusions, n_folds=len(split.folds))
     scores += [dataclasses.replace(score, certificate=joint) for score in pooled]
-    first_of_fold = [task for task in tasks if task.policy == tasks[0].policy]
+    folds = [task.data for task in tasks if task.policy == tasks[0].policy]
     return StudyResult(
         snapshot_id=snapshot.snapshot_id,
         ontology_release=resolutions.ontology_release,
@@ -145,8 +148,8 @@ def evaluate_study(
         confusions=tuple(confusions),
         gene_spaces=tuple(space for _, genes in results for space in genes.spaces),
         support=_named_support(study),
-        open_set=_open_set_table(study, [task.data for task in first_of_fold]),
-        dropped=_stacked([task.data.dropped for task in first_of_fold], ("split", "dataset_id", "reason", "n_cells")),
+        open_set=open_set_table(folds, [one.level for one in study.levels], names=study.names),
+        dropped=_stacked([data.dropped for data in folds], ("split", "dataset_id", "reason", "n_cells")),
         certificates=tuple(certificates),
         audits=tuple(audits),
         predictions=_stacked([table for ledger in ledgers for table in ledger.predictions], PREDICTION_COLUMNS),
@@ -188,6 +191,7 @@ def _prepared(snapshot: SnapshotView, split: Split, plan: EvaluationPlan, *, res
         resolutions=resolutions,
         names=term_names(snapshot, terms),
         merged_batches=merged_batches(snapshot.cells, [labels.terms for labels in levels]),
+        kept=kept_fits(plan.kept_fits) if plan.kept_fits is not None else None,
     )
 
 
@@ -228,6 +232,16 @@ def _tasks(study: _Study, duplicates: DuplicateReport) -> list[_Task]:
     return tasks
 
 
+def _run_told(study: _Study, tasks: Sequence[_Task], say: Callable[[str], None]) -> list[tuple[Ledger, PolicyData]]:
+    """Run the tasks; say before what a run before left of fits, and after how many of these were taken up."""
+    if study.kept is not None and (told := study.kept.told()):
+        say(told)
+    results = _run(tasks, say, n_workers=study.plan.n_workers)
+    if n_taken_up := sum(ledger.n_taken_up for ledger, _ in results):
+        say(f"{n_taken_up} fit(s) of the run before were taken up")
+    return results
+
+
 def _run(tasks: Sequence[_Task], say: Callable[[str], None], *, n_workers: int) -> list[tuple[Ledger, PolicyData]]:
     if n_workers == 1:
         models = Models()
@@ -236,12 +250,12 @@ def _run(tasks: Sequence[_Task], say: Callable[[str], None], *, n_workers: int) 
     def done(n_done: int, n_tasks: int) -> None:
         say(f"{n_done} of {n_tasks} folds and gene policies evaluated")
 
-    return run_tasks(_evaluate_alone, tasks, n_workers=n_workers, on_done=done)
+    return run_tasks(_evaluate_alone, tasks, n_workers=n_workers, on_done=done, on_line=say)
 
 
 def _evaluate_alone(task: _Task) -> tuple[Ledger, PolicyData]:
     """Run a task in a process of its own, which makes its own models and reads its own counts."""
-    return _evaluate(task, Models(), _say_nothing)
+    return _evaluate(task, Models(), tell)
 
 
 def _evaluate(task: _Task, models: Models, say: Callable[[str], None]) -> tuple[Ledger, PolicyData]:
@@ -250,6 +264,7 @@ def _evaluate(task: _Task, models: Models, say: Callable[[str], None]) -> tuple[
     remembered = RememberedCounts(study.snapshot)
     merged = frozenset(study.merged_batches)
     genes = policy_data(remembered, data, task.policy, seed=seed)
+    fits = TaskFits(kept=study.kept, task=(data.fold.split_id, task.policy), say=say)
     run = FoldRun(
         snapshot=study.snapshot,
         plan=study.plan,
@@ -259,8 +274,9 @@ def _evaluate(task: _Task, models: Models, say: Callable[[str], None]) -> tuple[
         data=data,
         genes=genes,
         audit=task.audit,
-        runner=ModelRunner(remembered, models=models, merged_batches=merged),
+        runner=ModelRunner(remembered, models=models, merged_batches=merged, fits=fits),
         ledger=Ledger(),
+        say=say,
     )
     wanted = [annotator for annotator in study.annotators if task.policy in annotator.gene_policies]
     contexts = {labels.level: _context(task, genes, level=labels.level) for labels in study.levels}
@@ -278,6 +294,7 @@ def _evaluate(task: _Task, models: Models, say: Callable[[str], None]) -> tuple[
     run.ledger.costs += [
         dataclasses.replace(cost, split=data.fold.split_id, gene_policy=task.policy) for cost in run.runner.costs
     ]
+    run.ledger.n_taken_up = fits.n_taken_up
     return run.ledger, genes
 
 
@@ -323,7 +340,7 @@ def _context(task: _Task, genes: PolicyData, *, level: str) -> RowContext:
         notes += tuple(claim.notes)
         refusals += (claim.reason,) if claim.status is ScoreStatus.REFUSED else ()
         qualifications += (claim.reason,) if claim.status is ScoreStatus.QUALIFIED else ()
-    classes = _class_sets(data, level)
+    classes = data.classes_at(level)
     studies = sorted(set(study.snapshot.cells["study"].to_numpy(dtype=object)[data.query_rows].tolist()))
     return RowContext(
         study=study.plan.study,
@@ -367,33 +384,10 @@ def _nested_batches(task: _Task, genes: PolicyData, *, level: str) -> str:
     return next((text for text in why if text), "")
 
 
-def _class_sets(data: FoldData, level: str) -> ClassSets:
-    return class_sets(data.train_terms[level][data.train_rows], data.test_terms[level][data.query_rows])
-
-
 def _named_support(study: _Study) -> pd.DataFrame:
     """Return the support table with the name of each class."""
     table = support_table(study.snapshot.cells, study.levels)
     return table.assign(name=[study.names.get(str(term), "") for term in table["term"]])
-
-
-def _open_set_table(study: _Study, folds: Sequence[FoldData]) -> pd.DataFrame:
-    """List the classes that only a test side has: split, level, term, name, n_cells."""
-    rows = []
-    for data in folds:
-        for labels in study.levels:
-            test = data.test_terms[labels.level][data.query_rows]
-            rows += [
-                {
-                    "split": data.fold.split_id,
-                    "level": labels.level,
-                    "term": term,
-                    "name": study.names.get(term, term),
-                    "n_cells": int((test == term).sum()),
-                }
-                for term in _class_sets(data, labels.level).open_set
-            ]
-    return pd.DataFrame(rows, columns=["split", "level", "term", "name", "n_cells"])
 
 
 def _stacked(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

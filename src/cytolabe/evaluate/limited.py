@@ -46,6 +46,11 @@ class _Limits:
     draws: Mapping[str, tuple[LabelDraw, ...]]
     sets: Mapping[str, CellSet]
 
+    def which(self, asked: LabelDraw) -> str:
+        """Say which draw of all one is."""
+        found = [(draw.stratum, draw.number) for own in self.draws.values() for draw in own if not draw.why_none]
+        return f"draw {found.index((asked.stratum, asked.number)) + 1} of {len(found)}"
+
 
 def limited_scores(
     run: FoldRun, context: RowContext, annotators: Sequence[AnnotatorPlan], *, floors: _Floors
@@ -89,11 +94,12 @@ def limited_scores(
             for stratum in strata
         )
     limits = _limits(run, context, asked)
-    return tuple(
-        _row(run, context, one, limits=limits, stratum=stratum, floors=floors)
-        for one in probed
-        for stratum in limits.draws
-    )
+    rows = []
+    for one in probed:
+        if one.probe:
+            run.say(f"{run.data.fold.split_id}: few labels: {one.name}")
+        rows += [_row(run, context, one, limits=limits, stratum=stratum, floors=floors) for stratum in limits.draws]
+    return tuple(rows)
 
 
 def refuse_unknown_annotators(plan: EvaluationPlan, annotators: Sequence[AnnotatorPlan]) -> None:
@@ -164,6 +170,8 @@ def _row(
         kept = terms[draw.rows]
         terms[limits.task.train_rows] = ""
         terms[draw.rows] = kept
+        if not annotator.probe:
+            run.say(f"{run.data.fold.split_id}: few labels: {annotator.name}, {limits.which(draw)}")
         answer = run.runner.annotate(annotator, limits.task, terms)
         if isinstance(answer, Failure):
             failure, by_draw = answer, {}

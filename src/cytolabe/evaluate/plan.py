@@ -6,6 +6,7 @@ An embedder alone is no annotator: `pca` in a plan stands for `pca+knn` and `pca
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -56,6 +57,8 @@ class EvaluationPlan:
     `limited_labels` says how few training labels are tried as well; None tries none.
     `flagged_rows` are positions of cells flagged for their quality: scores come with and without them (rule R10); None
     where quality was not measured.
+    `kept_fits` is a folder where fits are kept until the study is over, for a run that goes on after this one was killed
+    (`evaluate.kept_fits`); None keeps none. Whoever names it removes it.
     """
 
     study: str
@@ -69,6 +72,7 @@ class EvaluationPlan:
     override: str = ""
     limited_labels: LimitedLabels | None = None
     flagged_rows: np.ndarray | None = field(default=None, repr=False, compare=False)
+    kept_fits: Path | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 `run.json` is written last, so that a folder with one is whole. Neither it nor any file that it names holds a time, a
 host or a path: two runs of the same study are equal byte for byte. What the run cost stands beside them (`flow.costs`).
+With the record the fits that were kept for a run that goes on are removed.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import pandas as pd
 from cytolabe.audit import cell_type_claim, donor_claim, exposure_to_ledger, person_table
 from cytolabe.evaluate.documents import write_scores
 from cytolabe.evaluate.gene_space import gene_spaces_table
+from cytolabe.evaluate.kept_fits import KEPT_FITS, remove_kept_fits
 from cytolabe.evaluate.verdicts import simulated_datasets
 from cytolabe.files import replace_file
 from cytolabe.flow.certificates import labels_of_levels, write_grounds
@@ -79,6 +81,7 @@ def publish_run(
     _write_run_record(evidence, out, outputs=outputs, asked=asked or {})
     # The record names all outputs by digest: with it a withdrawal finds the scores and predictions of the run.
     evidence.atlas.register_artifact("run", out / RUN_RECORD, evidence.snapshot.snapshot_id)
+    remove_kept_fits(out / KEPT_FITS)
     return content
 
 

@@ -23,6 +23,7 @@ from cytolabe.audit.evidence import is_by_expression
 from cytolabe.config.study import GENE_POLICIES, Study
 from cytolabe.evaluate import evaluate_study
 from cytolabe.evaluate.documents import rounded
+from cytolabe.evaluate.kept_fits import KEPT_FITS, remove_kept_fits
 from cytolabe.files import replace_file
 from cytolabe.flow.study import StudyEvidence, plan_of_study, run_study
 from cytolabe.ingest.sources import SourceFile
@@ -99,6 +100,7 @@ def run_specification(
         "rows": rounded(specification_rows(evidence, n_workers=n_workers, on_progress=on_progress)),
     }
     replace_file(out / "specification.json", canonical_json(document))
+    remove_kept_fits(out / KEPT_FITS)
     return document
 
 

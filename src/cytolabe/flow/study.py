@@ -20,6 +20,7 @@ from cytolabe.config.study import ModelSpec, Study
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, annotator_plans, evaluate_study
 from cytolabe.evaluate.collapse import collapse_findings
+from cytolabe.evaluate.kept_fits import KEPT_FITS
 from cytolabe.flow.contribute import SourceOutcome, contribute
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, resolutions_of
 from cytolabe.flow.quality import DatasetQuality, flagged_positions, quality_of_snapshot
@@ -106,7 +107,8 @@ def run_study(
     study
         What to run.
     out
-        Folder of the results; the atlas goes into `out/atlas`.
+        Folder of the results; the atlas goes into `out/atlas`. Fits are kept in `out/fits`, until whoever writes the
+        results removes them: the same study into the same folder goes on with those of a run that was killed.
     sources
         The contributions, in any order.
     n_workers
@@ -144,7 +146,9 @@ def run_study(
     result = evaluate_study(
         snapshot,
         split=split,
-        plan=dataclasses.replace(plan_of_study(study, n_workers=n_workers), flagged_rows=flagged),
+        plan=dataclasses.replace(
+            plan_of_study(study, n_workers=n_workers), flagged_rows=flagged, kept_fits=out / KEPT_FITS
+        ),
         resolutions=resolutions,
         duplicates=duplicates,
         on_progress=on_progress,

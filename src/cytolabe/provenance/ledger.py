@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from cytolabe.files import replace_file
 from cytolabe.provenance.canonical import canonical_json, digest_of
 from cytolabe.provenance.runs import code_identity
 
-__all__ = ["Ledger", "ledger_key", "source_state"]
+__all__ = ["Ledger", "ledger_key", "packed", "source_state", "unpacked"]
 
 _DOCUMENT = "document"
 
@@ -39,22 +40,37 @@ class Ledger:
         if not path.is_file():
             return None
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-                arrays = {key: stored[key] for key in stored.files}
-            document = json.loads(arrays.pop(_DOCUMENT).tobytes())
+            return unpacked(path.read_bytes())
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
             return None
-        return document, arrays
 
     def put(self, name: str, document: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
         """Record what a task found."""
-        content = io.BytesIO()
-        text = np.frombuffer(canonical_json(document), dtype=np.uint8)
-        np.savez(content, allow_pickle=False, **{_DOCUMENT: text}, **arrays)
-        replace_file(self._path(name), content.getvalue())
+        replace_file(self._path(name), packed(document, arrays))
 
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.npz"
+
+
+def packed(document: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return a document and arrays as the bytes of one `.npz` file; an array keeps its type, shape and order of axes."""
+    content = io.BytesIO()
+    text = np.frombuffer(canonical_json(document), dtype=np.uint8)
+    np.savez(content, allow_pickle=False, **{_DOCUMENT: text}, **arrays)
+    return content.getvalue()
+
+
+def unpacked(content: bytes | memoryview) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the document and the arrays of `packed`.
+
+    Raises
+    ------
+    ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile
+        If these bytes are not what it made.
+    """
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    return json.loads(arrays.pop(_DOCUMENT).tobytes()), arrays
 
 
 def ledger_key(**inputs: object) -> str:

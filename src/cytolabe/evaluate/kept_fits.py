@@ -1,0 +1,240 @@
+"""Fits that are done, kept on disk until their study has ended: one that was killed goes on with them.
+
+Kept is what a model answered (the embeddings of both sides, or the probabilities), on which cells it was fitted, its notes,
+and what the fit cost; never a fitted model, and never a failure. The name of a file is a digest of all that the answer
+follows from: snapshot, cells, genes, seed, labels, the model with its options and weights (`ModelRunner` says these), and
+in the name of its folder the code, every installed library, the machine, and the variables that libraries for numbers
+read. With another of any of them it is another name, so nothing that is found can be stale. A file states the
+digest of its own bytes: one that was cut or changed is told, and the fit is done anew.
+
+Every question has a file of its own, also where two ask for the same: what is taken up was fitted by a run before, and
+costs are those of the fits that were made. Fits that took less than `LEAST_SECONDS` are done again and not kept.
+Several processes may keep fits in one folder: files are written whole or not at all, and either one's will do. Where a
+fit cannot be kept, or is no longer there, the work goes on without.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytolabe.evaluate.costs import Cost, machine_facts
+from cytolabe.files import remove_directory, replace_file, sha256_of_file
+from cytolabe.provenance import digest_of
+from cytolabe.provenance.ledger import ledger_key, packed, unpacked
+from cytolabe.records import FitScope
+
+__all__ = ["KEPT_FITS", "Fit", "KeptFits", "TaskFits", "kept_fits", "remove_kept_fits"]
+
+KEPT_FITS = "fits"
+"""Folder of a run that goes on, inside its output folder."""
+
+LEAST_SECONDS = 1.0
+
+_SUFFIX = ".fit"
+_DIGITS = 64
+_MEASURED = (
+    "fit_seconds", "answer_seconds", "processor_seconds", "start_resident_bytes", "peak_resident_bytes", "n_parameters", "n_trained",
+)  # fmt: skip
+_OF_THE_MACHINE = ("processor", "n_cores", "system", "python", "threads")
+_VARIABLES = (
+    "ATEN_", "BLIS_", "CUBLAS_", "CUDA_", "CUDNN_", "KMP_", "MKL_", "NPY_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTORCH_", "TORCH_", "VECLIB_",
+)  # fmt: skip
+"""How variables begin that libraries for numbers read."""
+
+
+def _say_nothing(line: str) -> None:
+    del line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What a fitted model answered; `classes` names the columns of probabilities."""
+
+    arrays: Mapping[str, np.ndarray]
+    scopes: tuple[FitScope, ...]
+    notes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptFits:
+    """Where the fits of a study are kept: a folder for this code, these libraries and this machine."""
+
+    folder: Path
+    least_seconds: float
+
+    def told(self) -> str:
+        """Say what a run before left here; nothing where there is nothing."""
+        n_own = len(list(self.folder.glob(f"*{_SUFFIX}")))
+        if n_own:
+            return f"{n_own} fit(s) of the run before are kept: those that are asked for again are taken up"
+        n_others = len(list(self.folder.parent.glob(f"*/*{_SUFFIX}")))
+        if n_others:
+            return f"{n_others} fit(s) of the run before are of other code, libraries or another machine: they are done anew"
+        return ""
+
+
+def kept_fits(place: Path) -> KeptFits:
+    """Return where fits are kept below `place`, for what runs here now."""
+    return KeptFits(folder=place / ledger_key(**_conditions()), least_seconds=LEAST_SECONDS)
+
+
+def remove_kept_fits(place: Path) -> None:
+    """Remove all that is kept below `place`; what another process is writing there is left to it."""
+    with contextlib.suppress(OSError):
+        remove_directory(place)
+
+
+@dataclass
+class TaskFits:
+    """The fits of one task; without `kept` every fit is done and none is kept.
+
+    `task` names it, so that no other task asks for the same files. `n_taken_up` counts fits that a run before had made.
+    """
+
+    kept: KeptFits | None = None
+    task: Sequence[str] = ()
+    say: Callable[[str], None] = _say_nothing
+    n_taken_up: int = 0
+    _asked: Counter[str] = field(default_factory=Counter)
+    _can_keep: bool = True
+
+    def fit(
+        self,
+        follows_from: Callable[[], Mapping[str, object]],
+        cost: Cost,
+        *,
+        costs: list[Cost],
+        work: Callable[[], Fit],
+    ) -> Fit:
+        """Return what a fit answered: as it was kept, or after it is done.
+
+        Parameters
+        ----------
+        follows_from
+            Returns all that the answer follows from, beside code, libraries and machine.
+        cost
+            The names of what the fit costs.
+        costs
+            Get what it cost, whoever did it.
+        work
+            Does the fit, and puts what it cost into `costs`.
+        """
+        if self.kept is None:
+            return work()
+        key = self._key(follows_from())
+        found = self._taken(key, cost)
+        if found is not None:
+            fit, measured = found
+            self.n_taken_up += 1
+            costs.append(measured)
+            return fit
+        fit = work()
+        self._keep(key, fit, costs[-1])
+        return fit
+
+    def _key(self, follows_from: Mapping[str, object]) -> str:
+        """Return the name of a question; one that is asked again has another number."""
+        asked = digest_of(follows_from)
+        self._asked[asked] += 1
+        return digest_of([asked, list(self.task), self._asked[asked]]).removeprefix("sha256:")
+
+    def _taken(self, key: str, cost: Cost) -> tuple[Fit, Cost] | None:
+        """Return a kept fit and what it cost, or None where it has to be done."""
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            document, arrays = _opened(path.read_bytes(), key)
+            return _read(document, arrays, cost)
+        except Exception as error:  # noqa: BLE001  whatever is wrong with a file, the fit can be done
+            self.say(f"{cost.model}: a kept fit cannot be used ({type(error).__name__}: {error}); it is done anew")
+            return None
+
+    def _keep(self, key: str, fit: Fit, cost: Cost) -> None:
+        if self.kept is None or not self._can_keep or cost.fit_seconds + cost.answer_seconds < self.kept.least_seconds:
+            return
+        try:
+            document = {
+                "key": key,
+                "classes": fit.classes,
+                "scopes": fit.scopes,
+                "notes": fit.notes,
+                "cost": {name: getattr(cost, name) for name in _MEASURED},
+            }
+            content = packed(document, fit.arrays)
+            replace_file(self._path(key), b"".join([_digest(content), b"\n", content]))
+        except Exception as error:  # noqa: BLE001  what cannot be kept is no failure of the model
+            self._can_keep = False
+            self.say(f"fits of {' '.join(self.task)} are not kept from here on ({type(error).__name__}: {error})")
+
+    def _path(self, key: str) -> Path:
+        return (self.kept.folder if self.kept is not None else Path()) / f"{key}{_SUFFIX}"
+
+
+def _digest(content: bytes | memoryview) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def _opened(content: bytes, key: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what a file holds, after its bytes had the digest that it states."""
+    rest = memoryview(content)[_DIGITS + 1 :]
+    if content[:_DIGITS] != _digest(rest):
+        msg = "it was cut or changed"
+        raise ValueError(msg)
+    document, arrays = unpacked(rest)
+    if document["key"] != key:
+        msg = "it is another one"
+        raise ValueError(msg)
+    return document, arrays
+
+
+def _read(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray], cost: Cost) -> tuple[Fit, Cost]:
+    fit = Fit(
+        arrays=arrays,
+        scopes=tuple(FitScope(**scope) for scope in document["scopes"]),
+        notes=tuple(document["notes"]),
+        classes=tuple(document["classes"]),
+    )
+    measured: dict[str, Any] = {
+        name: float(value) if name.endswith("_seconds") else value for name, value in document["cost"].items()
+    }
+    return fit, dataclasses.replace(cost, **measured)
+
+
+def _conditions() -> dict[str, object]:
+    """Return what every fit here follows from, whatever is asked: libraries, machine, and data of the package; the code is added."""
+    machine = machine_facts()
+    root = Path(__file__).resolve().parent.parent
+    data = [path for path in sorted(root.rglob("*")) if path.is_file() and _is_data(path)]
+    return {
+        "libraries": sorted({f"{one.name} {one.version}" for one in metadata.distributions()}),
+        "c_library": list(platform.libc_ver()),
+        "machine": {name: machine[name] for name in _OF_THE_MACHINE},
+        "accelerators": _accelerators(),
+        "variables": {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)},
+        "data": [[path.relative_to(root).as_posix(), sha256_of_file(path)] for path in data],
+    }
+
+
+def _is_data(path: Path) -> bool:
+    return path.suffix != ".py" and "__pycache__" not in path.parts
+
+
+def _accelerators(driver: Path = Path("/proc/driver/nvidia")) -> list[str]:
+    """Name the accelerators and their driver; loading a library to ask would take longer than most fits."""
+    found = []
+    for path in sorted(driver.glob("gpus/*/information")):
+        found += [line for line in path.read_text(errors="replace").splitlines() if line.startswith("Model")]
+    version = driver / "version"
+    return [*found, *([version.read_text(errors="replace")] if version.is_file() else [])]
