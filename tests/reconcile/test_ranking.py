@@ -173,6 +173,15 @@ def test_candidates_that_share_a_leaf_keep_their_linear_order():
     assert np.argsort(-scores).tolist() == [1, 2, 3, 0]
 
 
+def test_trees_see_facts_alone_and_never_the_linear_score_that_was_fitted_on_their_rows():
+    pairs, features, is_right = tiny_pairs(rng_for(5, "tiny"))
+    fitted = fit_ranker(features, is_right, pairs=pairs, seed=3)
+    for ranker, n_facts in ((fitted, features.shape[1]), (shipped_model(CL)[0], len(FEATURES))):
+        seen = {int(fact) for tree in ranker.trees for fact in tree.feature[tree.left >= 0]}
+        assert seen
+        assert max(seen) < n_facts
+
+
 def test_a_term_that_came_late_is_told_from_an_old_one_and_from_one_of_an_organ():
     found = weighed(query("pvalb GABAergic interneuron", "GABAergic neuron", "kidney cell"))
     at = [FEATURES.index(name) for name in ("id_recent", "id_organ", "id_middle", "id_number")]
