@@ -10,7 +10,8 @@ CONSTRAINTS := constraints/$(TAG).txt
 # or folder that has it, for example: make test TORCH_PIP_ARGS="--index-url <PyTorch's CPU index>"
 TORCH_PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST_ARGS ?= -n 2
+# Tests of a file stay on one worker, so that what they share is built once.
+PYTEST_ARGS ?= -n 2 --dist loadscope
 
 .PHONY: demo test kill-trials oracle bench lint types docs constraints clean
 
