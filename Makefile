@@ -11,7 +11,7 @@ CONSTRAINTS := constraints/$(TAG).txt
 TORCH_PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Tests of a file stay on one worker, so that what they share is built once.
-PYTEST_ARGS ?= -n 2 --dist loadscope
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: demo test kill-trials oracle bench lint types docs constraints clean
 

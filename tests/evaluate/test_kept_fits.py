@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from importlib import metadata
 
 import numpy as np
@@ -16,7 +17,7 @@ from cytolabe.evaluate.plan import AnnotatorPlan
 from cytolabe.models.cards import CARDS
 from cytolabe.models.protocols import AnnotatorOutput
 from cytolabe.models.scopes import fit_scope
-from cytolabe.provenance import canonical_json, ledger
+from cytolabe.provenance import canonical_json, ledger, runs
 from cytolabe.records import FitOnQuery
 
 T, B, NK = "CL:0000084", "CL:0000236", "CL:0000623"
@@ -63,7 +64,8 @@ class Mapper:
         return dataclasses.replace(fitted, scopes=scopes, axes=fitted.axes * (1 + len(query.cell_ids) / 100))
 
     def embed(self, view):
-        return np.asfortranarray(np.log1p(view.counts.toarray()) @ self.axes).astype(np.float32)
+        # With gaps, as a slice of a larger array has them: numbers that are added in another order are other numbers.
+        return np.repeat((np.log1p(view.counts.toarray()) @ self.axes).astype(np.float32), 2, axis=1)[:, ::2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,6 +308,69 @@ def test_a_file_that_the_model_is_read_from_may_not_have_changed(asked, planted,
     assert [asked(annotator=annotator)[1] for _ in range(2)] == [1, 0]
     (checkpoint / "vocab.json").write_text('{"a": 1}')
     assert asked(annotator=annotator)[1] == 1
+    then = (checkpoint / "vocab.json").stat()
+    (checkpoint / "vocab.json").write_text('{"a": 2}')
+    os.utime(checkpoint / "vocab.json", ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert asked(annotator=annotator)[1] == 1
+
+
+def test_sources_that_change_while_the_process_runs_end_keeping_and_taking_up(asked, tmp_path, monkeypatch):
+    """The name of the folder says the sources on the disk; what this process has read, or will read, may be others then."""
+    asked()
+    kept = kept_fits.kept_fits(tmp_path / "fits")
+    monkeypatch.setattr(runs, "_STARTED_NS", 0)  # as if all files had changed since
+    answer, n_fits, lines = asked()
+    assert (isinstance(answer, Failure), n_fits) == (False, 1)
+    assert lines == ["fits of f p: sources changed while the study ran; none is taken up or kept"]
+    asked(task=dataclasses.replace(asked.task, seed=4))
+    assert len(list(kept.folder.glob("*.fit"))) == 1
+
+
+def test_a_worker_with_other_sources_than_the_process_that_asked_keeps_and_takes_up_nothing(
+    asked, tmp_path, monkeypatch
+):
+    asked()
+    named = kept_fits.kept_fits(tmp_path / "fits")
+    monkeypatch.setattr(ledger, "_code_digest", lambda: "of the worker")
+    lines = []
+    fits = TaskFits(kept=named, task=("f", "p"), say=lines.append)
+    runner = ModelRunner(asked.snapshot, fits=fits)
+    assert not isinstance(runner.annotate(MAPPER, asked.task, asked.kinds), Failure)
+    assert fits.n_taken_up == 0
+    assert len(lines) == 1
+    assert len(list(named.folder.glob("*.fit"))) == 1
+
+
+def test_files_of_others_in_the_folder_stay(asked, tmp_path):
+    asked()
+    for name in ("mine.fit", "notes/a.txt", f"{'a' * 32}/mine.txt"):
+        (tmp_path / "fits" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "fits" / name).write_text("mine")
+    remove_kept_fits(tmp_path / "fits")
+    left = sorted(
+        path.relative_to(tmp_path / "fits").as_posix() for path in (tmp_path / "fits").rglob("*") if path.is_file()
+    )
+    assert left == [f"{'a' * 32}/mine.txt", "mine.fit", "notes/a.txt"]
+
+
+def test_embeddings_as_wide_as_genes_are_not_kept(asked, tmp_path):
+    wide = dataclasses.replace(MAPPER, options={"size": kept_fits._MOST_COLUMNS + 1})
+    assert [asked(annotator=wide)[1] for _ in range(2)] == [1, 1]
+    assert not (tmp_path / "fits").exists()
+
+
+def test_the_disk_is_not_filled_with_fits_where_results_need_the_room(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    _, n_fits, lines = asked()
+    assert n_fits == 1
+    assert len(lines) == 1
+    assert "results need room" in lines[0]
+    assert not list((tmp_path / "fits").glob("*/*.fit"))
+
+
+def test_a_variable_that_is_no_text_stops_nobody(asked, monkeypatch):
+    monkeypatch.setenv("OMP_ODD", "\udcff")
+    assert [asked()[1] for _ in range(2)] == [1, 0]
 
 
 def code_changed(monkeypatch):
@@ -319,6 +384,23 @@ def library_changed(monkeypatch):
 
 def threads_changed(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "37")
+
+
+def instructions_changed(monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+
+
+def cores_changed(monkeypatch):
+    real = kept_fits.machine_facts()
+    monkeypatch.setattr(kept_fits, "machine_facts", lambda: {**real, "n_cores": 99})
+
+
+def accelerators_changed(monkeypatch):
+    monkeypatch.setattr(kept_fits, "_accelerators", lambda: ["another"])
+
+
+def c_library_changed(monkeypatch):
+    monkeypatch.setattr(kept_fits.platform, "libc_ver", lambda: ("glibc", "0"))
 
 
 def kernels_changed(monkeypatch):
@@ -337,6 +419,7 @@ def data_of_the_package_changed(monkeypatch):
 
 CONDITIONS = [
     code_changed, library_changed, threads_changed, kernels_changed, processor_changed, data_of_the_package_changed,
+    instructions_changed, cores_changed, accelerators_changed, c_library_changed,
 ]  # fmt: skip
 
 

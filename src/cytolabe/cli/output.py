@@ -4,6 +4,7 @@ Where a result is to be written is looked at before the work begins: an hour of 
 cannot be made.
 """
 
+import contextlib
 import json
 import sys
 import time
@@ -89,8 +90,11 @@ def progress() -> Callable[[str], None]:
     start = time.monotonic()
 
     def tell(message: str) -> None:
-        sys.stderr.write(f"[{time.monotonic() - start:6.1f} s] {message}\n")
-        sys.stderr.flush()
+        if sys.stderr is not None:
+            # Whoever read them is gone or closed it: the work goes on for those who want its results.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"[{time.monotonic() - start:6.1f} s] {message}\n")
+                sys.stderr.flush()
 
     return tell
 

@@ -12,13 +12,14 @@ import os
 import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from multiprocessing.connection import Connection
 
 __all__ = ["LinePipe", "hear_through", "heard", "tell"]
 
 _READ_BYTES = 1 << 16
-_LISTENERS: list[Callable[[str], None]] = []
-"""Who hears what is told in this process; the last one does."""
+_LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+"""Who hears what is told in a thread."""
 
 
 class LinePipe:
@@ -45,25 +46,26 @@ class LinePipe:
 
 
 def hear_through(writer: Connection | None) -> None:
-    """Send what is told in this process through a pipe from now on; without one nobody hears it."""
+    """Send what is told in this thread through a pipe from now on; without one nobody hears it."""
     if writer is not None:
-        _LISTENERS.append(lambda line: _send(writer, line))
+        _LISTENER.set(lambda line: _send(writer, line))
 
 
 @contextmanager
 def heard(listener: Callable[[str], None] | None) -> Iterator[None]:
-    """Hand what is told in this process to a listener while the block runs."""
-    _LISTENERS.append(listener or (lambda _: None))
+    """Hand what is told in this thread to a listener while the block runs; without one, to whoever listens already."""
+    token = _LISTENER.set(listener or _LISTENER.get())
     try:
         yield
     finally:
-        _LISTENERS.pop()
+        _LISTENER.reset(token)
 
 
 def tell(line: str) -> None:
     """Say a line to the process that asked for the task that runs here; where nobody listens it is lost."""
-    if _LISTENERS:
-        _LISTENERS[-1](line)
+    listener = _LISTENER.get()
+    if listener is not None:
+        listener(line)
 
 
 def _send(writer: Connection, line: str) -> None:

@@ -166,7 +166,7 @@ class LocalEngine:
             workers = [process for process in multiprocessing.active_children() if process not in self._others]
             executor.shutdown(wait=False, cancel_futures=True)
             _end(workers)
-            self._close_pipe()
+        self._close_pipe()
 
 
 def run_tasks(

@@ -18,6 +18,8 @@ from cytolabe.records import UNKNOWN, FitScope, ScoreStatus
 
 __all__ = ["Answer", "Failure", "attempt", "checked_embedding", "checked_output", "combined", "last_line"]
 
+_BY_SIGNAL = 128
+
 T = TypeVar("T")
 
 
@@ -95,8 +97,30 @@ def attempt(work: Callable[[], T]) -> T | Failure:
         return Failure(status=ScoreStatus.NOT_RUN, reason=last_line(str(error)))
     except RefusedError as error:
         return Failure(status=ScoreStatus.REFUSED, reason=last_line(str(error)))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  a model may raise anything, and its row must still appear
-        return Failure(status=ScoreStatus.FAILED, reason=f"{type(error).__name__}: {last_line(str(error))}")
+    except SystemExit as error:
+        if _is_end_of_run(error):
+            raise
+        return _failed(error)
+    except Exception as error:  # noqa: BLE001  a model may raise anything, and its row must still appear
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> Failure:
+    return Failure(status=ScoreStatus.FAILED, reason=f"{type(error).__name__}: {last_line(str(error))}")
+
+
+def _is_end_of_run(error: SystemExit) -> bool:
+    """Tell whether somebody asked the run to end, and not a model itself.
+
+    A worker that is ended leaves with 128 and the number of the signal (`engine.local`). Lightning makes `sys.exit(1)` of a
+    Ctrl-C in a training, which is its context.
+    """
+    if isinstance(error.code, int) and error.code > _BY_SIGNAL:
+        return True
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def last_line(text: str) -> str:

@@ -35,6 +35,7 @@ from cytolabe.evaluate.collapse import collapse_note
 from cytolabe.evaluate.costs import Cost, Watch
 from cytolabe.evaluate.kept_fits import Fit, TaskFits
 from cytolabe.evaluate.plan import AnnotatorPlan
+from cytolabe.files import sha256_of_file
 from cytolabe.models.baselines.probes import fit_probe
 from cytolabe.models.protocols import (
     Annotator,
@@ -57,6 +58,7 @@ EMBEDS = "embed_cells"
 """Capability of a card: the model embeds cells. Without it the model answers with terms."""
 
 _OF_FILES = ("checkpoint", "path")
+_SMALL_BYTES = 1 << 24
 """Options that name files which a model is read from."""
 
 _READS_NO_EXPRESSION = "none"
@@ -309,7 +311,15 @@ def _model_key(annotator: AnnotatorPlan) -> str:
 def _files_of(annotator: AnnotatorPlan) -> dict[str, object]:
     """Return the state of the files that a model is read from; those of a hub are named by a commit."""
     named = {name: Path(str(annotator.options[name])) for name in _OF_FILES if annotator.options.get(name)}
-    return {name: source_state(path) for name, path in named.items() if path.exists()}
+    return {name: [source_state(path), _contents_of(path)] for name, path in named.items() if path.exists()}
+
+
+def _contents_of(path: Path) -> str:
+    """Return a digest over the contents of small files at a path, and over when large ones changed last: times can be set back."""
+    found = sorted(one for one in ([path] if path.is_file() else path.rglob("*")) if one.is_file())
+    return digest_of(
+        [sha256_of_file(one) if one.stat().st_size <= _SMALL_BYTES else str(one.stat().st_ctime_ns) for one in found]
+    )
 
 
 def _cost(annotator: AnnotatorPlan, step: str, task: FitTask, *, n_train: int) -> Cost:

@@ -15,9 +15,12 @@ fit cannot be kept, or is no longer there, the work goes on without.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import platform
+import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,9 +31,10 @@ from typing import Any
 import numpy as np
 
 from cytolabe.evaluate.costs import Cost, machine_facts
-from cytolabe.files import remove_directory, replace_file, sha256_of_file
+from cytolabe.files import STAGED_PREFIX, remove, replace_file, sha256_of_file
 from cytolabe.provenance import digest_of
 from cytolabe.provenance.ledger import ledger_key, packed, unpacked
+from cytolabe.provenance.runs import code_changed_since_start
 from cytolabe.records import FitScope
 
 __all__ = ["KEPT_FITS", "Fit", "KeptFits", "TaskFits", "kept_fits", "remove_kept_fits"]
@@ -47,9 +51,14 @@ _MEASURED = (
 )  # fmt: skip
 _OF_THE_MACHINE = ("processor", "n_cores", "system", "python", "threads")
 _VARIABLES = (
-    "ATEN_", "BLIS_", "CUBLAS_", "CUDA_", "CUDNN_", "KMP_", "MKL_", "NPY_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTORCH_", "TORCH_", "VECLIB_",
+    "ATEN_", "BLIS_", "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "GLIBC_TUNABLES", "GOTO_", "HIP_", "KMP_", "LD_LIBRARY_PATH", "LD_PRELOAD",
+    "MKL_", "NPY_", "NUMBA_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTHONHASHSEED", "PYTORCH_", "ROCR_", "TORCH", "VECLIB_",
 )  # fmt: skip
 """How variables begin that libraries for numbers read."""
+_MOST_COLUMNS = 1_024
+"""Wider embeddings are expression of genes: quickly made again, large, and more than a folder of the moment should hold of cells."""
+_FREE_TIMES = 4
+"""So many times a fit has to fit on the disk: the results of the study need room as well."""
 
 
 def _say_nothing(line: str) -> None:
@@ -90,9 +99,20 @@ def kept_fits(place: Path) -> KeptFits:
 
 
 def remove_kept_fits(place: Path) -> None:
-    """Remove all that is kept below `place`; what another process is writing there is left to it."""
+    """Remove all fits that are kept below `place`, those of another process too; files of others stay."""
     with contextlib.suppress(OSError):
-        remove_directory(place)
+        for folder in place.iterdir():
+            if re.fullmatch(r"[0-9a-f]{32}", folder.name):
+                _remove_fits(folder)
+        place.rmdir()
+
+
+def _remove_fits(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name.startswith(STAGED_PREFIX) or re.fullmatch(r"[0-9a-f]{64}\.fit", path.name):
+                remove(path)
+        folder.rmdir()
 
 
 @dataclass
@@ -108,6 +128,7 @@ class TaskFits:
     n_taken_up: int = 0
     _asked: Counter[str] = field(default_factory=Counter)
     _can_keep: bool = True
+    _is_checked: bool = False
 
     def fit(
         self,
@@ -130,7 +151,7 @@ class TaskFits:
         work
             Does the fit, and puts what it cost into `costs`.
         """
-        if self.kept is None:
+        if self.kept is None or not self._is_current(self.kept):
             return work()
         key = self._key(follows_from())
         found = self._taken(key, cost)
@@ -140,8 +161,22 @@ class TaskFits:
             costs.append(measured)
             return fit
         fit = work()
-        self._keep(key, fit, costs[-1])
+        if self._is_current(self.kept):
+            self._keep(key, fit, costs[-1])
         return fit
+
+    def _is_current(self, kept: KeptFits) -> bool:
+        """Tell whether the code that runs here is the one that the folder is named by, and else keep and take up nothing.
+
+        The folder was named by the process that asked; this one may have read other sources, and may read more of them later.
+        """
+        is_current = not code_changed_since_start()
+        if is_current and not self._is_checked:
+            is_current = self._is_checked = kept_fits(kept.folder.parent).folder == kept.folder
+        if not is_current:
+            self.kept = None
+            self.say(f"fits of {' '.join(self.task)}: sources changed while the study ran; none is taken up or kept")
+        return is_current
 
     def _key(self, follows_from: Mapping[str, object]) -> str:
         """Return the name of a question; one that is asked again has another number."""
@@ -162,7 +197,9 @@ class TaskFits:
             return None
 
     def _keep(self, key: str, fit: Fit, cost: Cost) -> None:
-        if self.kept is None or not self._can_keep or cost.fit_seconds + cost.answer_seconds < self.kept.least_seconds:
+        is_quick = self.kept is not None and cost.fit_seconds + cost.answer_seconds < self.kept.least_seconds
+        is_wide = any(array.ndim > 1 and array.shape[1] > _MOST_COLUMNS for array in fit.arrays.values())
+        if self.kept is None or not self._can_keep or is_quick or is_wide:
             return
         try:
             document = {
@@ -173,6 +210,7 @@ class TaskFits:
                 "cost": {name: getattr(cost, name) for name in _MEASURED},
             }
             content = packed(document, fit.arrays)
+            _refuse_full_disk(self.kept.folder, len(content))
             replace_file(self._path(key), b"".join([_digest(content), b"\n", content]))
         except Exception as error:  # noqa: BLE001  what cannot be kept is no failure of the model
             self._can_keep = False
@@ -180,6 +218,13 @@ class TaskFits:
 
     def _path(self, key: str) -> Path:
         return (self.kept.folder if self.kept is not None else Path()) / f"{key}{_SUFFIX}"
+
+
+def _refuse_full_disk(folder: Path, n_bytes: int) -> None:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < _FREE_TIMES * n_bytes:
+        raise OSError(errno.ENOSPC, f"{free / 1e6:,.0f} MB are free, and results need room as well")
 
 
 def _digest(content: bytes | memoryview) -> bytes:
@@ -222,13 +267,14 @@ def _conditions() -> dict[str, object]:
         "c_library": list(platform.libc_ver()),
         "machine": {name: machine[name] for name in _OF_THE_MACHINE},
         "accelerators": _accelerators(),
-        "variables": {name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)},
+        "variables": {name: ascii(value) for name, value in os.environ.items() if name.startswith(_VARIABLES)},
         "data": [[path.relative_to(root).as_posix(), sha256_of_file(path)] for path in data],
     }
 
 
 def _is_data(path: Path) -> bool:
-    return path.suffix != ".py" and "__pycache__" not in path.parts
+    is_of_an_editor = path.name.startswith(".") or path.name.endswith("~")
+    return path.suffix != ".py" and "__pycache__" not in path.parts and not is_of_an_editor
 
 
 def _accelerators(driver: Path = Path("/proc/driver/nvidia")) -> list[str]:

@@ -217,7 +217,7 @@ def _row(row: Perturbation, reference: GeneReference) -> dict[str, object]:
 def _write(out: Path, document: Mapping[str, object]) -> None:
     rows: Any = document["perturbations"]
     if out.suffix == ".tsv":
-        replace_file(out, tsv_text([list(rows[0]), *(list(row.values()) for row in rows)]).encode())
+        replace_file(out, tsv_text([list(rows[0]), *([row[name] for name in rows[0]] for row in rows)]).encode())
         return
     names = ("snapshot_id", "model", "weights", "reading", "access")
     said = {name: str(document[name]) for name in names if document[name]}

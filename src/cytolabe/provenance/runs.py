@@ -6,14 +6,17 @@ Host, time and path are left out of everything here: two runs of the same thing 
 import hashlib
 import platform
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
 from cytolabe.files import sha256_of_file
 from cytolabe.records import Artifact
 
-__all__ = ["artifact_of", "code_identity", "environment_identity"]
+__all__ = ["artifact_of", "code_changed_since_start", "code_identity", "environment_identity"]
 
+_STARTED_NS = time.time_ns()
+"""About when this process began to read the package: most of it is imported after this module."""
 _LIBRARIES = (
     "anndata", "cellxgene-ontology-guide", "h5py", "harmonypy", "numcodecs", "numpy", "pandas",
     "pyarrow", "scikit-learn", "scipy", "scvi-tools", "torch", "zarr",
@@ -33,6 +36,12 @@ def code_identity() -> dict[str, str]:
         digest.update(path.relative_to(root).as_posix().encode() + b"\x00")
         digest.update(path.read_bytes())
     return {"name": "cytolabe", "version": metadata.version("cytolabe"), "source_sha256": digest.hexdigest()}
+
+
+def code_changed_since_start() -> bool:
+    """Tell whether a source file changed after this process began to read them: what runs may be another code then."""
+    root = Path(__file__).resolve().parent.parent
+    return any(path.stat().st_ctime_ns >= _STARTED_NS for path in root.rglob("*.py"))
 
 
 def environment_identity() -> dict[str, str]:

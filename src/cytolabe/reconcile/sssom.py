@@ -104,7 +104,7 @@ def write_sssom(
         rows.append(_row_of(mapping))
         under = in_order(reasons.get((mapping.dataset_id, mapping.contributor_label), []))
         rows += [_row_of_reason(reason, mapping) for reason in under]
-    table = tsv_text([SHEET_COLUMNS, *([row.get(name, "") for name in SHEET_COLUMNS] for row in rows)])
+    table = tsv_text([SHEET_COLUMNS, *([row[name] for name in SHEET_COLUMNS] for row in rows)])
     replace_file(path, (sssom_header(ontology, digest_of(rows)) + table).encode("utf-8"))
 
 

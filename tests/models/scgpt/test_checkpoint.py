@@ -260,6 +260,14 @@ def test_dropout_of_attention_is_read_back_as_it_was_and_a_published_network_has
     assert {layer.self_attn.dropout for layer in again.network.transformer_encoder.layers} == {expected}
 
 
+def test_a_model_without_a_share_of_its_own_is_written_as_before_there_was_any(tmp_path, published):
+    (tmp_path / "given").mkdir()
+    save_scgpt(load_scgpt(write(tmp_path / "given", published)), tmp_path / "kept")
+    said = json.loads((tmp_path / "kept" / "args.json").read_text())
+    assert "attention_dropout" not in next(part["config"] for part in said.values() if isinstance(part, dict))
+    save_scgpt(load_scgpt(tmp_path / "kept"), tmp_path / "kept")  # again: nothing differs
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_attention_is_dropped_by_its_own_share_alone(share, original):
     config = ScgptConfig(**{**original.shape, "dropout": 0.0, "attention_dropout": share})

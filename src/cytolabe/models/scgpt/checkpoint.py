@@ -139,7 +139,9 @@ def save_scgpt(model: Scgpt, folder: Path) -> str:
     """
     config = model.config
     content = stored_bytes(model.network.state_dict())
-    ours = {"config": dataclasses.asdict(config), "origin": dataclasses.asdict(model.origin)}
+    # A share of its own is named where there is one, so that models without read as those that were saved before there was any.
+    described = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+    ours = {"config": described, "origin": dataclasses.asdict(model.origin)}
     arguments = {
         "embsize": config.d_model, "nheads": config.n_heads, "d_hid": config.d_hidden, "nlayers": config.n_layers,
         "n_layers_cls": config.n_layers_cls, "dropout": config.dropout, "n_bins": config.n_bins,
@@ -211,7 +213,7 @@ def _described(
         return ScgptConfig(**told), Origin()
     try:
         # Canonical JSON writes 0.0 as 0; a model that was saved before attention had a share of its own has none here.
-        shares = {name: ours["config"].get(name) for name in ("dropout", "attention_dropout")}
+        shares = {"dropout": ours["config"]["dropout"], "attention_dropout": ours["config"].get("attention_dropout")}
         config = {**ours["config"], **{name: None if one is None else float(one) for name, one in shares.items()}}
         origin = ours["origin"]
         return ScgptConfig(**config), Origin(
