@@ -21,9 +21,11 @@ def ended_by_a_signal():
     raise SystemExit(128 + 15)
 
 
-@pytest.mark.parametrize("work", [ctrl_c_that_a_library_turns_into_an_exit, ended_by_a_signal])
-def test_a_request_to_end_ends_the_run_and_becomes_no_row(work):
-    with pytest.raises(SystemExit):
+@pytest.mark.parametrize(
+    ("work", "error"), [(ctrl_c_that_a_library_turns_into_an_exit, KeyboardInterrupt), (ended_by_a_signal, SystemExit)]
+)
+def test_a_request_to_end_ends_the_run_and_becomes_no_row(work, error):
+    with pytest.raises(error):
         attempt(work)
 
 

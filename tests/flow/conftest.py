@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from cytolabe.genes.reference import load_reference
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.split import write_split
+from cytolabe.testing.simulate import simulate_contributions
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "h5ad"
 
@@ -76,6 +78,17 @@ def make_labs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Snapsho
 def two_labs(make_labs: Callable[..., Snapshot]) -> Snapshot:
     """Return a snapshot of two labs that share 200 of their 250 genes."""
     return make_labs(300, 50)
+
+
+@pytest.fixture(scope="session")
+def two_lab_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the files of two simulated contributions that share no person. Do not change them."""
+    root = tmp_path_factory.mktemp("two_lab_files")
+    simulate_contributions(root / "simulated", scale=0.5)
+    (root / "files").mkdir()
+    for name in ("birch", "fir"):
+        shutil.copy(root / "simulated" / f"{name}.h5ad", root / "files")
+    return root / "files"
 
 
 @pytest.fixture(scope="session")

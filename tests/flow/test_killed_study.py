@@ -2,7 +2,6 @@
 
 import os
 import runpy
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 
 from cytolabe.evaluate import kept_fits
 from cytolabe.flow import publish
-from cytolabe.testing.simulate import simulate_contributions
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -43,15 +41,11 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
+def program(tmp_path_factory, two_lab_files):
     """A program that runs a small study, and the folder of its files."""
-    root = tmp_path_factory.mktemp("killed")
-    simulate_contributions(root / "simulated", scale=0.5)
-    (root / "files").mkdir()
-    for name in ("birch", "fir"):
-        shutil.copy(root / "simulated" / f"{name}.h5ad", root / "files")
-    (root / "program.py").write_text(_PROGRAM)
-    return root / "program.py", root / "files"
+    path = tmp_path_factory.mktemp("killed") / "program.py"
+    path.write_text(_PROGRAM)
+    return path, two_lab_files
 
 
 def kept(out):

@@ -17,26 +17,21 @@ from cytolabe.flow.run_folder import read_run_folder
 from cytolabe.flow.study import run_study
 from cytolabe.ingest.sources import find_sources
 from cytolabe.provenance import canonical_json, digest_of, jsonable
-from cytolabe.testing.simulate import simulate_contributions
 
 TABLES = sorted((Path(__file__).resolve().parents[2] / "studies").glob("*.toml"))
 STUDIES = [path for path in TABLES if "[study]" in path.read_text(encoding="utf-8")]
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory):
+def small_run(tmp_path_factory, two_lab_files):
     """Return a small finished run of two labs, and the folder of its files."""
     root = tmp_path_factory.mktemp("small")
-    simulate_contributions(root / "simulated", scale=0.5)
-    (root / "files").mkdir()
-    for name in ("birch", "fir"):
-        shutil.copy(root / "simulated" / f"{name}.h5ad", root / "files")
     study = Study(
         name="small", n_seeds=1, gene_policies=("intersection",), ceilings=False, models=(ModelSpec(name="majority"),)
     )
-    evidence = run_study(study, root / "run", sources=find_sources([root / "files"])[0])
+    evidence = run_study(study, root / "run", sources=find_sources([two_lab_files])[0])
     publish_run(evidence, root / "run")
-    return root / "run", root / "files"
+    return root / "run", two_lab_files
 
 
 def forge(run, change):

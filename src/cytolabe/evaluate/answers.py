@@ -19,6 +19,7 @@ from cytolabe.records import UNKNOWN, FitScope, ScoreStatus
 __all__ = ["Answer", "Failure", "attempt", "checked_embedding", "checked_output", "combined", "last_line"]
 
 _BY_SIGNAL = 128
+"""A worker that is ended leaves with this and the number of the signal (`engine.local`)."""
 
 T = TypeVar("T")
 
@@ -87,7 +88,15 @@ def combined(answers: Mapping[str, tuple[np.ndarray, Answer]], query_rows: np.nd
 
 
 def attempt(work: Callable[[], T]) -> T | Failure:
-    """Run foreign code. Whatever it raises is the model's result, not the end of the study."""
+    """Run foreign code. Whatever it raises is the model's result, not the end of the study, unless somebody asked for that.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Also where the code left by `sys.exit` over one, as Lightning does in a training.
+    SystemExit
+        If a signal ended the worker.
+    """
     try:
         return work()
     except UnseenLevelsError as error:
@@ -98,7 +107,9 @@ def attempt(work: Callable[[], T]) -> T | Failure:
     except RefusedError as error:
         return Failure(status=ScoreStatus.REFUSED, reason=last_line(str(error)))
     except SystemExit as error:
-        if _is_end_of_run(error):
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
+        if isinstance(error.code, int) and error.code > _BY_SIGNAL:
             raise
         return _failed(error)
     except Exception as error:  # noqa: BLE001  a model may raise anything, and its row must still appear
@@ -109,14 +120,8 @@ def _failed(error: BaseException) -> Failure:
     return Failure(status=ScoreStatus.FAILED, reason=f"{type(error).__name__}: {last_line(str(error))}")
 
 
-def _is_end_of_run(error: SystemExit) -> bool:
-    """Tell whether somebody asked the run to end, and not a model itself.
-
-    A worker that is ended leaves with 128 and the number of the signal (`engine.local`). Lightning makes `sys.exit(1)` of a
-    Ctrl-C in a training, which is its context.
-    """
-    if isinstance(error.code, int) and error.code > _BY_SIGNAL:
-        return True
+def _was_interrupted(error: SystemExit) -> bool:
+    """Tell whether a Ctrl-C is what the code left over."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, KeyboardInterrupt):
         cause = cause.__cause__ or cause.__context__

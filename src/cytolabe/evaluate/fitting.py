@@ -58,8 +58,10 @@ EMBEDS = "embed_cells"
 """Capability of a card: the model embeds cells. Without it the model answers with terms."""
 
 _OF_FILES = ("checkpoint", "path")
-_SMALL_BYTES = 1 << 24
 """Options that name files which a model is read from."""
+
+_SMALL_BYTES = 1 << 24
+"""Files up to this size are told by their contents, larger ones (weights, whose digest a card has) by when they changed."""
 
 _READS_NO_EXPRESSION = "none"
 """`value_semantics` of a card whose model looks at no count."""

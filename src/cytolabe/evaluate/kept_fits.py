@@ -151,18 +151,20 @@ class TaskFits:
         work
             Does the fit, and puts what it cost into `costs`.
         """
-        if self.kept is None or not self._is_current(self.kept):
+        kept = self.kept
+        if kept is None or not self._is_current(kept):
             return work()
-        key = self._key(follows_from())
-        found = self._taken(key, cost)
+        path = kept.folder / f"{self._key(follows_from())}{_SUFFIX}"
+        found = self._taken(path, cost)
         if found is not None:
             fit, measured = found
             self.n_taken_up += 1
             costs.append(measured)
             return fit
         fit = work()
-        if self._is_current(self.kept):
-            self._keep(key, fit, costs[-1])
+        is_quick = costs[-1].fit_seconds + costs[-1].answer_seconds < kept.least_seconds
+        if self._can_keep and not is_quick and not _is_wide(fit) and self._is_current(kept):
+            self._keep(path, fit, costs[-1])
         return fit
 
     def _is_current(self, kept: KeptFits) -> bool:
@@ -184,40 +186,36 @@ class TaskFits:
         self._asked[asked] += 1
         return digest_of([asked, list(self.task), self._asked[asked]]).removeprefix("sha256:")
 
-    def _taken(self, key: str, cost: Cost) -> tuple[Fit, Cost] | None:
+    def _taken(self, path: Path, cost: Cost) -> tuple[Fit, Cost] | None:
         """Return a kept fit and what it cost, or None where it has to be done."""
-        path = self._path(key)
         if not path.is_file():
             return None
         try:
-            document, arrays = _opened(path.read_bytes(), key)
+            document, arrays = _opened(path.read_bytes(), path.stem)
             return _read(document, arrays, cost)
         except Exception as error:  # noqa: BLE001  whatever is wrong with a file, the fit can be done
             self.say(f"{cost.model}: a kept fit cannot be used ({type(error).__name__}: {error}); it is done anew")
             return None
 
-    def _keep(self, key: str, fit: Fit, cost: Cost) -> None:
-        is_quick = self.kept is not None and cost.fit_seconds + cost.answer_seconds < self.kept.least_seconds
-        is_wide = any(array.ndim > 1 and array.shape[1] > _MOST_COLUMNS for array in fit.arrays.values())
-        if self.kept is None or not self._can_keep or is_quick or is_wide:
-            return
+    def _keep(self, path: Path, fit: Fit, cost: Cost) -> None:
         try:
             document = {
-                "key": key,
+                "key": path.stem,
                 "classes": fit.classes,
                 "scopes": fit.scopes,
                 "notes": fit.notes,
                 "cost": {name: getattr(cost, name) for name in _MEASURED},
             }
             content = packed(document, fit.arrays)
-            _refuse_full_disk(self.kept.folder, len(content))
-            replace_file(self._path(key), b"".join([_digest(content), b"\n", content]))
+            _refuse_full_disk(path.parent, len(content))
+            replace_file(path, b"".join([_digest(content), b"\n", content]))
         except Exception as error:  # noqa: BLE001  what cannot be kept is no failure of the model
             self._can_keep = False
             self.say(f"fits of {' '.join(self.task)} are not kept from here on ({type(error).__name__}: {error})")
 
-    def _path(self, key: str) -> Path:
-        return (self.kept.folder if self.kept is not None else Path()) / f"{key}{_SUFFIX}"
+
+def _is_wide(fit: Fit) -> bool:
+    return any(array.ndim > 1 and array.shape[1] > _MOST_COLUMNS for array in fit.arrays.values())
 
 
 def _refuse_full_disk(folder: Path, n_bytes: int) -> None:

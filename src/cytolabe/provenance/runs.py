@@ -4,9 +4,11 @@ Host, time and path are left out of everything here: two runs of the same thing 
 """
 
 import hashlib
+import os
 import platform
 import sys
 import time
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -40,8 +42,15 @@ def code_identity() -> dict[str, str]:
 
 def code_changed_since_start() -> bool:
     """Tell whether a source file changed after this process began to read them: what runs may be another code then."""
-    root = Path(__file__).resolve().parent.parent
-    return any(path.stat().st_ctime_ns >= _STARTED_NS for path in root.rglob("*.py"))
+    try:
+        return any(os.stat(path).st_ctime_ns >= _STARTED_NS for path in _source_paths())  # noqa: PTH116 - asked before every fit
+    except OSError:
+        return True  # one is gone
+
+
+@cache
+def _source_paths() -> tuple[str, ...]:
+    return tuple(str(path) for path in Path(__file__).resolve().parent.parent.rglob("*.py"))
 
 
 def environment_identity() -> dict[str, str]:
