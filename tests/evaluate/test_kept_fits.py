@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import shutil
+import subprocess
+import sys
 from importlib import metadata
 
 import numpy as np
@@ -379,7 +381,7 @@ def code_changed(monkeypatch):
 
 def library_changed(monkeypatch):
     real = list(metadata.distributions())
-    monkeypatch.setattr(metadata, "distributions", lambda: [one for one in real if one.name != "scipy"])
+    monkeypatch.setattr(metadata, "distributions", lambda **_: [one for one in real if one.name != "scipy"])
 
 
 def threads_changed(monkeypatch):
@@ -432,13 +434,41 @@ def test_under_other_conditions_every_fit_is_done_and_that_is_told(asked, tmp_pa
     assert asked()[1] == 1
 
 
-def test_on_the_same_machine_the_conditions_are_the_same_whatever_was_loaded_meanwhile(tmp_path, monkeypatch):
-    before = kept_fits.kept_fits(tmp_path)
-    import colorsys  # noqa: F401, PLC0415
+_LOADS = """
+import importlib, sys
+from pathlib import Path
+from cytolabe.evaluate.kept_fits import kept_fits
+before = kept_fits(Path("fits"))
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+assert kept_fits(Path("fits")) == before
+"""
 
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["sklearn.linear_model", "ray", "scvi", "transformers"])
+def test_what_a_process_has_loaded_is_no_other_condition(name):
+    """Ray puts libraries of its own on the path; scikit-learn, and torch under scvi-tools, set variables."""
+    pytest.importorskip(name.partition(".")[0])
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", _LOADS, name], capture_output=True, text=True)  # noqa: S603, PLW1510
+    assert found.returncode == 0, found.stderr
+
+
+def test_on_the_same_machine_the_conditions_are_the_same_wherever_it_is_called(tmp_path, monkeypatch):
+    before = kept_fits.kept_fits(tmp_path)
     monkeypatch.setenv("COLUMNS", "77")
     monkeypatch.chdir(tmp_path)
     assert kept_fits.kept_fits(tmp_path) == before
+
+
+def test_a_model_that_sets_a_variable_stops_no_later_task_from_keeping(asked, tmp_path, monkeypatch):
+    kept = kept_fits.kept_fits(tmp_path / "fits")
+    monkeypatch.setenv("TORCH_SET_BY_A_MODEL", "1")
+    lines = []
+    runner = ModelRunner(asked.snapshot, fits=TaskFits(kept=kept, task=("f", "p"), say=lines.append))
+    runner.annotate(MAPPER, asked.task, asked.kinds)
+    assert lines == []
+    assert len(list(kept.folder.glob("*.fit"))) == 1
 
 
 def cut(content, _):

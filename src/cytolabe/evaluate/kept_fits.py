@@ -21,6 +21,8 @@ import os
 import platform
 import re
 import shutil
+import sys
+import sysconfig
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +57,10 @@ _VARIABLES = (
     "MKL_", "NPY_", "NUMBA_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTHONHASHSEED", "PYTORCH_", "ROCR_", "TORCH", "VECLIB_",
 )  # fmt: skip
 """How variables begin that libraries for numbers read."""
+_SET_BY_LIBRARIES = {
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR",
+}  # fmt: skip
+"""Variables that scikit-learn and torch set when they are loaded: they tell what this process has loaded, not how it computes."""
 _MOST_COLUMNS = 1_024
 """Wider embeddings are expression of genes: quickly made again, large, and more than a folder of the moment should hold of cells."""
 _FREE_TIMES = 4
@@ -77,10 +83,14 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptFits:
-    """Where the fits of a study are kept: a folder for this code, these libraries and this machine."""
+    """Where the fits of a study are kept: a folder for this code, these libraries and this machine.
+
+    `sources` is the digest of the code and the data of the package, as the process that asked found them.
+    """
 
     folder: Path
     least_seconds: float
+    sources: str
 
     def told(self) -> str:
         """Say what a run before left here; nothing where there is nothing."""
@@ -95,7 +105,10 @@ class KeptFits:
 
 def kept_fits(place: Path) -> KeptFits:
     """Return where fits are kept below `place`, for what runs here now."""
-    return KeptFits(folder=place / ledger_key(**_conditions()), least_seconds=LEAST_SECONDS)
+    sources = _sources()
+    return KeptFits(
+        folder=place / ledger_key(**_conditions(), sources=sources), least_seconds=LEAST_SECONDS, sources=sources
+    )
 
 
 def remove_kept_fits(place: Path) -> None:
@@ -170,11 +183,12 @@ class TaskFits:
     def _is_current(self, kept: KeptFits) -> bool:
         """Tell whether the code that runs here is the one that the folder is named by, and else keep and take up nothing.
 
-        The folder was named by the process that asked; this one may have read other sources, and may read more of them later.
+        The folder was named by the process that asked; this one may have read other sources, and may read more of them
+        later. Variables and libraries it has from that process, and models that it has loaded may have added to both.
         """
         is_current = not code_changed_since_start()
         if is_current and not self._is_checked:
-            is_current = self._is_checked = kept_fits(kept.folder.parent).folder == kept.folder
+            is_current = self._is_checked = _sources() == kept.sources
         if not is_current:
             self.kept = None
             self.say(f"fits of {' '.join(self.task)}: sources changed while the study ran; none is taken up or kept")
@@ -256,18 +270,33 @@ def _read(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray], cost: C
 
 
 def _conditions() -> dict[str, object]:
-    """Return what every fit here follows from, whatever is asked: libraries, machine, and data of the package; the code is added."""
+    """Return what every fit here follows from, whatever is asked and beside the sources: libraries, machine, variables."""
     machine = machine_facts()
-    root = Path(__file__).resolve().parent.parent
-    data = [path for path in sorted(root.rglob("*")) if path.is_file() and _is_data(path)]
     return {
-        "libraries": sorted({f"{one.name} {one.version}" for one in metadata.distributions()}),
+        "libraries": _libraries(),
         "c_library": list(platform.libc_ver()),
         "machine": {name: machine[name] for name in _OF_THE_MACHINE},
         "accelerators": _accelerators(),
-        "variables": {name: ascii(value) for name, value in os.environ.items() if name.startswith(_VARIABLES)},
-        "data": [[path.relative_to(root).as_posix(), sha256_of_file(path)] for path in data],
+        "variables": {
+            name: ascii(value)
+            for name, value in os.environ.items()
+            if name.startswith(_VARIABLES) and name not in _SET_BY_LIBRARIES
+        },
     }
+
+
+def _libraries() -> list[str]:
+    """Name every installed library with its version, but those that lie inside of another, which loads them for itself."""
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    places = [place for place in sys.path if installed.isdisjoint(Path(place).resolve().parents)]
+    return sorted({f"{one.name} {one.version}" for one in metadata.distributions(path=places)})
+
+
+def _sources() -> str:
+    """Return one digest over the code and the data of the package."""
+    root = Path(__file__).resolve().parent.parent
+    data = [path for path in sorted(root.rglob("*")) if path.is_file() and _is_data(path)]
+    return ledger_key(data=[[path.relative_to(root).as_posix(), sha256_of_file(path)] for path in data])
 
 
 def _is_data(path: Path) -> bool:
