@@ -18,6 +18,10 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 demo: $(VENV)/.core
 	$(BIN)/cytolabe demo --out demo-out
 
+# One thread for each worker: with more, workers wait for each other's threads, and steps of small networks take forty
+# times as long. Numba has to be told by itself: where another library uses its OpenMP, it sets the number for torch, too.
+test: export OMP_NUM_THREADS ?= 1
+test: export NUMBA_NUM_THREADS ?= 1
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -18,7 +18,6 @@ def donor_of(atlas):
     return cells["donor_id"].iloc[0], int((cells["donor_id"] == cells["donor_id"].iloc[0]).sum())
 
 
-@pytest.mark.timeout(180)
 def test_a_person_is_withdrawn_and_purged_and_the_commands_say_what_came_of_them(call, own_atlas, labs):
     donor, n_cells = donor_of(own_atlas)
     # The atlas is a copy of one that other tests split as well; this split has a name of its own.
@@ -61,7 +60,6 @@ def test_a_person_is_withdrawn_and_purged_and_the_commands_say_what_came_of_them
     assert {row["code"] for row in call("verify", own_atlas, "--json").document["findings"]} == {"N-INTEGRITY-02"}
 
 
-@pytest.mark.timeout(180)
 def test_everything_that_commands_made_of_a_person_is_listed_and_can_be_made_again_as_recorded(
     call, own_atlas, tmp_path
 ):
@@ -131,7 +129,6 @@ def test_withdraw_needs_to_know_whom(call, own_atlas, words):
     assert call("snapshot", "withdraw", own_atlas, *words, "--json").code == 2
 
 
-@pytest.mark.timeout(120)
 def test_of_writers_that_meet_those_of_different_data_sets_land_and_one_of_the_same(labs, tmp_path):
     atlas = create_atlas(tmp_path / "atlas")
     writers = {"amber": "shared", "birch": "shared", "elm": "other"}

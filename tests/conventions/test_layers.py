@@ -14,7 +14,6 @@ HONESTY = "A model sees arrays: never splits, audits, snapshots or files"
 
 pytestmark = [
     pytest.mark.skipif(not LINTER.exists(), reason="import-linter is not installed beside this interpreter"),
-    pytest.mark.timeout(180),
 ]
 
 

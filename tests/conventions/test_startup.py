@@ -76,7 +76,6 @@ def test_the_check_notices_a_heavy_module(run_python):
     assert heavy_of(run_python(f"import cytolabe, numpy\n{LOADED}")) == ["numpy"]
 
 
-@pytest.mark.timeout(150)
 def test_every_module_imports_without_the_models_extra(run_python):
     code = BLOCKED.replace("BLOCKED_NAMES", repr(EXTRAS))
     failed = json.loads(run_python(code).splitlines()[-1])

@@ -9,7 +9,7 @@ from cytolabe.engine import RayEngine
 from cytolabe.engine import ray as on_ray
 from cytolabe.errors import WorkerDiedError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -560,7 +560,6 @@ def test_a_folder_that_another_process_removes_meanwhile_stops_nobody(asked, tmp
     remove_kept_fits(tmp_path / "fits")
 
 
-@pytest.mark.timeout(180)
 def test_workers_take_up_what_a_single_process_kept(simulated_study, tmp_path, monkeypatch):
     monkeypatch.setattr(kept_fits, "LEAST_SECONDS", 0.0)
     study = simulated_study(models=(ModelPlan(name="pca"), ModelPlan(name="one_vs_rest")), n_folds=2)

@@ -190,7 +190,6 @@ def test_a_refused_model_is_refused_with_few_labels_as_well_and_one_draw_is_told
             assert "1 draw(s) of labels" in row.reason
 
 
-@pytest.mark.timeout(120)
 def test_one_and_two_processes_draw_the_same(simulated_study):
     documents = []
     for n_workers in (1, 2):

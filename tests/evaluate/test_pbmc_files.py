@@ -99,7 +99,6 @@ def _headlines(result):
     return {row.split: row for row in rows}
 
 
-@pytest.mark.timeout(180)
 def test_every_fold_stands_on_the_few_genes_that_the_labelled_files_share(result):
     for space in result.gene_spaces:
         assert 85 <= space.n_genes <= 110
@@ -110,7 +109,6 @@ def test_every_fold_stands_on_the_few_genes_that_the_labelled_files_share(result
         assert "persons unknown" in row.reason
 
 
-@pytest.mark.timeout(180)
 def test_kang18_has_no_clean_cell_in_its_second_file(result):
     rows = [s for s in result.scores if s.stratum == "dataset:kang18_harmony_stim_ctrl"]
     assert rows
@@ -118,7 +116,6 @@ def test_kang18_has_no_clean_cell_in_its_second_file(result):
     assert result.dropped.set_index("dataset_id")["n_cells"].to_dict() == {"kang18_harmony_stim_ctrl": 114}
 
 
-@pytest.mark.timeout(180)
 def test_sorted_cells_held_out_whole_are_scored_with_the_note(result):
     row = next(row for split, row in _headlines(result).items() if "zheng17" in split)
     assert row.status is ScoreStatus.QUALIFIED

@@ -1,14 +1,11 @@
 """The number of processes never shows in a result."""
 
-import pytest
-
 from cytolabe.config.limited_labels import LimitedLabels
 from cytolabe.engine import local
 from cytolabe.evaluate import evaluate_study, scores_document
 from cytolabe.provenance import canonical_json
 
 
-@pytest.mark.timeout(120)
 def test_one_and_two_processes_give_the_same_bytes(simulated_study):
     documents, told = [], []
     few = LimitedLabels(cells_per_type=(2, 5), n_draws=2, annotators=("one_vs_rest",))

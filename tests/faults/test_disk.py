@@ -30,7 +30,6 @@ def sweep(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
 def test_a_call_that_fails_and_a_process_that_dies_leave_the_state_before_or_after(tmp_path):
     done = subprocess.run(  # noqa: S603 - a program of these tests
         [sys.executable, str(PROGRAM), str(tmp_path)], capture_output=True, text=True, check=False, timeout=270

@@ -76,7 +76,6 @@ def asked_by(place, network, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_request_that_fails_leaves_the_state_before_or_after(sweep, monkeypatch):
     counted = FailingNetwork(-1)
     assert asked_by(sweep.fresh("counted"), counted, monkeypatch) == 0

@@ -14,11 +14,13 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.config.limited_labels import LimitedLabels
 from cytolabe.config.study import ModelSpec, Study
+from cytolabe.flow import demo as demo_module
 from cytolabe.flow.demo import DEMO_STUDY, run_demo
 from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.runs import FinishedRun
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
+from cytolabe.flow.study import StudyEvidence, run_study
 from cytolabe.genes.reference import load_reference
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.frozen import Snapshot
@@ -37,10 +39,31 @@ def quick_study() -> Study:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory, quick_study: Study) -> tuple[Path, FinishedRun]:
-    """Return a finished demonstration and its folder."""
+def demo_run(tmp_path_factory: pytest.TempPathFactory, quick_study: Study) -> tuple[Path, FinishedRun, StudyEvidence]:
+    """Return a finished demonstration with its folder, and what its study found."""
     out = tmp_path_factory.mktemp("demo")
-    return out, run_demo(out, study=quick_study, scale=0.5, n_workers=1)
+    found: list[StudyEvidence] = []
+
+    def watched(*given: object, **options: object) -> StudyEvidence:
+        found.append(run_study(*given, **options))
+        return found[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_module, "run_study", watched)
+        finished = run_demo(out, study=quick_study, scale=0.5, n_workers=1)
+    return out, finished, found[0]
+
+
+@pytest.fixture(scope="session")
+def demo(demo_run: tuple[Path, FinishedRun, StudyEvidence]) -> tuple[Path, FinishedRun]:
+    """Return a finished demonstration and its folder."""
+    return demo_run[:2]
+
+
+@pytest.fixture(scope="session")
+def demo_evidence(demo_run: tuple[Path, FinishedRun, StudyEvidence]) -> StudyEvidence:
+    """Return what the study of the demonstration found, before anything was written of it."""
+    return demo_run[2]
 
 
 @pytest.fixture(scope="session")

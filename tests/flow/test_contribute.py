@@ -16,8 +16,6 @@ from cytolabe.genes.reference import load_reference
 from cytolabe.ingest.sources import find_sources
 from cytolabe.snapshot.atlas import open_atlas
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def contribution(tmp_path_factory):

@@ -14,7 +14,6 @@ from cytolabe.flow.crates import METADATA, write_crate
 from cytolabe.flow.releases import write_release
 from cytolabe.snapshot.atlas import open_atlas
 
-pytestmark = pytest.mark.timeout(180)
 DAY = dt.date(2026, 3, 1)
 
 

@@ -31,8 +31,6 @@ from cytolabe.snapshot.verify import verify_atlas
 from cytolabe.store.scratch import died_before, held_scratch
 from cytolabe.testing.disk import FailingOperations
 
-pytestmark = pytest.mark.timeout(150)
-
 N_FILES = 14
 N_LAST = 24_000
 """Cells of one more file, which one worker is busy with for seconds: a signal never comes after the end."""

@@ -31,8 +31,6 @@ from cytolabe.snapshot.verify import verify_atlas
 from cytolabe.store import array_spec, writing
 from cytolabe.store.scratch import abandoned_scratch, held_scratch, scratch_root
 
-pytestmark = pytest.mark.timeout(120)
-
 N_CELLS = 9_000
 
 
@@ -380,7 +378,6 @@ cluster.shutdown()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_a_cluster_of_three_nodes_makes_the_same_snapshot_though_one_dies(lab, tmp_path, expected):
     pytest.importorskip("ray")
     environment = {**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}

@@ -13,8 +13,6 @@ import pytest
 from cytolabe.evaluate import kept_fits
 from cytolabe.flow import publish
 
-pytestmark = pytest.mark.timeout(300)
-
 _PROGRAM = """
 import sys
 from pathlib import Path

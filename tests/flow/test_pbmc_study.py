@@ -19,7 +19,6 @@ from cytolabe.flow.sources import ingest_sources
 from cytolabe.flow.study import StudyEvidence, run_study, study_sources
 from cytolabe.records import ScoreStatus
 
-pytestmark = pytest.mark.timeout(300)
 STUDY = Path(__file__).resolve().parents[2] / "studies" / "pbmc.toml"
 
 

@@ -14,7 +14,6 @@ from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
 from cytolabe.snapshot.atlas import open_atlas
 
-pytestmark = pytest.mark.timeout(120)
 QUANT = {"version_str": "0.8.2", "num_quantified_cells": 3, "resolution_strategy": "CellRangerLike"}
 COMMAND = {"salmon_version": "1.10.1", "index": "/r/idx", "mates1": "/in/SRR8000001_R1.fastq.gz", "chromiumV3": []}
 

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from cytolabe.config import read_study
 from cytolabe.flow.contribute import contribute
 from cytolabe.flow.demo import DEMO_STUDY
@@ -14,7 +12,6 @@ from cytolabe.ingest.sources import find_sources
 from cytolabe.snapshot.atlas import create_atlas
 from cytolabe.testing.simulate import simulate_contributions
 
-pytestmark = pytest.mark.timeout(180)
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

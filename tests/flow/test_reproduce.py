@@ -46,7 +46,6 @@ def forge(run, change):
     (run / "run.json").write_bytes(canonical_json({**body, "record_id": digest_of(body)}))
 
 
-@pytest.mark.timeout(180)
 def test_everything_comes_out_to_the_bit_but_a_score_that_was_made_up(small_run, tmp_path):
     original, files = small_run
     run = shutil.copytree(original, tmp_path / "run", ignore=shutil.ignore_patterns("atlas"))

@@ -96,7 +96,6 @@ class TestTheLoss:
 
     @pytest.mark.models
     @pytest.mark.skipif(not is_installed("torch"), reason="needs torch")
-    @pytest.mark.timeout(180)
     def test_torch_gives_the_same_loss_and_gradient(self):
         import torch  # noqa: PLC0415 - an extra
 

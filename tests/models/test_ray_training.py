@@ -16,7 +16,7 @@ from cytolabe.models.training import TrainingPlan, train
 from cytolabe.models.training_state import Progress
 from cytolabe.randomness import rng_for
 
-pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 PLAN = TrainingPlan(n_steps=8, learning_rate=0.02, warm_up=2, accumulation=2, check_every=3, save_every=3)
 TWO = RayWorkers(n_workers=2)
 

@@ -25,7 +25,7 @@ from cytolabe.models.scvi_training import divide_cells
 from cytolabe.models.stored import MODEL_CARD_NAME, WEIGHTS_NAME
 from cytolabe.provenance import cells_digest
 
-pytestmark = [pytest.mark.models, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.models]
 
 TINY = ScanviAnnotator(max_epochs=3, label_epochs=3, query_epochs=2, n_hidden=16, n_latent=4)
 

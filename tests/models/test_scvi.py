@@ -29,7 +29,7 @@ from cytolabe.models.stored import MODEL_CARD_NAME, WEIGHTS_NAME
 from cytolabe.provenance import cells_digest
 from cytolabe.records import Protocol
 
-pytestmark = [pytest.mark.models, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.models]
 
 TINY = ScviEmbedder(max_epochs=3, query_epochs=2, n_hidden=16, n_latent=4)
 

@@ -293,7 +293,6 @@ def page(browser, sheet, tmp_path):
     assert browser.js("document.title") == "<b>atlas</b> · label review"
 
 
-@pytest.mark.timeout(240)
 class TestInTheBrowser:
     def test_keys_decide_and_the_file_is_applied(self, page, sheet):
         page.go_to("CD14+ Mono")

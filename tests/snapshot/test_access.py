@@ -18,7 +18,6 @@ from cytolabe.snapshot.takeout import export_cells
 from cytolabe.split.document import read_split, split_document, write_split
 from cytolabe.split.groups import leave_one_group_out
 
-pytestmark = pytest.mark.timeout(120)
 WORDS = st.sampled_from([*ACCESS_CLASSES, UNDECLARED])
 
 
