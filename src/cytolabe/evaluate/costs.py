@@ -131,7 +131,7 @@ def machine_facts() -> dict[str, object]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "") or "not limited",
+        "threads": os.environ.get("OMP_NUM_THREADS", "") or "1 for each fit",
         "memory_is": "sampled during the step" if _STATM.exists() else "the largest of the process so far",
     }
 

@@ -11,6 +11,8 @@ the model is given the data set as its batch, and the answer says so.
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +48,8 @@ from cytolabe.models.protocols import (
     QueryView,
     TrainView,
 )
-from cytolabe.models.registry import make_model
+from cytolabe.models.registry import import_needs, make_model
+from cytolabe.models.threads import fit_threads
 from cytolabe.provenance import digest_of
 from cytolabe.provenance.ledger import source_state
 from cytolabe.records import FitOnQuery, FitScope, ModelCard, ScoreStatus
@@ -208,7 +211,7 @@ class ModelRunner:
         train = self._train_view(task.train_rows, task.genes, labels=np.full(len(task.train_rows), "", dtype=object))
         query = self._query_view(task.query_rows, task.genes)
         shared = _shared_query(model, query)
-        with Watch(cost, into=self.costs) as watch:
+        with _on_few_threads(annotator.component), Watch(cost, into=self.costs) as watch:
             if shared is not None and isinstance(model, QueryMapper):
                 fitted = model.map_query(self._training(annotator, model, train, task=task), shared, seed=task.seed)
             else:
@@ -273,16 +276,18 @@ class ModelRunner:
             lambda: self._follows_from(annotator, model, task, labels=labels),
             cost,
             costs=self.costs,
-            work=lambda: self._annotate_anew(model, task, terms=terms, cost=cost),
+            work=lambda: self._annotate_anew(annotator, model, task, terms=terms, cost=cost),
         )
         return Answer(classes=fit.classes, probability=fit.arrays["probability"], scopes=fit.scopes, notes=fit.notes)
 
-    def _annotate_anew(self, model: Annotator, task: FitTask, *, terms: np.ndarray, cost: Cost) -> Fit:
+    def _annotate_anew(
+        self, annotator: AnnotatorPlan, model: Annotator, task: FitTask, *, terms: np.ndarray, cost: Cost
+    ) -> Fit:
         labelled = task.train_rows[terms[task.train_rows] != ""]
         genes = () if model.card.value_semantics == _READS_NO_EXPRESSION else task.genes
         train = self._train_view(labelled, genes, labels=terms[labelled])
         query = self._query_view(task.query_rows, genes)
-        with Watch(cost, into=self.costs) as watch:
+        with _on_few_threads(annotator.component), Watch(cost, into=self.costs) as watch:
             fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
             watch.answering(fitted)
             output = checked_output(fitted.predict(query), len(task.query_rows))
@@ -341,6 +346,13 @@ def _cost(annotator: AnnotatorPlan, step: str, task: FitTask, *, n_train: int) -
 
 def _rows_digest(rows: np.ndarray) -> str:
     return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()
+
+
+@contextmanager
+def _on_few_threads(component: str) -> Iterator[None]:
+    import_needs(component)
+    with fit_threads():
+        yield
 
 
 def _refuse_shared_rows(task: FitTask) -> None:

@@ -15,7 +15,7 @@ from cytolabe.models.baselines.majority import Majority
 from cytolabe.models.baselines.metadata import MetadataOnly
 from cytolabe.models.baselines.pca import PcaEmbedder
 from cytolabe.models.baselines.variable_genes import VariableGenesEmbedder
-from cytolabe.models.extras import is_installed, missing_extra_message
+from cytolabe.models.extras import import_extra, is_installed, missing_extra_message
 from cytolabe.models.geneformer.source import (
     GeneformerAnnotatorSource,
     GeneformerRandomSource,
@@ -37,7 +37,7 @@ from cytolabe.models.scgpt.source import (
 from cytolabe.models.scvi_source import ScviSource
 from cytolabe.models.symphony import SymphonyEmbedder
 
-__all__ = ["MODEL_NAMES", "is_available", "make_model", "model_options"]
+__all__ = ["MODEL_NAMES", "import_needs", "is_available", "make_model", "model_options"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +116,19 @@ def is_available(name: str) -> tuple[bool, str]:
         if not is_installed(module):
             return False, missing_extra_message(module)
     return True, ""
+
+
+def import_needs(name: str) -> None:
+    """Import what a model needs, which it would do itself; a model that is not of this registry needs nothing here.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    if name in _REGISTRY:
+        for module in _REGISTRY[name].needs:
+            import_extra(module)
 
 
 def model_options(name: str) -> tuple[str, ...]:
