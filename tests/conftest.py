@@ -2,27 +2,9 @@
 
 import itertools
 import logging
-import re
 import urllib.request
-from pathlib import Path
 
 import pytest
-from beartype import BeartypeConf
-from beartype.claw import beartype_package
-from jaxtyping import install_import_hook
-
-_SOURCES = Path(__file__).resolve().parents[1] / "src"
-_BY_JAXTYPING = tuple(
-    ".".join(path.relative_to(_SOURCES).with_suffix("").parts)
-    for path in sorted(_SOURCES.rglob("*.py"))
-    if path.name != "__init__.py" and re.search(r"jaxtyping|TYPE_CHECKING", path.read_text(encoding="utf-8"))
-)
-"""Modules that state shapes of arrays, or name types that they do not import. A package would stand for all of its modules."""
-
-# Types of arguments and results are checked at every call of a test. jaxtyping, which sees that shapes agree between
-# arguments, takes a third of the time of all tests where it looks at every module: beartype alone looks at the others.
-install_import_hook(_BY_JAXTYPING, "beartype.beartype")
-beartype_package("cytolabe", conf=BeartypeConf(claw_is_pep526=False, claw_skip_package_names=_BY_JAXTYPING))
 
 _KEYS = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request"
 _NUMBERS = itertools.count()
