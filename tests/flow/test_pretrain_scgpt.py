@@ -87,6 +87,20 @@ def test_the_folder_has_the_curve_and_its_picture_and_no_checkpoints(trained):
     assert "<svg" in (out / "loss.svg").read_text()
 
 
+def test_the_floor_of_gene_means_stands_beside_the_held_out_loss_in_curve_picture_and_notes(trained):
+    out, document = trained
+    curve, errors = json.loads((out / "training.json").read_text()), document["hidden_values"]
+    own = sum(errors[way] for way in ("from_genes", "from_cell", "from_embedding"))
+    assert own == pytest.approx(document["held_out_loss"], rel=1e-5)
+    assert document["floor_loss"] == pytest.approx(3 * errors["gene_means"]) == curve["floor_loss"]
+    assert curve["hidden_values"] == pytest.approx(errors)
+    picture = (out / "loss.svg").read_text()
+    assert "dashed: mean of each gene alone" in picture
+    assert picture.count('class="floor"') == 1
+    told = f"{errors['from_genes']:.2f} from the other genes"
+    assert any(told in note and "by the mean of each gene alone" in note for note in document["notes"])
+
+
 def test_it_embeds_cells_of_both_sides_by_the_command_that_embeds(trained, snapshot, split, tmp_path, monkeypatch):
     # Nothing is fitted, so no count of the training side is read to fit: an atlas of any size can be embedded.
     monkeypatch.setattr("cytolabe.apply.embed.train_view", None)

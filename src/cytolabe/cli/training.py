@@ -121,6 +121,10 @@ def _training_of(model: str) -> tuple[Any, Any]:
 def _print_steps(document: dict[str, Any]) -> None:
     told = f"{document['n_steps']} steps on {document['n_cells']} cells, loss {document['loss']:.3f}"
     typer.echo(f"{told}: {document['model']} (loss.svg)")
+    if document["floor_loss"] is not None:
+        held, floor = document["held_out_loss"], document["floor_loss"]
+        naive = "the mean of each gene" if "hidden_values" in document else "gene frequencies"
+        typer.echo(f"hidden genes of held-out cells: loss {held:.3f}, of {naive} alone {floor:.3f}")
 
 
 def _print_scvi(document: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from cytolabe.flow.training_files import TrainingOrder, read_training_file
 from cytolabe.models.geneformer.checkpoint import CARD_NAME, CheckpointCard, save_pretrained
 from cytolabe.models.geneformer.masked import MaskedTraining
 from cytolabe.models.geneformer.network import blank_network, placed
+from cytolabe.models.geneformer.pretrainer import frequency_loss
 from cytolabe.models.geneformer.shapes import GeneformerShape, shape_named
 from cytolabe.models.held_out import hold_out_persons
 from cytolabe.models.ray_training import RayWorkers, train_on_ray
@@ -37,6 +38,7 @@ from cytolabe.snapshot.frozen import Snapshot
 __all__ = ["PretrainingConfig", "pretrain_geneformer", "read_pretraining", "told_steps"]
 
 _CURVE, _PICTURE = "training.json", "loss.svg"
+_FLOOR = "gene frequencies alone"
 _SHAPE_KEYS = (
     "n_layers", "width", "n_heads", "feed_forward", "n_positions", "dropout", "attention_dropout", "initializer_range",
 )  # fmt: skip
@@ -155,6 +157,14 @@ class _Training:
             shape_named(self.config.preset), **self.config.network, n_tokens=len(objective.dictionaries.tokens)
         )
         ids = objective.cell_ids.tolist()
+        floor = None
+        if progress.best_loss is not None:
+            floor = frequency_loss(
+                objective.cells,
+                objective.fit_rows,
+                objective.held_out_rows,
+                n_tokens=len(objective.dictionaries.tokens),
+            )
         told: dict[str, object] = {
             "snapshot_id": self.frozen.snapshot_id,
             "split_id": self.fold.split_id,
@@ -165,6 +175,7 @@ class _Training:
             "best_step": progress.best_step,
             "loss": progress.steps[-1].loss,
             "held_out_loss": progress.best_loss,
+            "floor_loss": floor,
             "seed": self.order.seed,
             "notes": list(notes),
         }
@@ -172,7 +183,8 @@ class _Training:
         curve = {"steps": [dataclasses.asdict(step) for step in progress.steps], **told}
         replace_file(out / _CURVE, canonical_json(curve))
         looks = [(step.number, step.held_out_loss) for step in progress.steps if step.held_out_loss is not None]
-        picture = loss_picture([step.loss for step in progress.steps], looks, title="Masked training of a Geneformer")
+        losses = [step.loss for step in progress.steps]
+        picture = loss_picture(losses, looks, title="Masked training of a Geneformer", floor=(_FLOOR, floor))
         create_new(out / _PICTURE, picture)
         remove_directory(self.order.checkpoints)
         scopes = jsonable(card.scopes)

@@ -27,6 +27,7 @@ from cytolabe.snapshot.frozen import Snapshot
 __all__ = ["pretrain_scgpt", "read_scgpt_training"]
 
 _CURVE, _PICTURE = "training.json", "loss.svg"
+_FLOOR = "mean of each gene alone"
 _TOP = ("preset", "held_out_fraction", "panels", "tokens_per_minibatch", "max_length", "ties")
 _TRAINING = ("n_steps", "learning_rate", "warm_up", "check_every", "patience", "save_every")
 
@@ -73,9 +74,10 @@ def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: Training
     view = train_view(frozen, rows, genes=genes, labels=np.full(rows.shape, "", dtype=object))
     started = dataclasses.replace(config, folder=order.checkpoints)
     trainer = ScgptPretrainer(learning=started, card=config.card_of("scgpt_scratch"))
-    fitted, progress, n_held_out = trainer.trained(
+    fitted, progress, n_held_out, errors = trainer.trained(
         view, seed=seed, on_step=told_steps(order.on_progress, config.n_steps)
     )
+    floor = errors.floor_loss if errors else None
     told = {
         **_facts(frozen, fold, n_genes=len(genes), n_cells=len(rows)),
         "n_cells_held_out": n_held_out,
@@ -83,6 +85,8 @@ def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: Training
         "best_step": progress.best_step,
         "loss": progress.steps[-1].loss,
         "held_out_loss": progress.best_loss,
+        "floor_loss": floor,
+        "hidden_values": dataclasses.asdict(errors) if errors else None,
         "seed": seed,
         "notes": list(fitted.notes),
     }
@@ -90,9 +94,9 @@ def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: Training
     curve = {"steps": [dataclasses.asdict(step) for step in progress.steps], "config": jsonable(config), **told}
     replace_file(out / _CURVE, canonical_json(curve))
     looks = [(step.number, step.held_out_loss) for step in progress.steps if step.held_out_loss is not None]
-    create_new(
-        out / _PICTURE, loss_picture([s.loss for s in progress.steps], looks, title="Generative training of an scGPT")
-    )
+    losses = [step.loss for step in progress.steps]
+    picture = loss_picture(losses, looks, title="Generative training of an scGPT", floor=(_FLOOR, floor))
+    create_new(out / _PICTURE, picture)
     weights = save_scgpt(fitted.model, out)
     remove_directory(order.checkpoints)
     return {

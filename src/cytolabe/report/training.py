@@ -17,12 +17,23 @@ __all__ = ["loss_picture"]
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _RIGHT = 760.0, 340.0, 64.0, 34.0, 48.0, 20.0
 _POINTS = 400
 _STYLE = """svg{background:#fff;font:12px sans-serif}text{fill:#333}.grid{stroke:#ddd}.train{stroke:#7a9cc6;fill:none}
-.held{stroke:#d1701f;fill:none;stroke-width:2}.point{fill:#d1701f}
+.held{stroke:#d1701f;fill:none;stroke-width:2}.point{fill:#d1701f}.floor{stroke:#777;stroke-dasharray:6 4}
 @media(prefers-color-scheme:dark){svg{background:#16181c}text{fill:#ccc}.grid{stroke:#333}}"""
 
 
-def loss_picture(losses: Sequence[float], looks: Sequence[tuple[int, float]], *, title: str) -> bytes:
+def loss_picture(
+    losses: Sequence[float],
+    looks: Sequence[tuple[int, float]],
+    *,
+    title: str,
+    floor: tuple[str, float | None] = ("", None),
+) -> bytes:
     """Draw the loss of every step (from 1), and of every look as (step, loss), as a file of SVG.
+
+    Parameters
+    ----------
+    floor
+        What a naive answer is called and costs on the same held-out cells: a dashed line. None draws none.
 
     Raises
     ------
@@ -34,9 +45,11 @@ def loss_picture(losses: Sequence[float], looks: Sequence[tuple[int, float]], *,
         raise ValueError(msg)
     steps, means = _thinned(np.asarray(losses, dtype=np.float64))
     held = [loss for _, loss in looks]
-    low, high = min([*means, *held]), max([*means, *held])
+    naive = [] if floor[1] is None else [floor[1]]
+    low, high = min([*means, *held, *naive]), max([*means, *held, *naive])
     told = f"loss fell from {number(means[0])} to {number(means[-1])} over {len(losses)} steps"
     told += f"; best on held-out persons {number(min(held))}" if held else "; no cell was held out"
+    told += "".join(f"; {floor[0]} {number(loss)}" for loss in naive)
     drawing = Drawing(title, told, width=_WIDTH, height=_HEIGHT)
 
     def at(step: float, loss: float) -> tuple[float, float]:
@@ -51,7 +64,10 @@ def loss_picture(losses: Sequence[float], looks: Sequence[tuple[int, float]], *,
     for step in np.unique(np.linspace(1, len(losses), 5).round()):
         drawing.text(f"{step:.0f}", at(float(step), low)[0], _HEIGHT - _BOTTOM + 18, text_anchor="middle")
     drawing.text("step", _WIDTH / 2, _HEIGHT - 10.0, text_anchor="middle")
-    drawing.text(f"{title} · thin: training, thick: held-out persons", _LEFT, 20.0)
+    dashed = f", dashed: {floor[0]}" if naive else ""
+    drawing.text(f"{title} · thin: training, thick: held-out persons{dashed}", _LEFT, 20.0)
+    for loss in naive:
+        drawing.line(at(1.0, loss), at(float(len(losses)), loss), "floor")
     drawing.add(_curve([at(step, loss) for step, loss in zip(steps, means, strict=True)], "train"))
     if held:
         drawing.add(_curve([at(float(step), loss) for step, loss in looks], "held"))

@@ -1,6 +1,7 @@
 """Objectives of training: what a cell is shown, what it has to say, and that draws are those of (seed, epoch, cell)."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from cytolabe.models.hierarchical import hierarchical_cross_entropy  # noqa: E40
 from cytolabe.models.scgpt.checkpoint import fresh_network  # noqa: E402
 from cytolabe.models.scgpt.configuration import ScgptConfig  # noqa: E402
 from cytolabe.models.scgpt.embedder import on_device  # noqa: E402
+from cytolabe.models.scgpt.hidden_values import gene_means  # noqa: E402
 from cytolabe.models.scgpt.tasks import ClassTask, GenerativeTask, MaskedTask, MaskedWeights  # noqa: E402
 from cytolabe.models.scgpt.tokens import ScgptTokenizer  # noqa: E402
 from cytolabe.models.scgpt.vocabulary import read_scgpt_vocabulary  # noqa: E402
@@ -182,3 +184,44 @@ def test_training_lowers_the_loss_on_cells_that_move_no_weight(kind, fields):
         before = task.held_out_loss()
     progress = train(task, TrainingPlan(n_steps=40, learning_rate=5e-3, check_every=20), seed=0)
     assert progress.best_loss < 0.8 * before
+
+
+def test_the_floor_is_the_mean_of_each_gene_in_training_cells_that_have_it():
+    cells = cells_of(8)
+    fit = np.array([0, 1, 2, 5])
+    means = gene_means(cells, fit, n_tokens=33)
+    own = [cells.padded(np.array([row])) for row in fit]
+    found = {}
+    for cell in own:
+        for gene, value in zip(cell.genes[0, 1:], cell.values[0, 1:], strict=True):
+            found.setdefault(int(gene), []).append(float(value))
+    overall = np.mean([value for values in found.values() for value in values])
+    for token in range(33):
+        assert means[token] == pytest.approx(np.mean(found[token]) if token in found else overall)
+    assert overall == pytest.approx(means[VOCABULARY.tokens["<cls>"]])
+    assert len(found) < 30 or (means[:30] != overall).any()
+
+
+def test_the_floor_is_taken_on_the_very_values_that_are_hidden_in_a_look():
+    task = task_of(GenerativeTask, fields=GENERATES)
+    task.network.eval()
+    errors = task.held_out_errors()
+    ways = (errors.from_genes, errors.from_cell, errors.from_embedding)
+    assert sum(ways) == pytest.approx(task.held_out_loss(), rel=1e-5)
+    assert errors.floor_loss == pytest.approx(3 * errors.gene_means)
+    means = gene_means(task.cells, task.fit_rows, n_tokens=33)
+    with torch.no_grad():
+        # A network that says the mean of each gene, in every way, loses what the floor says.
+        def says_means(tokens):
+            said = SimpleNamespace(values=torch.as_tensor(means[tokens.genes.numpy()], dtype=torch.float32))
+            return SimpleNamespace(gep=said, mvc=said, cells=torch.zeros(len(tokens.genes), 16))
+
+        task.network.forward = says_means
+        assert task.held_out_loss() == pytest.approx(errors.floor_loss, rel=1e-5)
+        assert task.held_out_errors().from_genes == pytest.approx(errors.gene_means, rel=1e-5)
+
+
+def test_where_no_cell_is_held_out_there_is_no_loss_and_no_floor():
+    alone = task_of(GenerativeTask, fields=GENERATES)
+    alone.held_rows = alone.held_rows[:0]
+    assert (alone.held_out_loss(), alone.held_out_errors()) == (None, None)

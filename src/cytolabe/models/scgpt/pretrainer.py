@@ -1,7 +1,8 @@
 """scGPT from scratch on the training cells, by generation: the counts of some genes from those of the others.
 
 `self_supervised`, never `zero_shot` (rule R13): it has seen the training side of the split and no other cell, no label among
-them. Then it is frozen and embeds as a checkpoint does. With a checkpoint it goes on from there (`fine_tuned`).
+them. Then it is frozen and embeds as a checkpoint does. With a checkpoint it goes on from there (`fine_tuned`). Beside what the
+hidden values of held-out cells cost stands what the mean of each gene alone costs there (`hidden_values`).
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from cytolabe.models.extras import import_extra
 from cytolabe.models.learning import run_training
 from cytolabe.models.protocols import QueryView, TrainView
 from cytolabe.models.scgpt.embedder import FittedScgpt
+from cytolabe.models.scgpt.hidden_values import HiddenErrors
 from cytolabe.models.scgpt.learning import learned, prepare
 from cytolabe.models.scgpt.source import Learning
 from cytolabe.models.scopes import fit_scope
@@ -24,11 +26,12 @@ __all__ = ["Pretrained", "ScgptPretrainer"]
 
 
 class Pretrained(NamedTuple):
-    """A network that was trained, how that went, and how many cells chose when to stop."""
+    """A network that was trained, how that went, how many cells chose when to stop, and what their hidden values cost."""
 
     fitted: FittedScgpt
     progress: Progress
     n_held_out: int
+    errors: HiddenErrors | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,7 @@ class ScgptPretrainer:
             tokens_per_minibatch=self.learning.tokens_per_minibatch,
         )
         progress, told = run_training(self.learning, task, seed=seed, on_step=on_step)
+        errors = task.held_out_errors()
         scope = fit_scope("scgpt/generation", train.cell_ids)
         model = learned(prepared.model, protocol=self.card.protocol, scopes=(scope,))
         fitted = FittedScgpt(
@@ -90,6 +94,6 @@ class ScgptPretrainer:
             seed=seed,
             scopes=model.origin.scopes,
             is_trained_here=True,
-            _met=dict.fromkeys((*prepared.notes, told)),
+            _met=dict.fromkeys((*prepared.notes, told, *([errors.told] if errors else []))),
         )
-        return Pretrained(fitted, progress, len(prepared.held_rows))
+        return Pretrained(fitted, progress, len(prepared.held_rows), errors)

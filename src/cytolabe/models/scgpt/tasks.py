@@ -27,6 +27,7 @@ from cytolabe.errors import UsageError
 from cytolabe.models.hierarchical_torch import hierarchical_costs_torch
 from cytolabe.models.scgpt import objectives
 from cytolabe.models.scgpt.embedder import on_device
+from cytolabe.models.scgpt.hidden_values import HiddenErrors, gene_means
 from cytolabe.models.scgpt.network import CellTokens, ScgptOutput
 from cytolabe.models.scgpt.tokens import PaddedCells, TokenizedCells
 from cytolabe.ontology.hierarchy import Hierarchy
@@ -96,10 +97,9 @@ class _CellTask(ABC):
         """Return the sum of the losses of a minibatch, and the number of its terms."""
 
     def _divided(self, rows: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Cut rows into minibatches of one group and like length, in shuffled order."""
-        parts = (
-            [rows] if self.groups is None else [rows[self.groups[rows] == one] for one in np.unique(self.groups[rows])]
-        )
+        """Cut rows into minibatches of one group and like length, in shuffled order; no row gives none."""
+        groups = np.zeros(len(rows)) if self.groups is None else self.groups[rows]
+        parts = [rows[groups == one] for one in np.unique(groups)]
         found: list[np.ndarray] = []
         for part in parts:
             step = max(1, self.tokens_per_minibatch // max(1, int(np.median(self.cells.lengths[part]))))
@@ -189,27 +189,55 @@ class GenerativeTask(_CellTask):
 
     def loss(self, rows: np.ndarray, *, epoch: int) -> tuple[Any, int]:
         """Return the sum of squared errors over generated genes, and their number."""
+        squares, _, n_terms = self._squares(rows, epoch)
+        return sum(squares.values()), n_terms
+
+    def held_out_errors(self) -> HiddenErrors | None:
+        """Return what the hidden values of held-out cells cost, each way, beside the mean of each gene; None without any.
+
+        The network is taken as it is, in evaluation mode; the values that are hidden are those of every look at held-out cells.
+        """
+        means = gene_means(self.cells, self.fit_rows, n_tokens=self.network.config.n_tokens)
+        totals: dict[str, float] = {}
+        n_values = 0
+        for rows in self._divided(self.held_rows, rng_for(self.seed, "models", "scgpt", "held_out")):
+            with torch.no_grad():
+                squares, hidden, n = self._squares(rows, _HELD_OUT)
+            genes, targets = hidden
+            floor = float(np.square(means[genes] - targets).sum())
+            for name, total in [*((name, float(one)) for name, one in squares.items()), ("gene_means", floor)]:
+                totals[name] = totals.get(name, 0.0) + total
+            n_values += n
+        if not n_values:
+            return None
+        own = {name: total / n_values for name, total in totals.items()}
+        return HiddenErrors(
+            n_values=n_values, gene_means=own["gene_means"], from_genes=own["from_genes"], from_cell=own.get("from_cell"),
+            from_embedding=own["from_embedding"],
+        )  # fmt: skip
+
+    def _squares(self, rows: np.ndarray, epoch: int) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray], int]:
+        """Return the sum of squared errors of each way to say values, what is hidden (genes and values), and how many."""
         padded = self._padded(rows)
         parts, targets, is_target = self._split(rows, padded, epoch)
-        n_terms = int(is_target.sum())
-        tokens = on_device(
-            self.network, parts, n_perceived=parts.genes.shape[1] - targets.shape[1], **self._more(rows, 0)
-        )
+        n_terms, n_perceived = int(is_target.sum()), parts.genes.shape[1] - targets.shape[1]
+        hidden = (parts.genes[:, n_perceived:][is_target], targets[is_target])
+        tokens = on_device(self.network, parts, n_perceived=n_perceived, **self._more(rows, 0))
         if not n_terms:
-            return tokens.values.sum() * 0.0, 0
+            return {"from_genes": tokens.values.sum() * 0.0}, hidden, 0
         answer: ScgptOutput = self.network(tokens)
         target, counted = (torch.as_tensor(one).to(tokens.values.device) for one in (targets, is_target))
 
         def squares(values: Any) -> Any:  # noqa: ANN401 - a tensor
-            return objectives.masked_squares(values[:, tokens.n_perceived :].float(), target, counted) * n_terms
+            return objectives.masked_squares(values[:, n_perceived:].float(), target, counted) * n_terms
 
-        total = squares(answer.gep.values)
+        found = {"from_genes": squares(answer.gep.values)}
         if answer.mvc is not None:
-            total = total + squares(answer.mvc.values)
+            found["from_cell"] = squares(answer.mvc.values)
         if epoch == _HELD_OUT or epoch >= self.from_cells_at:
             again = CellTokens(**{**vars(tokens), "cells": answer.cells.detach()})
-            total = total + squares(self.network(again).gep.values)
-        return total, n_terms
+            found["from_embedding"] = squares(self.network(again).gep.values)
+        return found, hidden, n_terms
 
     def _split(self, rows: np.ndarray, padded: PaddedCells, epoch: int) -> tuple[PaddedCells, np.ndarray, np.ndarray]:
         """Put perceived genes before generated ones; return the cells, the values to say and which are such."""
