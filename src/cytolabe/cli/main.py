@@ -22,6 +22,7 @@ from cytolabe.cli import exchange as exchange_commands
 from cytolabe.cli import explain as explain_commands
 from cytolabe.cli import genes as gene_commands
 from cytolabe.cli import lineage as lineage_commands
+from cytolabe.cli import network as network_commands
 from cytolabe.cli import omics as omics_commands
 from cytolabe.cli import persons as person_commands
 from cytolabe.cli import perturbation as perturbation_commands
@@ -85,6 +86,7 @@ app.command("train")(training_commands.train)
 app.command("embed")(study_commands.embed)
 app.command("omics")(omics_commands.omics)
 app.command("perturb")(perturbation_commands.perturb)
+app.command("network")(network_commands.network)
 app.command("annotate")(annotate_commands.annotate)
 app.command("crate")(exchange_commands.crate)
 app.command("provenance")(provenance_commands.provenance)

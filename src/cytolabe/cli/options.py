@@ -11,6 +11,7 @@ __all__ = [
     "AsJson",
     "AsRecorded",
     "AtlasInUse",
+    "AtlasOrFile",
     "AtlasOrRun",
     "AtlasPath",
     "CachePath",
@@ -34,6 +35,14 @@ AsRecorded = Annotated[
 ]
 AtlasInUse = Annotated[
     Any, typer.Option("--atlas", parser=place_of, help="Tell, too, which labels of this atlas mean the term.")
+]
+AtlasOrFile = Annotated[
+    Any,
+    typer.Argument(
+        metavar="ATLAS|FILE.h5ad",
+        parser=place_of,
+        help="An atlas or its URL, or a file with raw counts that is in none.",
+    ),
 ]
 AtlasPath = Annotated[
     Any,

@@ -7,7 +7,6 @@ many as are wanted, drawn by the seed. What is written says in words what it is:
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 from cytolabe.apply.perturb import Perturbation, PerturbationPlan, perturb_cells, refuse_bad_rows
 from cytolabe.errors import UsageError
 from cytolabe.files import replace_file, tsv_text
+from cytolabe.flow.gene_names import gene_id
 from cytolabe.flow.recording import Step
 from cytolabe.genes.reference import GeneReference, load_reference
 from cytolabe.models.geneformer.dictionaries import Dictionaries
@@ -138,7 +138,7 @@ def resolved_genes(names: Sequence[str], *, reference: GeneReference, dictionari
     """
     found: dict[str, str] = {}
     for name in names:
-        gene = _gene_id(name, reference)
+        gene = gene_id(name, reference)
         standing = gene if dictionaries.collapse is None else dictionaries.collapse.get(gene, "")
         if standing not in dictionaries.tokens:
             msg = (
@@ -180,23 +180,6 @@ def perturb_step(document: Mapping[str, Any], asked: AskedPerturbation, *, check
 
 def _reference_of(frozen: Snapshot) -> GeneReference:
     return load_reference(next(iter(frozen.entries.values())).record.organism)
-
-
-def _gene_id(name: str, reference: GeneReference) -> str:
-    unversioned = name.upper().split(".", 1)[0]
-    if unversioned.startswith(reference.id_prefix):
-        return unversioned
-    symbols = reference.primary.ids_of
-    ids = symbols.get(name, ())
-    if len(ids) == 1:
-        return ids[0]
-    if ids:
-        msg = f"{name} names {len(ids)} genes: {', '.join(ids[:5])}. Give the id of the one that is meant."
-        raise UsageError(msg)
-    close = get_close_matches(name, symbols, n=1, cutoff=0.75)
-    hint = f"; did you mean {close[0]}?" if close else "."
-    msg = f"{name} is no gene of {reference.name}{hint} Genes are named by symbol or Ensembl id."
-    raise UsageError(msg)
 
 
 def _drawn(rows: np.ndarray, asked: AskedPerturbation, which: str) -> np.ndarray:

@@ -4,13 +4,13 @@ A `QueryView` physically lacks labels and persons; a `TrainView` physically lack
 is fitted leaves a `FitScope`: without one there is no score.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from scipy.sparse import csr_matrix
 
 from cytolabe.records import FitScope, ModelCard
@@ -20,12 +20,14 @@ __all__ = [
     "TECHNICAL_COLUMNS",
     "Annotator",
     "AnnotatorOutput",
+    "AttendedCell",
     "DescribedEmbedder",
     "Embedder",
     "EmbeddingFacts",
     "FittedAnnotator",
     "FittedEmbedder",
     "FrozenEmbedder",
+    "GeneAttender",
     "GeneEmbedder",
     "QueryMapper",
     "QueryView",
@@ -142,6 +144,47 @@ class GeneEmbedder(Protocol):
 
     def embed_genes(self, genes: Sequence[str]) -> Float[np.ndarray, "genes dims"]:
         """Return one row per gene; a gene that is not among `known_genes` is refused."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttendedCell:
+    """One cell as a layer of a network reads it, token by token. Special tokens are among them, nothing that fills up."""
+
+    places: Integer[np.ndarray, " tokens"]
+    """Place of the gene of each token among `known_genes`; -1 for a special token."""
+    states: Float[np.ndarray, "tokens dims"]
+    """After the layer."""
+    queries: Float[np.ndarray, "heads tokens head_dims"]
+    keys: Float[np.ndarray, "heads tokens head_dims"]
+    """What attends, and what is attended to: attention is softmax(queries keys^T / sqrt(head_dims)) along the keys."""
+
+
+@runtime_checkable
+class GeneAttender(GeneEmbedder, Protocol):
+    """A fitted model that reads a cell as genes which attend to one another."""
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the network."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the weights and the genes."""
+        ...
+
+    @property
+    def gene_rows(self) -> str:
+        """What `embed_genes` gives, in words."""
+        ...
+
+    def n_cells_reading(self, view: QueryView) -> Integer[np.ndarray, " known_genes"]:
+        """Return in how many cells of a view each of `known_genes` is a token; the network is not asked."""
+        ...
+
+    def attended(self, view: QueryView, *, layer: int) -> Iterator[AttendedCell]:
+        """Yield the cells of a view in order, each computed by itself; layer 1 is the first, `n_layers` the last."""
         ...
 
 

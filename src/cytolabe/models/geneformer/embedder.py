@@ -10,21 +10,21 @@ Cells are embedded in minibatches of like length in any order. Another order, mi
 rounding alone: at most `TOLERANCE` times the largest value of the cell, in float32 (tested). Nothing is drawn.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Integer
 
-from cytolabe.errors import UsageError
+from cytolabe.errors import UnmeasuredGeneError, UsageError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.minibatches import by_length
-from cytolabe.models.geneformer.network import blank_network, gene_positions, hidden_states, placed
+from cytolabe.models.geneformer.network import blank_network, gene_positions, hidden_states, looked_at, placed
 from cytolabe.models.geneformer.tokenizer import GeneformerTokenizer, TokenizedCells
 from cytolabe.models.network_size import NetworkSize, size_of
-from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
+from cytolabe.models.protocols import AttendedCell, EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scopes import fit_scope, refuse_not_finite, refuse_other_genes
 from cytolabe.records import FitScope, ModelCard
 
@@ -141,6 +141,79 @@ class FittedGeneformer:
             lengths = cells.lengths[chosen]
             embedding[chosen] = pooled_states(self.network, cells.tokens[chosen, : lengths.max()], lengths, rule=rule)
         return embedding
+
+    @property
+    def known_genes(self) -> tuple[str, ...]:
+        """Genes of the dictionary that the fit has, in the order in which their first column stands."""
+        return self.tokenizer.targets
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the network."""
+        return self.checkpoint.shape.n_layers
+
+    @property
+    def gene_rows(self) -> str:
+        """What `embed_genes` gives."""
+        return "row of the token embedding, without rank and before normalization"
+
+    def embed_genes(self, genes: Sequence[str]) -> Float[np.ndarray, "genes dims"]:
+        """Return the row of the token embedding of each gene, float32; no cell has a part in it.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the dictionary or the fit has none of that name.
+        """
+        torch, known = import_extra("torch"), self.checkpoint.dictionaries.tokens
+        unknown = sorted(set(genes).difference(self.known_genes))
+        if unknown:
+            msg = f"{len(unknown)} of {len(genes)} genes have no vector here, for example {unknown[0]!r}; see known_genes."
+            raise UnmeasuredGeneError(msg)
+        weight = self.network.bert.embeddings.word_embeddings.weight
+        with torch.inference_mode():
+            rows = weight[torch.tensor([known[gene] for gene in genes], dtype=torch.long, device=weight.device)]
+        return np.asarray(rows.float().cpu().numpy())
+
+    def n_cells_reading(self, view: QueryView) -> Integer[np.ndarray, " known_genes"]:
+        """Return in how many cells each of `known_genes` is a token: it has counts, and ranks high enough to be read.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        """
+        refuse_other_genes(view, tuple(self.tokenizer.genes))
+        places = self._places()[self.tokenizer.tokenize(view.counts).tokens]
+        return np.bincount(places[places >= 0], minlength=len(self.known_genes))
+
+    def attended(self, view: QueryView, *, layer: int) -> Iterator[AttendedCell]:
+        """Yield each cell as a layer reads it, in float32, but for cells without a token.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        """
+        refuse_other_genes(view, tuple(self.tokenizer.genes))
+        torch, places = import_extra("torch"), self._places()
+        device = self.network.bert.embeddings.word_embeddings.weight.device
+        cells = self.tokenizer.tokenize(view.counts)
+        for tokens, length in zip(cells.tokens, cells.lengths.tolist(), strict=True):
+            if not length:
+                continue
+            own = tokens[:length].astype(np.int64)
+            with torch.inference_mode():
+                looked = looked_at(self.network, torch.as_tensor(own, device=device)[None], layer=layer)
+            states, queries, keys = (one.cpu().numpy() for one in looked)
+            yield AttendedCell(places=places[own], states=states, queries=queries, keys=keys)
+
+    def _places(self) -> Integer[np.ndarray, " tokens_of_dictionary"]:
+        """Return the place of each token among `known_genes`, -1 where it is none of them."""
+        known = self.checkpoint.dictionaries.tokens
+        places = np.full(max(known.values()) + 1, -1, dtype=np.int64)
+        places[[known[gene] for gene in self.known_genes]] = np.arange(len(self.known_genes))
+        return places
 
     def _tell(self, lengths: np.ndarray) -> None:
         frame = 0 if self.checkpoint.dictionaries.bounds is None else 2

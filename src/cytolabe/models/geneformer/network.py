@@ -13,7 +13,7 @@ from cytolabe.models.geneformer.shapes import GeneformerShape
 from cytolabe.models.weights import KeyRules, LoadedKeys, fill_network
 from cytolabe.randomness import derive_seed
 
-__all__ = ["KEY_RULES", "blank_network", "filled_network", "gene_positions", "hidden_states", "placed"]
+__all__ = ["KEY_RULES", "blank_network", "filled_network", "gene_positions", "hidden_states", "looked_at", "placed"]
 
 KEY_RULES = KeyRules(
     tied={
@@ -72,6 +72,24 @@ def hidden_states(network: Any, tokens: Any, mask: Any, *, n_layers: int) -> Any
         states = layer(states, attention)
         states = states[0] if isinstance(states, tuple) else states
     return states
+
+
+def looked_at(network: Any, tokens: Any, *, layer: int) -> tuple[Any, Any, Any]:  # noqa: ANN401 - tensors
+    """Return the states of every position after a layer, and its queries and keys by head: heads x positions x dims.
+
+    Parameters
+    ----------
+    tokens
+        Of one cell, 1 x positions, none of which fills up.
+    layer
+        1 is the first.
+    """
+    entering = hidden_states(network, tokens, tokens >= 0, n_layers=layer - 1)
+    asked = network.bert.encoder.layer[layer - 1]
+    reads, n_heads = asked.attention.self, network.config.num_attention_heads
+    query, key = (part(entering)[0].unflatten(1, (n_heads, -1)).transpose(0, 1) for part in (reads.query, reads.key))
+    states = asked(entering, None)
+    return (states[0] if isinstance(states, tuple) else states)[0], query, key
 
 
 def gene_positions(stands: Any, *, has_frame: bool) -> Any:  # noqa: ANN401 - tensors

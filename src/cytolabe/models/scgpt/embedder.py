@@ -7,7 +7,7 @@ its id and the seed; other cells move it by rounding only (minibatches of anothe
 Cells of a panel are refused (rule R3). A cell without counts in the vocabulary is `<cls>` alone, and the notes say so.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from cytolabe.genes import load_reference
 from cytolabe.genes.panels import why_not_ranked
 from cytolabe.models.extras import import_extra
 from cytolabe.models.network_size import NetworkSize, size_of
-from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
+from cytolabe.models.protocols import AttendedCell, EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
 from cytolabe.models.scgpt.tokens import PaddedCells, ScgptTokenizer, TokenizedCells
 from cytolabe.models.scopes import fit_scope, refuse_not_finite, refuse_other_genes
@@ -78,8 +78,7 @@ class FittedScgpt:
         ModelFailedError
             If a value is not finite.
         """
-        refuse_other_genes(view, tuple(self.tokenizer.genes))
-        cells = self.tokenizer.tokenize(view.counts, cell_ids=view.cell_ids, seed=self.seed)
+        cells = self._tokens(view)
         self._tell(view, cells.lengths)
         return unit_states(self.model.network, cells)
 
@@ -108,6 +107,58 @@ class FittedScgpt:
         with torch.no_grad():
             rows = encoder(torch.as_tensor(tokens).to(encoder.embedding.weight.device))
         return np.asarray(rows.float().cpu().numpy())
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the network."""
+        return self.model.config.n_layers
+
+    @property
+    def gene_rows(self) -> str:
+        """What `embed_genes` gives."""
+        return "row of the gene embedding, normalized as it enters the encoder, without a value"
+
+    def n_cells_reading(self, view: QueryView) -> Int[np.ndarray, " known_genes"]:
+        """Return in how many cells each of `known_genes` is a token: it has counts, and there was room for it.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        """
+        places = self._places()[self._tokens(view).genes]
+        return np.bincount(places[places >= 0], minlength=len(self.known_genes))
+
+    def attended(self, view: QueryView, *, layer: int) -> Iterator[AttendedCell]:
+        """Yield each cell as a layer reads it, without gradients and without padding.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        UsageError
+            If the network normalizes by batch.
+        """
+        torch, network, places = import_extra("torch"), self.model.network, self._places()
+        _refuse_batch_norm(network)
+        cells = self._tokens(view)
+        for row in range(len(cells.lengths)):
+            minibatch = cells.padded(np.array([row]))
+            with torch.no_grad():
+                looked = network.looked_at(on_device(network, minibatch), layer=layer)
+            states, queries, keys = (one[0].float().cpu().numpy() for one in looked)
+            yield AttendedCell(places=places[minibatch.genes[0]], states=states, queries=queries, keys=keys)
+
+    def _places(self) -> Int[np.ndarray, " tokens_of_vocabulary"]:
+        """Return the place of each token among `known_genes`, -1 where it is none of them."""
+        read = self.tokenizer.tokens[self.tokenizer.tokens >= 0]
+        places = np.full(len(self.model.vocabulary), -1, dtype=np.int64)
+        places[read] = np.arange(len(read))
+        return places
+
+    def _tokens(self, view: QueryView) -> TokenizedCells:
+        refuse_other_genes(view, tuple(self.tokenizer.genes))
+        return self.tokenizer.tokenize(view.counts, cell_ids=view.cell_ids, seed=self.seed)
 
     def _tell(self, view: QueryView, lengths: np.ndarray) -> None:
         total = view.counts.sum()
@@ -245,13 +296,18 @@ def cell_states(
         If the network normalizes by batch and none are given.
     """
     torch = import_extra("torch")
-    if batches is None and network.config.batch_norm.startswith("by_batch"):
+    if batches is None:
+        _refuse_batch_norm(network)
+    with torch.no_grad():
+        tokens = on_device(network, minibatch) if batches is None else on_device(network, minibatch, batches=batches)
+        states: np.ndarray = network.cell_embeddings(tokens).float().cpu().numpy()
+    return states
+
+
+def _refuse_batch_norm(network: Any) -> None:  # noqa: ANN401 - torch
+    if network.config.batch_norm.startswith("by_batch"):
         msg = (
             "The network normalizes by batch, which a cell to embed does not have. Load the checkpoint without it "
             "(batch_norm = 'none'), or map the cells as a query of scgpt_integrator."
         )
         raise UsageError(msg)
-    with torch.no_grad():
-        tokens = on_device(network, minibatch) if batches is None else on_device(network, minibatch, batches=batches)
-        states: np.ndarray = network.cell_embeddings(tokens).float().cpu().numpy()
-    return states

@@ -146,14 +146,17 @@ class Encoder(nn.Module):  # type: ignore[misc]
         last: Tensor = self.layers[-1](states, allowed, None, n_asked=1)
         return last
 
+    def looked_at(self, states: Tensor, padding: Tensor, *, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the states after a layer (1 is the first), and its queries and keys: cells x heads x tokens x dims."""
+        allowed = attention_mask(padding)
+        for before in self.layers[: layer - 1]:
+            states = before(states, allowed, None)
+        asked = self.layers[layer - 1]
+        query, key, _ = asked.self_attn.projected(asked.norm1(states) if asked.norm == "pre" else states)
+        return asked(states, allowed, None), query, key
+
     def attention_of_last(self, states: Tensor, padding: Tensor) -> Float[Tensor, "cells heads queries keys"]:
         """Return the attention weights of the last layer; rows sum to 1 over tokens that are no padding."""
-        allowed = attention_mask(padding)
-        for layer in self.layers[:-1]:
-            states = layer(states, allowed, None)
-        last = self.layers[-1]
-        if last.norm == "pre":
-            states = last.norm1(states)
-        query, key, _ = last.self_attn.projected(states)
+        _, query, key = self.looked_at(states, padding, layer=len(self.layers))
         scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
-        return scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1)
+        return scores.masked_fill(~attention_mask(padding), float("-inf")).softmax(dim=-1)

@@ -189,6 +189,18 @@ class ScgptNetwork(nn.Module):  # type: ignore[misc]
             self._input(tokens, self.encoder(tokens.genes)), tokens.padding
         )
 
+    def looked_at(self, tokens: CellTokens, *, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return states after a layer (1 is the first; cells x tokens x dims), its queries and keys (by head).
+
+        Raises
+        ------
+        ValueError
+            As `encode`.
+        """
+        self._check(tokens)
+        states = self._input(tokens, self.encoder(tokens.genes))
+        return self.transformer_encoder.looked_at(states, tokens.padding, layer=layer)
+
     def _check(self, tokens: CellTokens) -> None:
         if self.config.batch_norm.startswith("by_batch"):
             _refuse_without(tokens, "batches")
