@@ -18,6 +18,7 @@ from cytolabe.ingest.native import native
 from cytolabe.ingest.nodes import ArrayNode, GroupNode, Node, is_group
 from cytolabe.ingest.refusals import readable, refusal
 from cytolabe.records import Block, Finding, Severity
+from cytolabe.validate.cell_sums import Entries
 from cytolabe.validate.delivered import ArrayFacts, Delivered, MatrixFacts
 from cytolabe.validate.marks import HeldMarks, MarksFor
 from cytolabe.validate.value_census import ValueCensus
@@ -27,6 +28,8 @@ __all__ = ["open_delivered"]
 _ENTRIES = 1 << 20
 """Stored values of a block."""
 _CELLS = 1 << 16
+_WINDOW = 1 << 20
+"""Cells of a matrix that lies by features of which sums are held at a time, 40 bytes each."""
 _LARGEST_VALUE = 1 << 16
 """Values of an array of uns that are read; what is larger is an image, of which only shape and type are asked."""
 
@@ -85,7 +88,7 @@ def _delivered(file: GroupNode, name: str, *, with_matrices: bool, marks_for: Ma
 
 
 def _read_matrix(node: Node, place: str, obs: FileTable, *, marks_for: MarksFor) -> MatrixFacts:
-    """Run the pass over a matrix; one that is neither CSR nor dense is only described."""
+    """Run the pass over a matrix; one that is neither CSR, CSC nor dense is only described."""
     if not is_group(node):
         shape, dtype = tuple(node.shape or ()), str(node.dtype)
         if len(shape) != 2 or node.dtype.kind not in "biuf":
@@ -98,12 +101,14 @@ def _read_matrix(node: Node, place: str, obs: FileTable, *, marks_for: MarksFor)
             int(length) for length in np.atleast_1d(node.attrs.get("shape", node.attrs.get("h5sparse_shape", ())))
         )
         dtype = str(node["data"].dtype) if "data" in node else "none"
-        if encoding != "csr" or len(shape) != 2:
+        if encoding not in {"csr", "csc"} or len(shape) != 2:
             return MatrixFacts(encoding=encoding, shape=shape, dtype=dtype)
-        blocks = _csr_blocks(node, place, shape, obs=obs)
+        blocks = _csr_blocks(node, place, shape, obs=obs) if encoding == "csr" else iter(())
     census = ValueCensus(shape[0], shape[1], marks=marks_for(shape[0]))
     for block in blocks:
         census.add(block)
+    if encoding == "csc":
+        _take_by_features(node, place, obs=obs, census=census)
     return census.facts(encoding=encoding, dtype=dtype, names=obs.name_of)
 
 
@@ -135,6 +140,37 @@ def _csr_blocks(node: GroupNode, place: str, shape: tuple[int, ...], *, obs: Fil
         counts.indptr = (ahead[: n_rows + 1] - low).astype(np.int64)
         yield _block(counts, start, obs)
         start += n_rows
+
+
+def _take_by_features(node: GroupNode, place: str, *, obs: FileTable, census: ValueCensus) -> None:
+    """Run the pass over a CSC matrix: once for each `_WINDOW` cells, because every cell lies all over the file."""
+    n_cells, n_features = census.shape
+    data, indices = node["data"], node["indices"]
+    pointers = np.asarray(node["indptr"][...], dtype=np.int64)
+    if pointers.shape != (n_features + 1,) or data.shape != indices.shape:
+        raise _damaged(place, f"{len(pointers):,} pointers for {n_features:,} features")
+    if np.any(np.diff(pointers) < 0) or pointers[0] < 0 or pointers[-1] > data.shape[0]:
+        raise _damaged(place, "its pointers run backwards or beyond its values")
+    for first in range(0, n_cells, _WINDOW):
+        last = min(n_cells, first + _WINDOW)
+        entries = _entries_of_cells(node, place, pointers=pointers, cells=(first, last), n_cells=n_cells)
+        census.add_by_features(last - first, entries, name_of=lambda row, first=first: obs.name_of(first + row))
+
+
+def _entries_of_cells(
+    node: GroupNode, place: str, *, pointers: np.ndarray, cells: tuple[int, int], n_cells: int
+) -> Iterator[Entries]:
+    """Yield the entries of a CSC matrix that are of some cells, which are numbered from the first of them."""
+    first, last = cells
+    for low in range(int(pointers[0]), int(pointers[-1]), _ENTRIES):
+        high = min(int(pointers[-1]), low + _ENTRIES)
+        of = np.asarray(node["indices"][low:high], dtype=np.int64)
+        if int(of.min()) < 0 or int(of.max()) >= n_cells:
+            raise _damaged(place, f"an entry lies outside of its {n_cells:,} cells")
+        features = np.searchsorted(pointers, np.arange(low, high), side="right") - 1
+        wanted = (of >= first) & (of < last)
+        values = native(np.asarray(node["data"][low:high]))
+        yield Entries(cells=of[wanted] - first, features=features[wanted], values=values[wanted])
 
 
 def _block(counts: csr_matrix, start: int, obs: FileTable) -> Block:

@@ -18,7 +18,8 @@ def encodings(rule: Rule, look: Look) -> Iterator[Found]:
     """Sparse matrices are CSR, and a matrix of mostly zeros is sparse."""
     for place, matrix in look.delivered.matrices.items():
         if matrix.encoding not in {"csr", "dense"}:
-            yield Found(code="E-SPARSE-01", where=place, values={"encoding": matrix.encoding})
+            unread = "" if matrix.is_read else " Its values were not looked at: validate again when they are converted."
+            yield Found(code="E-SPARSE-01", where=place, values={"encoding": matrix.encoding, "unread": unread})
         elif matrix.encoding == "dense" and matrix.zero_fraction > rule.number("zeros_above"):
             n_values = matrix.shape[0] * matrix.shape[1]
             values = {"share": f"{matrix.zero_fraction:.1%}"}

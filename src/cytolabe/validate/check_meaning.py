@@ -30,31 +30,37 @@ _NUMBER = re.compile(r"(cluster|c|clu|x|k|group)?[ _.-]*\d+(\.0)?\Z", re.IGNOREC
 
 
 def counts_are_counts(rule: Rule, look: Look) -> Iterator[Found]:
-    """Whole numbers that were made by scaling: no value 1 in most cells, one divisor, or one sum for all cells."""
+    """Whole numbers that were made by scaling: no value 1 in most cells, one divisor, or one sum for all cells.
+
+    Values that nobody could read are told, so that a file of which nothing was found is not taken for a right one.
+    """
     place = look.delivered.raw_place
     matrix = look.delivered.matrices.get(place)
-    if matrix is None or not matrix.is_counts:
+    if matrix is None:
         return
-    evidence = _evidence_of_scaling(matrix, rule)
+    n_cells = matrix.n_cells
+    if not matrix.is_read:
+        values = {"encoding": matrix.encoding}
+        yield Found(code="N-COUNTS-24", where=place, n_affected=n_cells, n_total=n_cells, values=values)
+    n_scaled, evidence = _evidence_of_scaling(matrix, rule) if matrix.is_counts else (0, "")
     if evidence:
-        n_cells = matrix.n_cells
-        yield Found(
-            code="E-COUNTS-21", where=place, n_affected=max(matrix.n_without_ones, matrix.n_divisible) or n_cells,
-            n_total=n_cells, values={"evidence": evidence},
-        )  # fmt: skip
+        values = {"evidence": evidence}
+        yield Found(code="E-COUNTS-21", where=place, n_affected=n_scaled, n_total=n_cells, values=values)
 
 
-def _evidence_of_scaling(matrix: MatrixFacts, rule: Rule) -> str:
+def _evidence_of_scaling(matrix: MatrixFacts, rule: Rule) -> tuple[int, str]:
+    """Return how many cells were scaled and what speaks for it, the most telling first."""
     least, most = matrix.totals
     limit = rule.number("most_cells") * matrix.n_testable
     if matrix.n_testable and matrix.n_divisible > limit:
-        return f"the values of {matrix.n_divisible:,} cells share a divisor"
+        return matrix.n_divisible, f"the values of {matrix.n_divisible:,} cells share a divisor"
     if matrix.n_testable and matrix.n_without_ones > limit:
-        return f"{matrix.n_without_ones:,} of {matrix.n_testable:,} cells have no gene that was seen once"
+        lacking = f"{matrix.n_without_ones:,} of {matrix.n_testable:,} cells have no gene that was seen once"
+        return matrix.n_without_ones, lacking
     is_many = matrix.n_cells >= rule.number("cells_for_sums")
     if is_many and matrix.mean_total and (most - least) / matrix.mean_total < rule.number("sums_within"):
-        return f"all cells sum to about the same ({least:,.0f} to {most:,.0f})"
-    return ""
+        return matrix.n_cells, f"all cells sum to about the same ({least:,.0f} to {most:,.0f})"
+    return 0, ""
 
 
 def counts_not_swapped(rule: Rule, look: Look) -> Iterator[Found]:

@@ -3,12 +3,13 @@
 Or of none, where the marks of cells are kept elsewhere. Vector operations only: for the two cells of a first look, loading a compiler would cost more than all checks together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from cytolabe.records import Block
+from cytolabe.validate.cell_sums import CellSums, Entries, prints_of_entries
 from cytolabe.validate.delivered import MatrixFacts
 from cytolabe.validate.marks import HeldMarks, Marks, rows_alike
 
@@ -17,9 +18,6 @@ __all__ = ["ValueCensus"]
 _MIN_GENES = 10
 """A cell with fewer detected genes can lack a gene seen once by chance."""
 _N_EXAMPLES = 5
-_ODD = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
-_VALUE = np.uint64(0xD1B54A32D192ED03)
 
 
 class ValueCensus:
@@ -39,6 +37,11 @@ class ValueCensus:
         self._empty: list[str] = []
         self._low, self._high, self._sum = np.inf, -np.inf, 0.0
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells and features."""
+        return self._n_cells, len(self._seen)
+
     def add(self, block: Block) -> None:
         """Take in a block."""
         counts = _without_zeros(block.counts)
@@ -47,17 +50,41 @@ class ValueCensus:
         self._seen[indices] = True
         self._count("n_nonzero", len(values))
         self._prints.append(_prints_of(values, indices, indptr))
-        self._look_for_empty(block, sizes)
-        is_whole = self._look_for_invalid(block, values, indptr)
+        self._look_for_empty(sizes, lambda row: block.cell_names[row])
+        is_whole = self._look_for_invalid(
+            values, lambda at: block.cell_names[int(np.searchsorted(indptr, at, side="right")) - 1]
+        )
         full = np.flatnonzero(sizes)
         totals = np.zeros(len(sizes))
         if len(full):
             totals[full] = np.add.reduceat(values, indptr[:-1][full], dtype=np.float64)
             if is_whole:
                 self._look_for_scaling(values, indptr[:-1], sizes)
-        if len(totals):
-            self._low, self._high = min(self._low, float(totals.min())), max(self._high, float(totals.max()))
-            self._sum += float(totals.sum())
+        self._take_totals(totals)
+
+    def add_by_features(self, n_cells: int, entries: Iterable[Entries], *, name_of: Callable[[int], str]) -> None:
+        """Take in the next `n_cells` cells of a matrix that lies by features, from all their entries in any order.
+
+        What is found is what `add` finds of the same cells. `name_of` gives the name of one of them.
+        """
+        sums, is_whole = CellSums(n_cells), True
+        for delivered in entries:
+            part = delivered.by_cell()
+            self._seen[part.features] = True
+            self._count("n_nonzero", len(part.values))
+            is_whole &= self._look_for_invalid(part.values, lambda at, cells=part.cells: name_of(int(cells[at])))
+            sums.add(part)
+            if is_whole:
+                sums.add_divisors(part)
+        self._prints.append(sums.prints)
+        self._look_for_empty(sums.sizes, name_of)
+        if is_whole:
+            testable = sums.sizes >= _MIN_GENES
+            without = testable & (sums.least > 1)
+            self._count("n_testable", int(np.count_nonzero(testable)))
+            self._count("n_without_ones", int(np.count_nonzero(without)))
+            self._count("n_divisible", int(np.count_nonzero(without & (sums.divisors > 1))))
+        self._take_totals(sums.totals)
 
     def facts(self, *, encoding: str, dtype: str, names: Callable[[int], str]) -> MatrixFacts:
         """Return what was found; `names` gives the names of cells where examples are needed."""
@@ -81,13 +108,18 @@ class ValueCensus:
     def _count(self, name: str, number: int) -> None:
         self._counters[name] += number
 
-    def _look_for_empty(self, block: Block, sizes: np.ndarray) -> None:
+    def _take_totals(self, totals: np.ndarray) -> None:
+        if len(totals):
+            self._low, self._high = min(self._low, float(totals.min())), max(self._high, float(totals.max()))
+            self._sum += float(totals.sum())
+
+    def _look_for_empty(self, sizes: np.ndarray, name_of: Callable[[int], str]) -> None:
         empty = np.flatnonzero(sizes == 0)
         self._count("n_empty", len(empty))
-        self._empty += [block.cell_names[row] for row in empty[: _N_EXAMPLES - len(self._empty)]]
+        self._empty += [name_of(int(row)) for row in empty[: _N_EXAMPLES - len(self._empty)]]
 
-    def _look_for_invalid(self, block: Block, values: np.ndarray, indptr: np.ndarray) -> bool:
-        """Count what is no count, and say whether there is none in this block."""
+    def _look_for_invalid(self, values: np.ndarray, name_at: Callable[[int], str]) -> bool:
+        """Count what is no count, and say whether there is none among these; `name_at` names the cell of one."""
         if values.dtype.kind in "ub":
             return True
         is_negative = values < 0
@@ -97,8 +129,7 @@ class ValueCensus:
             self._count("n_invalid", n_wrong)
             self._count("n_negative", int(np.count_nonzero(is_negative)))
             for at in np.flatnonzero(wrong)[: _N_EXAMPLES - len(self._invalid)]:
-                row = int(np.searchsorted(indptr, at, side="right")) - 1
-                self._invalid.append(f"{values[at]:.6g} in {block.cell_names[row]}")
+                self._invalid.append(f"{values[at]:.6g} in {name_at(int(at))}")
         return not n_wrong
 
     def _look_for_scaling(self, values: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> None:
@@ -133,14 +164,5 @@ def _prints_of(values: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> n
     full = np.flatnonzero(np.diff(indptr))
     if not len(full):
         return prints
-    bits = values.astype(np.float64).view(np.uint64)
-    state = indices.astype(np.uint64)
-    state *= _ODD
-    bits *= _VALUE
-    state += bits
-    for shift in (30, 27):
-        state ^= state >> np.uint64(shift)
-        state *= _MIX
-    state ^= state >> np.uint64(31)
-    prints[full] = np.add.reduceat(state, indptr[:-1][full])
+    prints[full] = np.add.reduceat(prints_of_entries(indices, values), indptr[:-1][full])
     return prints
