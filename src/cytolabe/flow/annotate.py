@@ -17,8 +17,9 @@ from cytolabe.apply.reference_model import ReferencePlan, inductive_embedder
 from cytolabe.audit.duplicates import identical_pairs
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate.decisions import AnswerSpace, Decisions, HeldOutCells, Wish, decide_crosswise, fit_decisions
-from cytolabe.evaluate.held_out import Laboratory, held_out_cells, open_set
+from cytolabe.evaluate.held_out import Laboratory, held_out_cells
 from cytolabe.evaluate.held_out_record import HeldOutRecord, held_out_record
+from cytolabe.evaluate.open_types import open_set
 from cytolabe.evaluate.reference_cells import ReferenceCells, reference_cells
 from cytolabe.flow.answer_columns import answer_columns, answered_blocks
 from cytolabe.flow.query_file import GeneGate, QueryFile, gene_gate, read_query

@@ -132,7 +132,7 @@ def _classes_table(classes: Sequence[Mapping[str, Any]]) -> Table:
 def _open_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = tuple(
         (
-            Cell(inert(row["name"]), detail=inert(row["term"])), Cell(count(int(row["n_cells"]))), Cell(number(row["auroc_novelty"])),
+            Cell(inert(row["name"]), detail=_left_out_told(row)), Cell(count(int(row["n_cells"]))), Cell(number(row["auroc_novelty"])),
             Cell(number(row["auroc_confidence"])), _share(row["unknown_fraction"]), _share(row["above_fraction"]), _share(row["wrong_fraction"]),
             _share(row["known_unknown_fraction"]),
         )
@@ -143,10 +143,16 @@ def _open_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         Column("unknown", "number"), Column("a term above it", "number"), Column("wrong", "number"), Column("known cells called unknown", "number"),
     )  # fmt: skip
     note = (
-        "Each type and its descendants were left out of training, and held-out cells of it were asked for beside cells of known types. AUROC 0.5 knows nothing. "
-        "“wrong” is what a type that the atlas lacks would be called."
+        "Each type and its descendants were left out of training, and held-out cells of all of them were asked for beside cells of known types: classes, and types "
+        "above several. AUROC 0.5 knows nothing. “wrong” is what a type that the atlas lacks would be called. Types that were not asked stand under “What was not evaluated”."
     )
     return Table(key="open_set", caption="Types that the model never saw", columns=columns, rows=shown, note=note)
+
+
+def _left_out_told(row: Mapping[str, Any]) -> str:
+    n = int(row["n_classes"])
+    below = f", with the {n} classes below it" if n > 1 else ", with the class below it"
+    return f"{inert(row['term'])}{below if row['is_inner'] else ''}"
 
 
 def _selective_table(rows: Sequence[Mapping[str, Any]]) -> Table:
