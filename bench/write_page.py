@@ -24,8 +24,12 @@ PARTS = {
     "sizes": "Size of real files",
     "validate": "Validating",
     "startup": "Starting",
+    "confounding": "Confounding",
+    "splits": "Splits",
     "embeddings": "Embedding",
+    "embed_memory": "Memory of embedding",
     "training": "Training",
+    "duplicates": "Copies",
 }
 MET = {True: "yes", False: "**NO**", None: ""}
 PICTURED = "shuffled minibatches, canonical store"
