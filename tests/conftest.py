@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import itertools
 import logging
+import sys
 import urllib.request
 
 import jaxtyping
@@ -86,3 +87,60 @@ def bucket(s3_server, monkeypatch):
     with urllib.request.urlopen(request) as answer:  # noqa: S310 - the server of this test
         assert answer.status == 200
     return f"s3://{name}"
+
+
+_OFFERED = """
+import dataclasses
+import numpy as np
+from cytolabe.models.cards import CARDS
+from cytolabe.models.scopes import fit_scope
+from cytolabe.records import ModelCard
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mean:
+    n_genes: int = 3
+    card: ModelCard = dataclasses.field(
+        default=dataclasses.replace(CARDS["hvg"], name="NAME", source="lab of B"), init=False
+    )
+    scopes: tuple = dataclasses.field(default=(), init=False)
+    notes: tuple = dataclasses.field(default=(), init=False)
+
+    def __post_init__(self):
+        if self.n_genes < 1:
+            raise ValueError("n_genes must be positive")
+
+    def fit(self, train, *, query, seed):
+        fitted = Mean(n_genes=self.n_genes)
+        object.__setattr__(fitted, "scopes", (fit_scope("mean", train.cell_ids),))
+        return fitted
+
+    def embed(self, view):
+        return np.log1p(view.counts[:, : self.n_genes].toarray())
+"""
+
+
+@pytest.fixture(scope="session")
+def offered_code():
+    """Return a function that gives the source of a module with an embedder `Mean`, whose card has the name given."""
+    return lambda name="lab_mean": _OFFERED.replace("NAME", name)
+
+
+@pytest.fixture
+def install_package(tmp_path, monkeypatch, offered_code):
+    """Return a function that puts a made-up distribution on the path: its name, its entries, its one module."""
+
+    def put(package, entries, module="", *, version="1.0", code="", where=""):
+        place = tmp_path / f"{where}{package}-{version}"
+        info = place / f"{package.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(entries if "[" in entries else f"[cytolabe.models]\n{entries}\n")
+        if module:
+            (place / f"{module}.py").write_text(code or offered_code())
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.syspath_prepend(place)
+        return place
+
+    yield put
+    for name in [name for name in sys.modules if name.startswith("made_up_")]:
+        del sys.modules[name]

@@ -147,5 +147,24 @@ class TestDoctor:
         called = call("doctor", "--json")
         assert called.code == 0
         assert called.document["environment"]["numpy"].startswith("2.")
-        assert called.document["models"]["majority"] == {"available": True, "reason": ""}
+        assert called.document["models"]["majority"] == {
+            "available": True, "reason": "", "package": "cytolabe", "version": called.document["cytolabe"],
+        }  # fmt: skip
         assert "majority" in call("doctor").out
+
+    def test_it_lists_models_of_other_packages_and_what_is_wrong_with_them(self, call, tmp_path, monkeypatch):
+        folder = tmp_path / "lab_models-2.1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-models\nVersion: 2.1\n")
+        (folder / "entry_points.txt").write_text("[cytolabe.models]\nlab_mean = no_such_module:Mean\npca = a:B\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        document, told = call("doctor", "--json").document, call("doctor").out
+        mean = document["models"]["lab_mean"]
+        assert (mean["available"], mean["package"], mean["version"]) == (False, "lab-models", "2.1")
+        assert "lab-models 2.1" in mean["reason"]
+        assert "no_such_module" in mean["reason"]
+        assert document["models"]["pca"]["package"] == "cytolabe"
+        assert document["models"]["pca"]["available"]
+        (refused,) = document["refused_models"]
+        assert (refused["name"], refused["package"], refused["version"]) == ("pca", "lab-models", "2.1")
+        assert "lab-models 2.1 offers no model pca" in told

@@ -72,6 +72,22 @@ def test_what_only_tells_findings_waits_for_no_matrix(run_python, code, absent):
     assert "scipy" in heavy_of(run_python(f"from cytolabe.records import Block\n{LOADED}"))
 
 
+def test_models_of_other_packages_are_named_and_not_imported(run_python, tmp_path):
+    folder = tmp_path / "lab_models-2.1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: lab-models\nVersion: 2.1\n")
+    (folder / "entry_points.txt").write_text("[cytolabe.models]\nlab_mean = lab_models:Mean\n")
+    (tmp_path / "lab_models.py").write_text("raise RuntimeError('imported')")
+    code = (
+        f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n"
+        "from cytolabe.models.registry import is_available, make_model, offered_names\n"
+        "assert offered_names() == ('lab_mean',)\nmake_model('pca')\nassert is_available('majority')[0]\n"
+    )
+    assert "lab_models" not in json.loads(run_python(f"{code}{LOADED}").splitlines()[-1])
+    asked = run_python(f"{code}print(is_available('lab_mean'))")
+    assert "RuntimeError: imported" in asked
+
+
 def test_the_check_notices_a_heavy_module(run_python):
     assert heavy_of(run_python(f"import cytolabe, numpy\n{LOADED}")) == ["numpy"]
 

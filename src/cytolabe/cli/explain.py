@@ -96,24 +96,44 @@ def verify(
 
 
 def doctor(as_json: AsJson = False) -> int:
-    """Tell what is installed, and which models can run here."""
-    from cytolabe.models.registry import MODEL_NAMES, is_available
+    """Tell what is installed, and which models can run here, those of other packages among them."""
+    from cytolabe.models.registry import refused_offers
     from cytolabe.provenance import environment_identity
 
-    models = {name: is_available(name) for name in MODEL_NAMES}
+    models = _models_here()
+    refused = [
+        {"name": offer.name, "package": offer.package, "version": offer.version, "reason": why}
+        for offer, why in refused_offers()
+    ]
     if as_json:
-        print_document(
-            {
-                "cytolabe": metadata.version("cytolabe"),
-                "environment": environment_identity(),
-                "models": {name: {"available": found, "reason": reason} for name, (found, reason) in models.items()},
-            }
-        )
+        document = {"environment": environment_identity(), "models": models, "refused_models": refused}
+        print_document({"cytolabe": metadata.version("cytolabe"), **document})
         return 0
     print_table(["library", "version"], sorted(environment_identity().items()))
     typer.echo("")
-    print_table(["model", "runs here", "why not"], [(n, "yes" if a else "no", why) for n, (a, why) in models.items()])
+    rows = [(name, f"{one['package']} {one['version']}", one) for name, one in models.items()]
+    print_table(
+        ["model", "from", "runs here", "why not"],
+        [(name, source, "yes" if one["available"] else "no", one["reason"]) for name, source, one in rows],
+    )
+    for one in refused:
+        typer.echo(f"{one['package']} {one['version']} offers no model {one['name']}: {one['reason']}.")
     return 0
+
+
+def _models_here() -> dict[str, dict[str, object]]:
+    """Return, by name, whether each model runs here, and which package it is of."""
+    from cytolabe.models.entry_points import offers
+    from cytolabe.models.registry import MODEL_NAMES, is_available, offered_names
+
+    sources = {offer.name: (offer.package, offer.version) for offer in offers()}
+    ours = ("cytolabe", metadata.version("cytolabe"))
+    found = {}
+    for name in (*MODEL_NAMES, *offered_names()):
+        available, reason = is_available(name)
+        package, version = ours if name in MODEL_NAMES else sources[name]
+        found[name] = {"available": available, "reason": reason, "package": package, "version": version}
+    return found
 
 
 def _near(word: str, known: list[str]) -> str:

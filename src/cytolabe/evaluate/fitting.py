@@ -23,7 +23,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from cytolabe.apply.views import query_view, train_view
-from cytolabe.errors import LeakageError, MissingExtraError, RefusedError
+from cytolabe.errors import LeakageError, MissingExtraError, ModelFailedError, RefusedError
 from cytolabe.evaluate.answers import (
     Answer,
     Failure,
@@ -48,7 +48,7 @@ from cytolabe.models.protocols import (
     QueryView,
     TrainView,
 )
-from cytolabe.models.registry import import_needs, make_model
+from cytolabe.models.registry import import_needs, make_model, offer_named
 from cytolabe.models.threads import fit_threads
 from cytolabe.provenance import digest_of
 from cytolabe.provenance.ledger import source_state
@@ -130,6 +130,8 @@ class Models:
                 self.made[key] = Failure(status=ScoreStatus.NOT_RUN, reason=last_line(str(error)))
             except RefusedError as error:
                 self.made[key] = Failure(status=ScoreStatus.REFUSED, reason=last_line(str(error)))
+            except ModelFailedError as error:
+                self.made[key] = Failure(status=ScoreStatus.FAILED, reason=last_line(str(error)))
         return self.made[key]
 
     def card(self, annotator: AnnotatorPlan) -> ModelCard | None:
@@ -235,6 +237,7 @@ class ModelRunner:
             "model": _model_key(annotator),
             "card": digest_of(model.card),
             "files": _files_of(annotator),
+            "package": _package_of(annotator),
             "fit": task.key,
             "merged_batches": self._merged_batches,
             "labels": None if labels is None else digest_of(labels),
@@ -319,6 +322,12 @@ def _files_of(annotator: AnnotatorPlan) -> dict[str, object]:
     """Return the state of the files that a model is read from; those of a hub are named by a commit."""
     named = {name: Path(str(annotator.options[name])) for name in _OF_FILES if annotator.options.get(name)}
     return {name: [source_state(path), _contents_of(path)] for name, path in named.items() if path.exists()}
+
+
+def _package_of(annotator: AnnotatorPlan) -> list[str]:
+    """Return package, version and code of a model that another package offers."""
+    offer = offer_named(annotator.component)
+    return [] if offer is None else [offer.offer.package, offer.offer.version, offer.code]
 
 
 def _contents_of(path: Path) -> str:

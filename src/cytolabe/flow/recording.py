@@ -14,8 +14,8 @@ from cytolabe.config.study import ModelSpec, Study
 from cytolabe.files import sha256_of_file
 from cytolabe.flow.contribute import SourceOutcome
 from cytolabe.genes.reference import load_reference, shipped_organisms
-from cytolabe.models.cards import CARDS
 from cytolabe.models.hub import HUB_PREFIX, weight_files
+from cytolabe.models.registry import card_named, offer_named
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.provenance import code_identity, digest_of, environment_identity, jsonable
 from cytolabe.records import UNKNOWN, Artifact, NamedDigest, RunRecord
@@ -125,12 +125,19 @@ def model_parents(models: Sequence[ModelSpec]) -> tuple[NamedDigest, ...]:
         if "checkpoint" in model.options:
             stored = weight_files(str(model.options["checkpoint"]))
             found += [NamedDigest(role="weights", name=file.name, digest=_file_digest(file)) for file in stored]
-        card = CARDS.get(
-            "precomputed" if model.kind == "precomputed" else model.name.partition("+")[0].partition(":")[0]
-        )
+        name = "precomputed" if model.kind == "precomputed" else model.name.partition("+")[0].partition(":")[0]
+        card = card_named(name)
         if card is not None:
             found.append(NamedDigest(role="model", name=card.name, digest=digest_of(card)))
+            found += _package_of(name)
     return tuple(dict.fromkeys(found))
+
+
+def _package_of(name: str) -> list[NamedDigest]:
+    """Return the package of a model that is none of ours, with its version, by the digest of its code."""
+    offer = offer_named(name)
+    told = "" if offer is None else f"{name} of {offer.offer.told}"
+    return [] if offer is None else [NamedDigest(role="package", name=told, digest=offer.code)]
 
 
 def parameters_of(study: Study) -> dict[str, object]:

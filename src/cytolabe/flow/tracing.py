@@ -222,7 +222,8 @@ def _of_score(scene: _Scene, row: Mapping[str, Any]) -> Trace:
         msg = "a score is traced in its run: --in RUN."
         raise UsageError(msg)
     whole = scene.tracer.run_node(scene.own)
-    rest = [one for one in whole.children if one.role not in {"model", "weights"} or _is_of_model(one, row, scene.own)]
+    of_models = {"model", "package", "weights"}
+    rest = [one for one in whole.children if one.role not in of_models or _is_of_model(one, row, scene.own)]
     first = [_certificate(scene, digest, is_root=False) for digest in _certificates_of(scene, row)]
     value = row["value"] if row["value"] is not None else "no value"
     root = Node(
@@ -254,6 +255,8 @@ def _is_of_model(node: Node, row: Mapping[str, Any], run: LedgerRun) -> bool:
     base = str(row["model"]).partition("+")[0]
     if node.role == "model":
         return node.name == base.partition(":")[0]
+    if node.role == "package":
+        return node.name.startswith(f"{base.partition(':')[0]} of ")
     specs = {
         f"precomputed:{spec['name']}" if spec["path"] else str(spec["name"]): spec
         for spec in run.body["parameters"]["models"]

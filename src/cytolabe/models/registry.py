@@ -2,6 +2,9 @@
 
 Adding a model = a card in `cards`, a frozen dataclass whose fields are its options, and a line here. Nothing of torch
 is imported to answer `is_available` or to make a model: only `fit` does that.
+
+Other installed packages add models by an entry point (`models.entry_points`). Ours come first: a package can add a name
+and never take one, and a name that two packages offer is nobody's.
 """
 
 import dataclasses
@@ -15,6 +18,8 @@ from cytolabe.models.baselines.majority import Majority
 from cytolabe.models.baselines.metadata import MetadataOnly
 from cytolabe.models.baselines.pca import PcaEmbedder
 from cytolabe.models.baselines.variable_genes import VariableGenesEmbedder
+from cytolabe.models.cards import CARDS
+from cytolabe.models.entry_points import LoadedOffer, Offer, load_offer, offers
 from cytolabe.models.extras import import_extra, is_installed, missing_extra_message
 from cytolabe.models.geneformer.source import (
     GeneformerAnnotatorSource,
@@ -36,8 +41,19 @@ from cytolabe.models.scgpt.source import (
 )
 from cytolabe.models.scvi_source import ScviSource
 from cytolabe.models.symphony import SymphonyEmbedder
+from cytolabe.records import ModelCard
 
-__all__ = ["MODEL_NAMES", "import_needs", "is_available", "make_model", "model_options"]
+__all__ = [
+    "MODEL_NAMES",
+    "card_named",
+    "import_needs",
+    "is_available",
+    "make_model",
+    "model_options",
+    "offer_named",
+    "offered_names",
+    "refused_offers",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,17 +117,75 @@ _ELSEWHERE: Mapping[str, str] = {
 """Models that are here and that no atlas can feed, and what to do instead."""
 
 MODEL_NAMES: tuple[str, ...] = tuple(_REGISTRY)
-"""Every model that `make_model` knows; floors first."""
+"""Every model of this package; floors first."""
+
+
+def offered_names() -> tuple[str, ...]:
+    """Return the names that other packages offer and that are free, sorted. Nothing of them is imported."""
+    return tuple(sorted({offer.name for offer in offers() if not _is_ours(offer.name) and offer.name}))
+
+
+def refused_offers() -> tuple[tuple[Offer, str], ...]:
+    """Return the entries of other packages that no model comes of, whatever is in them, and why."""
+    found = []
+    for offer in offers():
+        same = [one for one in offers() if one.name == offer.name]
+        if _is_ours(offer.name):
+            found.append((offer, f"{offer.name} is a model of cytolabe; a package cannot take its name"))
+        elif offer.name and len(same) > 1:
+            packages = ", ".join(one.told for one in same)
+            found.append((offer, f"{offer.name} is offered by {packages}: remove one of them"))
+        elif offer.problem:
+            found.append((offer, offer.problem))
+    return tuple(found)
+
+
+def offer_named(name: str) -> LoadedOffer | None:
+    """Return the model that another package offers under a name, imported; None where nobody does, or the name is ours.
+
+    Raises
+    ------
+    UsageError
+        If two packages offer it, it cannot be imported, or is no model.
+    """
+    found = [] if _is_ours(name) else [offer for offer in offers() if offer.name == name and name]
+    if not found:
+        return None
+    refused = next((why for offer, why in refused_offers() if offer == found[0]), "")
+    if refused:
+        msg = f"The model {name!r} of the package {found[0].told} cannot be used: {refused}."
+        raise UsageError(msg)
+    return load_offer(found[0])
+
+
+def card_named(name: str) -> ModelCard | None:
+    """Return the card under which the registry has a model; None where there is none, or it cannot be imported."""
+    if name in CARDS:
+        return CARDS[name]
+    try:
+        offer = offer_named(name)
+    except UsageError:
+        return None
+    return None if offer is None else offer.card
+
+
+def _is_ours(name: str) -> bool:
+    return name in _REGISTRY or name in _ELSEWHERE
 
 
 def is_available(name: str) -> tuple[bool, str]:
-    """Say whether a model can run here, and if not, what to install. Nothing is imported.
+    """Say whether a model can run here, and if not, what to do. Nothing of ours is imported; a model of another package is.
 
     Raises
     ------
     UsageError
         If there is no such model.
     """
+    if name in offered_names():
+        try:
+            offer_named(name)
+        except UsageError as error:
+            return False, str(error)
     for module in _entry(name).needs:
         if not is_installed(module):
             return False, missing_extra_message(module)
@@ -148,7 +222,7 @@ def make_model(name: str, /, **options: object) -> Embedder | Annotator:
     Parameters
     ----------
     name
-        One of `MODEL_NAMES`.
+        One of `MODEL_NAMES`, or one that another package offers.
     options
         Fields of the model's dataclass, for example `n_dims=20` of `pca`.
 
@@ -158,6 +232,8 @@ def make_model(name: str, /, **options: object) -> Embedder | Annotator:
         If the model or an option is unknown, or a required one is missing.
     MissingExtraError
         If a library that the model needs is not installed.
+    ModelFailedError
+        If a model of another package cannot be made.
     """
     entry = _entry(name)
     known = model_options(name)
@@ -184,10 +260,14 @@ def _has_no_default(field: "dataclasses.Field[object]") -> bool:
 def _entry(name: str) -> _Entry:
     if name in _ELSEWHERE:
         raise UsageError(_ELSEWHERE[name])
-    if name not in _REGISTRY:
-        msg = f"There is no model {name!r}{_did_you_mean(name, MODEL_NAMES)} Known: {', '.join(MODEL_NAMES)}."
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    offer = offer_named(name)
+    if offer is None:
+        known = (*MODEL_NAMES, *offered_names())
+        msg = f"There is no model {name!r}{_did_you_mean(name, known)} Known: {', '.join(known)}."
         raise UsageError(msg)
-    return _REGISTRY[name]
+    return _Entry(options=offer.options, make=offer.make)
 
 
 def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
