@@ -12,11 +12,11 @@ from cytolabe.apply.tokens import dictionaries_of_cells
 from cytolabe.audit import exposure_of
 from cytolabe.audit.fit_scopes import check_fit_scopes
 from cytolabe.errors import ConflictError, RefusedError, UsageError
-from cytolabe.flow import pretrain
 from cytolabe.flow.pretrain import pretrain_geneformer, read_pretraining
 from cytolabe.flow.splits import embed_fold
 from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
 from cytolabe.flow.training_files import TrainingOrder
+from cytolabe.models import training_means
 from cytolabe.models.geneformer.checkpoint import from_pretrained
 from cytolabe.models.registry import make_model
 from cytolabe.models.training import train
@@ -147,7 +147,7 @@ def test_on_ray_the_cells_the_plan_and_the_card_are_the_same(trained, snapshot, 
         asked.append(workers)
         return train(objective, plan, seed=seed, folder=folder, on_step=on_step)
 
-    monkeypatch.setattr(pretrain, "train_on_ray", here)
+    monkeypatch.setattr(training_means, "train_on_ray", here)
     on_ray = dataclasses.replace(config, engine="ray", address="head:6379")
     pretrain_geneformer(snapshot, on_ray, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path))
     assert [(one.n_workers, one.address) for one in asked] == [(1, "head:6379")]

@@ -1,5 +1,6 @@
 """An scGPT trained on one side of a split: what it saw, that a kill changes nothing, and what a file may say."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from cytolabe.flow.pretrain_scgpt import pretrain_scgpt, read_scgpt_training
 from cytolabe.flow.splits import embed_fold
 from cytolabe.flow.splitting import AskedSplit, make_split, rule_asked
 from cytolabe.flow.training_files import TrainingOrder
-from cytolabe.models import training
+from cytolabe.models import training, training_means
+from cytolabe.models.ray_training import RayWorkers
 from cytolabe.models.registry import make_model
 from cytolabe.provenance import cells_digest
 from cytolabe.records import Protocol
@@ -33,6 +35,7 @@ learning_rate = 0.003
 warm_up = 2
 check_every = 4
 """
+MANY = "check_every = 2\nsave_every = 3\naccumulation = 2\nschedule = 'cosine'\nweight_decay = 0.1\nclip_norm = 0.5"
 
 
 class Killed(BaseException):
@@ -122,7 +125,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(trained, sn
         raise Killed
 
     monkeypatch.setattr(training, "save_progress", die)
-    config = read(tmp_path, CONFIG + "save_every = 3\n")
+    config = read(tmp_path, CONFIG.replace("check_every = 4", MANY))
     with pytest.raises(Killed):
         pretrain_scgpt(snapshot, config, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path / "model"))
     monkeypatch.setattr(training, "save_progress", save)
@@ -133,7 +136,32 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(trained, sn
     assert len(n_saved) == 1
     assert not any("step 3 " in line for line in told)
     assert any("step 4 " in line for line in told)
-    assert again["weights"] == trained[1]["weights"]
+    whole = pretrain_scgpt(snapshot, config, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path / "whole"))
+    curves = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("model", "whole")]
+    assert curves[0] == curves[1]
+    assert {step["epoch"] for step in curves[0]["steps"]} > {0}
+    assert again["weights"] == whole["weights"] != trained[1]["weights"]
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_processes_are_those_that_the_file_or_the_command_says_and_change_no_byte(
+    trained, snapshot, split, tmp_path, monkeypatch, engine
+):
+    asked = []
+
+    def here(objective, plan, *, workers=None, n_processes=1, **more):
+        asked.append((n_processes, workers))
+        return training.train(objective, plan, **more)
+
+    monkeypatch.setattr(training_means, "train" if engine == "local" else "train_on_ray", here)
+    config = read(tmp_path, "processes = 2\n" + CONFIG)
+    address = "head:6379" if engine == "ray" else ""
+    config = dataclasses.replace(config, engine=engine, address=address)
+    pretrain_scgpt(snapshot, config, TrainingOrder(split=split, fold="1", seed=3, out=tmp_path / "model"))
+    workers = RayWorkers(n_workers=2, address="head:6379")
+    assert asked == [(2, None) if engine == "local" else (1, workers)]
+    for path in trained[0].iterdir():
+        assert (tmp_path / "model" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_a_second_training_into_the_folder_and_a_panel_are_refused(trained, snapshot, split, tmp_path):
@@ -153,6 +181,9 @@ def test_a_second_training_into_the_folder_and_a_panel_are_refused(trained, snap
         ("preset = 'huge'\n[training]\nn_steps = 3", "none of tiny, small, base"),
         ("[training]\nn_steps = 'many'", "a value of type int"),
         ("[training", "cannot be read"),
+        ("[training]\nn_steps = 3\nschedule = 'step'", "schedule = 'step'"),
+        ("[training]\nn_steps = 3\nprecision = 'float16'", "precision = 'float16'"),
+        ("engine = 'ray'\n[training]\nn_steps = 3", "engine"),
     ],
 )
 def test_a_training_file_that_means_nothing_is_refused_with_its_cause(text, told, tmp_path):
@@ -163,8 +194,9 @@ def test_a_training_file_that_means_nothing_is_refused_with_its_cause(text, told
 
 def test_the_shipped_training_file_is_read_and_whole_numbers_are_rates():
     shipped = read_scgpt_training(Path(__file__).parents[2] / "studies" / "scgpt_small.toml")
+    shipped = shipped.learning
     assert (shipped.preset, shipped.n_steps, shipped.learning_rate) == ("small", 2000, 0.001)
 
 
 def test_a_rate_may_be_written_as_a_whole_number(tmp_path):
-    assert read(tmp_path, "[training]\nn_steps = 3\nlearning_rate = 1").learning_rate == 1.0
+    assert read(tmp_path, "[training]\nn_steps = 3\nlearning_rate = 1").learning.learning_rate == 1.0

@@ -11,6 +11,9 @@ from cytolabe.cli.output import made_folder, print_document, print_table, progre
 
 __all__ = ["train"]
 
+_SHARED = ("geneformer", "scgpt")
+"""Trainings whose steps several processes can share."""
+
 
 def train(
     model: Annotated[
@@ -29,10 +32,12 @@ def train(
     fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
     processes: Annotated[
         int,
-        typer.Option(min=0, help="geneformer: processes that share the minibatches of a step; 0 = as the file says."),
+        typer.Option(
+            min=0, help="geneformer, scgpt: processes that share the minibatches of a step; 0 = as the file says."
+        ),
     ] = 0,
     engine: Annotated[
-        str, typer.Option(help="geneformer: whose processes they are: local, or workers of a Ray cluster (ray).")
+        str, typer.Option(help="geneformer, scgpt: whose processes they are: local, or workers of a Ray cluster (ray).")
     ] = "local",
     address: Annotated[str, typer.Option(help="A Ray cluster: host:port, or auto; without it one is started.")] = "",
     task: Annotated[
@@ -60,13 +65,13 @@ def train(
 
     read, pretrain = _training_of(model)
     asked: Any = read(config)
-    if (processes or engine != "local" or address) and model != "geneformer":
-        msg = f"--processes, --engine and --address are for geneformer; {model} is trained by one process here."
+    if (processes or engine != "local" or address) and model not in _SHARED:
+        msg = f"--processes, --engine and --address are for {' and '.join(_SHARED)}; {model} is trained by one process here."
         raise UsageError(msg)
     if (task or checkpoint) and model != "geneformer_cells":
         msg = f"--task and --checkpoint are for geneformer_cells; {model} takes them from its training file, or not at all."
         raise UsageError(msg)
-    if model == "geneformer":
+    if model in _SHARED:
         asked = dataclasses.replace(asked, processes=processes or asked.processes, engine=engine, address=address)
     asked = dataclasses.replace(asked, tasks=tuple(task)) if task else asked
     if checkpoint:

@@ -25,9 +25,9 @@ from cytolabe.models.geneformer.network import blank_network, placed
 from cytolabe.models.geneformer.pretrainer import frequency_loss
 from cytolabe.models.geneformer.shapes import GeneformerShape, shape_named
 from cytolabe.models.held_out import hold_out_persons
-from cytolabe.models.ray_training import RayWorkers, train_on_ray
 from cytolabe.models.scopes import fit_scope
-from cytolabe.models.training import TrainingPlan, train
+from cytolabe.models.training import TrainingPlan
+from cytolabe.models.training_means import TrainingMeans
 from cytolabe.models.training_state import Progress, Step
 from cytolabe.provenance import canonical_json, jsonable
 from cytolabe.records import Fold, Protocol
@@ -43,7 +43,6 @@ _SHAPE_KEYS = (
     "n_layers", "width", "n_heads", "feed_forward", "n_positions", "dropout", "attention_dropout", "initializer_range",
 )  # fmt: skip
 _TOLD_EVERY = 10
-_ENGINES = ("local", "ray")
 _MEANS = ("engine", "address")
 
 
@@ -103,13 +102,14 @@ def pretrain_geneformer(frozen: Snapshot, config: PretrainingConfig, order: Trai
     RefusedError
         If a training data set is a panel (rule R3).
     """
-    _refuse_other_engines(config)
+    means = TrainingMeans(processes=config.processes, engine=config.engine, address=config.address)
     order.refuse_model(CARD_NAME)
     _, fold = order.chosen(frozen)
     made = _Training(frozen=frozen, config=config, fold=fold, order=order)
     order.on_progress(f"reading {len(fold.train_rows):,} training cells")
     objective, notes = made.objective()
-    progress = made.trained(objective, on_step=told_steps(order.on_progress, config.plan.n_steps))
+    told = told_steps(order.on_progress, config.plan.n_steps)
+    progress = means.train(objective, config.plan, seed=order.seed, folder=order.checkpoints, on_step=told)
     return made.written(objective, progress, notes=notes)
 
 
@@ -140,15 +140,6 @@ class _Training:
             size=config.minibatch, seed=self.order.seed,
         )  # fmt: skip
         return objective, (note, *notes)
-
-    def trained(self, objective: MaskedTraining, *, on_step: Callable[[Step], None]) -> Progress:
-        """Train by processes here, or by workers of a Ray cluster."""
-        config = self.config
-        told: dict[str, Any] = {"seed": self.order.seed, "folder": self.order.checkpoints, "on_step": on_step}
-        if config.engine == "ray":
-            workers = RayWorkers(n_workers=config.processes, address=config.address)
-            return train_on_ray(objective, config.plan, workers=workers, **told)
-        return train(objective, config.plan, n_processes=config.processes, **told)
 
     def written(self, objective: MaskedTraining, progress: Progress, *, notes: tuple[str, ...]) -> dict[str, object]:
         """Write the folder, and return the document of the command."""
@@ -216,15 +207,6 @@ def told_steps(on_progress: Callable[[str], None], n_steps: int) -> Callable[[St
             on_progress(f"step {step.number:,} of {n_steps:,}: loss {step.loss:.3f}{held}")
 
     return tell
-
-
-def _refuse_other_engines(config: PretrainingConfig) -> None:
-    if config.engine not in _ENGINES:
-        msg = f"--engine {config.engine!r} is none of {', '.join(_ENGINES)}."
-        raise UsageError(msg)
-    if config.address and config.engine != "ray":
-        msg = "--address names a Ray cluster; it needs --engine ray."
-        raise UsageError(msg)
 
 
 def _asked(config: PretrainingConfig) -> dict[str, object]:

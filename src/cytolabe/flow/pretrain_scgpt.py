@@ -6,6 +6,7 @@ model `scgpt` opens. It says `self_supervised` and names the cells by the digest
 """
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +20,34 @@ from cytolabe.flow.training_files import TrainingOrder, checked_table, read_trai
 from cytolabe.models.scgpt.checkpoint import ARGUMENTS_NAME, save_scgpt
 from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
 from cytolabe.models.scgpt.source import ScgptScratchSource
+from cytolabe.models.training import TrainingPlan
+from cytolabe.models.training_means import TrainingMeans
 from cytolabe.provenance import canonical_json, jsonable
 from cytolabe.records import Fold
 from cytolabe.report.training import loss_picture
 from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["pretrain_scgpt", "read_scgpt_training"]
+__all__ = ["ScgptPretrainingConfig", "pretrain_scgpt", "read_scgpt_training"]
 
 _CURVE, _PICTURE = "training.json", "loss.svg"
 _FLOOR = "mean of each gene alone"
 _TOP = ("preset", "held_out_fraction", "panels", "tokens_per_minibatch", "max_length", "ties")
-_TRAINING = ("n_steps", "learning_rate", "warm_up", "check_every", "patience", "save_every")
+_TRAINING = tuple(field.name for field in dataclasses.fields(TrainingPlan))
 
 
-def read_scgpt_training(path: Path) -> ScgptScratchSource:
-    """Read a training file: `preset`, `panels`, ... and a table `[training]` with `n_steps`.
+@dataclass(frozen=True, kw_only=True)
+class ScgptPretrainingConfig:
+    """A training file: what is trained and how, and whose processes do it (`models.training_means`)."""
+
+    learning: ScgptScratchSource
+    processes: int = 1
+    """Processes that share the minibatches of a step (`accumulation` of them, at least as many)."""
+    engine: str = "local"
+    address: str = ""
+
+
+def read_scgpt_training(path: Path) -> ScgptPretrainingConfig:
+    """Read a training file: `preset`, `panels`, `processes`, ... and a table `[training]` with `n_steps`.
 
     Raises
     ------
@@ -43,17 +57,19 @@ def read_scgpt_training(path: Path) -> ScgptScratchSource:
     said = read_training_file(path)
     training = training_table(said, f"{path}")
     defaults = {field.name: field.default for field in dataclasses.fields(ScgptScratchSource)}
-    said = checked_table(said, _TOP, defaults=defaults, where=f"{path}")
+    shared = {"processes": 1}
+    said = checked_table(said, (*_TOP, *shared), defaults={**defaults, **shared}, where=f"{path}")
+    processes = said.pop("processes", 1)
     training = checked_table(training, _TRAINING, defaults=defaults, where=f"{path}: [training]")
     choices = {"preset": ("tiny", "small", "base"), "panels": ("refuse", "flag"), "ties": ("random", "lower", "mid")}
     for key, words in choices.items():
         if said.get(key, words[0]) not in words:
             msg = f"{path}: {key} = {said[key]!r} is none of {', '.join(words)}."
             raise UsageError(msg)
-    return ScgptScratchSource(**said, **training)
+    return ScgptPretrainingConfig(learning=ScgptScratchSource(**said, **training), processes=processes)
 
 
-def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: TrainingOrder) -> dict[str, object]:
+def pretrain_scgpt(frozen: Snapshot, config: ScgptPretrainingConfig, order: TrainingOrder) -> dict[str, object]:
     """Train an scGPT on the training side of a fold and write its folder.
 
     Raises
@@ -65,6 +81,7 @@ def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: Training
     RefusedError
         If these genes are those of a panel (rule R3).
     """
+    means = TrainingMeans(processes=config.processes, engine=config.engine, address=config.address)
     order.refuse_model(ARGUMENTS_NAME)
     _, fold = order.chosen(frozen)
     out, seed = order.out, order.seed
@@ -72,10 +89,10 @@ def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: Training
     genes = shared_genes(frozen, rows)
     order.on_progress(f"reading {len(rows):,} training cells over {len(genes):,} genes")
     view = train_view(frozen, rows, genes=genes, labels=np.full(rows.shape, "", dtype=object))
-    started = dataclasses.replace(config, folder=order.checkpoints)
-    trainer = ScgptPretrainer(learning=started, card=config.card_of("scgpt_scratch"))
+    learning = dataclasses.replace(config.learning, folder=order.checkpoints)
+    trainer = ScgptPretrainer(learning=learning, card=learning.card_of("scgpt_scratch"))
     fitted, progress, n_held_out, errors = trainer.trained(
-        view, seed=seed, on_step=told_steps(order.on_progress, config.n_steps)
+        view, seed=seed, on_step=told_steps(order.on_progress, learning.n_steps), means=means
     )
     floor = errors.floor_loss if errors else None
     told = {
@@ -91,7 +108,11 @@ def pretrain_scgpt(frozen: Snapshot, config: ScgptScratchSource, order: Training
         "notes": list(fitted.notes),
     }
     out.mkdir(parents=True, exist_ok=True)
-    curve = {"steps": [dataclasses.asdict(step) for step in progress.steps], "config": jsonable(config), **told}
+    curve = {
+        "steps": [dataclasses.asdict(step) for step in progress.steps],
+        "config": jsonable(config.learning),
+        **told,
+    }
     replace_file(out / _CURVE, canonical_json(curve))
     looks = [(step.number, step.held_out_loss) for step in progress.steps if step.held_out_loss is not None]
     losses = [step.loss for step in progress.steps]

@@ -1,7 +1,11 @@
-"""What every training of a model of a study shares: the plan that options ask for, how it ended, and weights of classes."""
+"""What every training of a model of a study shares: the plan that options ask for, how it ended, and weights of classes.
+
+Options are turned into a plan field by field: whatever of `TrainingPlan` they have counts, and the rest is as it has it.
+"""
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,11 +13,12 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from cytolabe.models.protocols import NOT_CONVERGED
-from cytolabe.models.training import TrainingPlan, train
+from cytolabe.models.training import TrainingPlan
+from cytolabe.models.training_means import ALONE, TrainingMeans
 from cytolabe.models.training_state import Progress, Step
 from cytolabe.provenance import digest_of
 
-__all__ = ["TrainingOptions", "array_digest", "balanced_weights", "run_training"]
+__all__ = ["StepOptions", "TrainingOptions", "array_digest", "balanced_weights", "plan_of", "run_training"]
 
 
 @runtime_checkable
@@ -56,24 +61,45 @@ class TrainingOptions(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """How each step is taken: fields of `TrainingPlan`, with its words and its defaults."""
+
+    schedule: str = "linear"
+    """`linear`, `cosine` or `constant`, after the warm-up."""
+    weight_decay: float = 0.001
+    accumulation: int = 1
+    """Minibatches of a step."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; 0 = any."""
+    precision: str = "float32"
+    """`float32` or `bfloat16`: of the arithmetic in training; weights are float32, and so is what embeds or answers afterwards."""
+
+
+def plan_of(options: TrainingOptions) -> TrainingPlan:
+    """Return the plan that options ask for.
+
+    Raises
+    ------
+    UsageError
+        If no training can follow it.
+    """
+    names = [field.name for field in fields(TrainingPlan)]
+    return TrainingPlan(**{name: getattr(options, name) for name in names if hasattr(options, name)})
+
+
 def run_training(
     options: TrainingOptions,
     task: Any,  # noqa: ANN401 - an objective
     *,
     seed: int,
     on_step: Callable[[Step], None] = lambda _: None,
+    means: TrainingMeans = ALONE,
 ) -> tuple[Progress, str]:
     """Train, and return how it went with a sentence for the notes."""
-    plan = TrainingPlan(
-        n_steps=options.n_steps,
-        learning_rate=options.learning_rate,
-        warm_up=options.warm_up,
-        check_every=options.check_every,
-        patience=options.patience,
-        save_every=options.save_every,
-    )
+    plan = plan_of(options)
     kept = Path(options.folder) if options.folder else None
-    progress = train(task, plan, seed=seed, folder=kept, on_step=on_step)
+    progress = means.train(task, plan, seed=seed, folder=kept, on_step=on_step)
     is_capped = len(progress.steps) >= plan.n_steps and progress.n_looks_without_gain < plan.patience
     best = f", best at step {progress.best_step}" if progress.best_step else ""
     told = f"{len(progress.steps)} steps{best}"

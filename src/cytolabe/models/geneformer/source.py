@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cytolabe.errors import UsageError
 from cytolabe.models.cards import CARDS
+from cytolabe.models.learning import StepOptions
 from cytolabe.records import Protocol
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class GeneformerRandomSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneformerScratchSource(GeneformerRandomSource):
+class GeneformerScratchSource(GeneformerRandomSource, StepOptions):
     """Options of the model `geneformer_scratch`."""
 
     n_steps: int = 400

@@ -19,6 +19,7 @@ from cytolabe.models.scgpt.hidden_values import HiddenErrors
 from cytolabe.models.scgpt.learning import learned, prepare
 from cytolabe.models.scgpt.source import Learning
 from cytolabe.models.scopes import fit_scope
+from cytolabe.models.training_means import ALONE, TrainingMeans
 from cytolabe.models.training_state import Progress, Step
 from cytolabe.records import ModelCard, Protocol
 
@@ -67,8 +68,15 @@ class ScgptPretrainer:
             _met=dict.fromkeys(note for note in prepared.notes if note.startswith("a panel")),
         )
 
-    def trained(self, train: TrainView, *, seed: int, on_step: Callable[[Step], None] = lambda _: None) -> Pretrained:
-        """Return what `fit` returns, with the loss of every step."""
+    def trained(
+        self,
+        train: TrainView,
+        *,
+        seed: int,
+        on_step: Callable[[Step], None] = lambda _: None,
+        means: TrainingMeans = ALONE,
+    ) -> Pretrained:
+        """Return what `fit` returns, with the loss of every step; `means` says whose processes train."""
         import_extra("torch")
         from cytolabe.models.scgpt.tasks import GenerativeTask  # noqa: PLC0415 - needs torch to be imported
 
@@ -84,7 +92,7 @@ class ScgptPretrainer:
             seed=seed,
             tokens_per_minibatch=self.learning.tokens_per_minibatch,
         )
-        progress, told = run_training(self.learning, task, seed=seed, on_step=on_step)
+        progress, told = run_training(self.learning, task, seed=seed, on_step=on_step, means=means)
         errors = task.held_out_errors()
         scope = fit_scope("scgpt/generation", train.cell_ids)
         model = learned(prepared.model, protocol=self.card.protocol, scopes=(scope,))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cytolabe.models.cards import CARDS
 from cytolabe.models.hub import checkpoint_folder
+from cytolabe.models.learning import StepOptions, plan_of
 from cytolabe.records import ModelCard, Protocol
 
 if TYPE_CHECKING:
@@ -101,8 +102,14 @@ On processors torch has no fused attention with dropout: without it a step of `s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learning:
-    """Options that all trainings share."""
+class Learning(StepOptions):
+    """Options that all trainings share.
+
+    Raises
+    ------
+    UsageError
+        If a number or a word is out of its range.
+    """
 
     checkpoint: Path | str = ""
     """Folder of the checkpoint to start from; a fresh network of `preset` without it."""
@@ -126,6 +133,10 @@ class Learning:
     organism: str = "Homo sapiens"
     folder: Path | str = ""
     """Where checkpoints of the training are kept, to go on after a kill; none are without it."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no training could follow, before a cell is read."""
+        plan_of(self)
 
     def card_of(self, name: str) -> ModelCard:
         """Return the card of a model that starts as these options say.
