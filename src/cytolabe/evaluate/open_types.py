@@ -111,7 +111,9 @@ def _chosen(
     laboratory: Laboratory, space: AnswerSpace, held: HeldOutCells, *, max_types: int
 ) -> tuple[list[_Kind], list[str]]:
     """Return the types that are asked, and why others are not."""
-    classes, inner, skipped = [], [], []
+    classes: list[_Kind] = []
+    inner: list[_Kind] = []
+    skipped: list[str] = []
     for term in dict.fromkeys((*space.hierarchy.classes, *space.answers.terms)):
         kind = _kind(laboratory, space, held, term=term)
         why = _why_not(kind)
