@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -161,6 +162,24 @@ class TestEmbed:
         assert np.isfinite(np.column_stack([table[name].to_numpy() for name in table.column_names[1:]])).all()
         again = call("embed", "pca", frozen, "--split", split_file, "--fold", document["split_id"], "-o", out, "--json")
         assert again.document == document
+
+    def test_an_embedding_of_nearly_one_vector_is_a_finding_and_any_other_is_none(
+        self, call, frozen, split_file, tmp_path
+    ):
+        whole = tmp_path / "e.parquet"
+        called = call("embed", "pca", frozen, "--split", split_file, "--fold", "1", "-o", whole, "--json")
+        assert called.document["findings"] == []
+        cells = pq.read_table(whole)["cell_id"].to_pylist()
+        values = np.array([3.0, -1.0, 2.0]) + 1e-4 * np.random.default_rng(3).normal(size=(len(cells), 3))
+        flat = tmp_path / "flat.parquet"
+        pq.write_table(pa.table({"cell_id": cells, **{f"d{k}": values[:, k] for k in range(3)}}), flat)
+        words = ("embed", "precomputed", frozen, "--split", split_file, "--fold", "1", "--option", f"path={flat}")
+        called = call(*words, "-o", tmp_path / "f.parquet", "--json")
+        assert called.code == 0
+        (finding,) = called.document["findings"]
+        assert (finding["code"], finding["severity"], finding["where"]) == ("W-MODEL-02", "warning", "precomputed")
+        assert "all 480 cells looked at have one vector" in finding["message"]
+        assert "W-MODEL-02 precomputed: the embedding collapsed" in call(*words, "-o", tmp_path / "g.zarr").out
 
     @pytest.mark.parametrize(
         ("model", "fold", "told"),

@@ -1,9 +1,15 @@
 """A model that looks at nothing is said to, whatever accuracy it has."""
 
+import dataclasses
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from cytolabe.evaluate.collapse import collapse_findings, collapse_note
+from cytolabe.evaluate.collapse import collapse_findings, collapsed_embeddings
+from cytolabe.evaluate.harness import evaluate_study
+from cytolabe.evaluate.plan import ModelPlan
 from cytolabe.evaluate.results import Confusion
 
 
@@ -32,30 +38,26 @@ def test_one_class_is_right_where_the_truth_has_one():
     assert collapse_findings((table([[0, 0, 0], [0, 90, 0], [0, 0, 0]]),)) == ()
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
-def test_a_point_and_a_line_are_collapsed_and_a_cloud_is_not(scale):
-    rng = np.random.default_rng(0)
-    cloud = rng.normal(size=(200, 16)) * scale
-    direction = rng.normal(size=16) * scale
-    assert collapse_note(cloud) == ""
-    assert "one vector" in collapse_note(direction + 1e-5 * cloud)
-    assert "one line" in collapse_note(rng.normal(size=(200, 1)) * direction + 1e-4 * cloud)
-    assert "one vector" in collapse_note(np.zeros((10, 4)))
+@pytest.fixture
+def nearly_one_vector(simulated_study, tmp_path):
+    """A study with an embedding, made elsewhere, that differs between cells by less than a thousandth."""
+    study = simulated_study(models=("majority", "pca+knn"), n_folds=2)
+    cells = study.snapshot.cells["cell_id"].astype(str).tolist()
+    rng = np.random.default_rng(3)
+    values = np.array([3.0, -1.0, 2.0, 0.5]) + 1e-4 * rng.normal(size=(len(cells), 4))
+    path = tmp_path / "flat.parquet"
+    pq.write_table(pa.table({"cell_id": cells, **{f"d{k}": values[:, k] for k in range(4)}}), path)
+    models = (*study.plan.models, ModelPlan(name="precomputed:flat", options={"path": str(path)}))
+    return dataclasses.replace(study, plan=dataclasses.replace(study.plan, models=models))
 
 
-def test_a_flat_but_wide_embedding_and_one_of_a_single_dimension_are_no_lines():
-    rng = np.random.default_rng(1)
-    assert collapse_note(rng.normal(size=(200, 4)) * np.array([1.0, 0.5, 0, 0])) == ""
-    assert collapse_note(rng.normal(size=(200, 1))) == ""
-
-
-def test_the_note_of_a_collapsed_embedding_stands_beside_its_scores(simulated_study, monkeypatch):
-    from cytolabe.evaluate import fitting  # noqa: PLC0415
-    from cytolabe.evaluate.harness import evaluate_study  # noqa: PLC0415
-
-    monkeypatch.setattr(fitting, "collapse_note", lambda values: f"the embedding collapsed: {values.shape[1]} dims")
-    study = simulated_study(models=("majority", "pca+knn"))
+def test_a_model_that_gives_every_cell_nearly_one_vector_is_a_finding_of_the_study(nearly_one_vector):
+    study = nearly_one_vector
     result = evaluate_study(study.snapshot, **study.arguments())
-    noted = [score for score in result.scores if any("the embedding collapsed" in note for note in score.notes)]
-    assert {score.model for score in noted}
-    assert "majority" not in {score.model for score in noted}
+    (finding,) = collapsed_embeddings((*result.scores, *result.integration))
+    assert (finding.code, finding.where) == ("W-MODEL-02", "precomputed:flat")
+    assert (finding.n_affected, finding.n_total) == (2, 2)
+    assert "one vector, but for rounding (in 2 of 2 folds and gene policies)" in finding.message
+    assert [name.split(",")[0] for name in finding.examples] == [fold.split_id for fold in study.split.folds]
+    noted = {score.model for score in result.scores if any("the embedding collapsed" in note for note in score.notes)}
+    assert {name.partition("+")[0] for name in noted} == {"precomputed:flat"}

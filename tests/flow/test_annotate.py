@@ -20,6 +20,8 @@ from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.query_file import MIN_GENES, gene_gate, read_query
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
+from cytolabe.models import registry
+from cytolabe.models.cards import CARDS
 from cytolabe.report import render_annotation
 from cytolabe.snapshot.atlas import open_atlas
 
@@ -117,6 +119,36 @@ def test_confidence_lies_in_its_range_and_the_order_of_cells_changes_nothing(ann
     whole = annotation_record(made, access="")
     for part in ("held_out", "open_set", "calibration", "term_thresholds", "genes", "answers"):
         assert repeated[part] == whole[part]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flat:
+    """A model that gives every cell nearly the same vector, whatever its counts."""
+
+    card = CARDS["pca"]
+    notes = ()
+    scopes = ()
+
+    def fit(self, train, *, query, seed):
+        return self
+
+    def embed(self, view):
+        noise = np.random.default_rng(view.counts.shape[0]).normal(size=(view.counts.shape[0], 4))
+        return np.array([3.0, -1.0, 2.0, 0.5]) + 1e-4 * noise
+
+
+def test_an_embedding_that_collapsed_is_a_finding_of_the_record_and_of_the_page(
+    annotated, snapshot, query, monkeypatch
+):
+    assert annotated[0].findings == ()
+    monkeypatch.setitem(registry._REGISTRY, "flat", registry._Entry(options=Flat, make=Flat))
+    made = annotate_query(snapshot, query(lab(3)), AnnotationPlan(model="flat", max_open_types=0))
+    record = annotation_record(made, access="")
+    (finding,) = record["findings"]
+    assert (finding["code"], finding["where"], finding["severity"]) == ("W-MODEL-02", "flat", "warning")
+    assert "all 300 cells looked at have one vector" in finding["message"]
+    assert "<code>W-MODEL-02</code> flat: the embedding collapsed" in render_annotation(record)
+    assert "W-MODEL-02" not in render_annotation(annotation_record(annotated[0], access=""))
 
 
 def test_genes_that_the_query_lacks_are_left_out_of_the_model_and_that_is_said(snapshot, query):

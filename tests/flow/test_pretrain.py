@@ -113,7 +113,7 @@ def test_a_score_on_another_split_is_refused_by_the_digest(trained, snapshot):
 def test_it_embeds_cells_of_both_sides_by_the_command_that_embeds(trained, snapshot, split, tmp_path, monkeypatch):
     # Nothing is fitted, so no count of the training side is read to fit: an atlas of any size can be embedded.
     monkeypatch.setattr("cytolabe.apply.embed.train_view", None)
-    document = embed_fold(
+    document, _ = embed_fold(
         snapshot, model="geneformer", split_file=split, fold_id="1", seed=0, out=tmp_path / "e.zarr",
         checkpoint=trained[0], panels="flag", layer=0, pooling="mean",
     )  # fmt: skip

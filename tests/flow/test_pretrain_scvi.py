@@ -114,7 +114,7 @@ def test_what_came_from_the_folder_was_trained_by_no_fit_and_no_seed(trained, tw
 
 
 def test_the_command_that_embeds_opens_it(trained, two_labs, split, tmp_path):
-    document = embed_fold(
+    document, _ = embed_fold(
         two_labs, model="scvi", split_file=split, fold_id="1", seed=3, out=tmp_path / "x.parquet",
         checkpoint=trained[0],
     )  # fmt: skip

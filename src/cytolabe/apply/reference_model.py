@@ -15,6 +15,7 @@ from jaxtyping import Float, Shaped
 
 from cytolabe.apply.views import train_view
 from cytolabe.errors import RefusedError, UsageError
+from cytolabe.models.collapse import MAX_CELLS, collapse_note
 from cytolabe.models.hierarchical import HierarchicalLogisticRegression
 from cytolabe.models.novelty import NoveltyReference, novelty_reference
 from cytolabe.models.protocols import Embedder, FittedEmbedder, QueryView
@@ -43,7 +44,10 @@ class ReferencePlan:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReferenceModel:
-    """What was fitted. `classes` are those of the plan, whether or not this fit knew them."""
+    """What was fitted. `classes` are those of the plan, whether or not this fit knew them.
+
+    `collapse` says how the embedding of the training cells collapsed, if it did.
+    """
 
     genes: tuple[str, ...]
     classes: tuple[str, ...]
@@ -52,6 +56,7 @@ class ReferenceModel:
     scale: np.ndarray
     regression: HierarchicalLogisticRegression
     novelty: NoveltyReference
+    collapse: str
     scopes: tuple[FitScope, ...]
 
     @property
@@ -143,6 +148,7 @@ def fit_reference_model(
         scale=scale,
         regression=HierarchicalLogisticRegression(hierarchy=hierarchy).fit((values - mean) / scale, labels),
         novelty=novelty_reference(values, labels, rng=rng_for(plan.seed, "annotate", "novelty")),
+        collapse=collapse_note(values[:: -(-len(values) // MAX_CELLS)]),
         scopes=tuple(dataclasses.replace(scope, step=f"annotate/{scope.step}") for scope in fitted.scopes),
     )
 

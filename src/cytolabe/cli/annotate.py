@@ -7,7 +7,7 @@ import typer
 
 from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, ModelOptions, ReferenceAtlas, Seed, SnapshotName, model_options
-from cytolabe.cli.output import print_document, print_table, progress, writable_file
+from cytolabe.cli.output import print_document, print_findings, print_table, progress, writable_file
 
 __all__ = ["annotate"]
 
@@ -75,6 +75,8 @@ def annotate(
     record_artifact(opened, "annotation", out, snapshot_id=frozen.snapshot_id, name=out.name)
     record_run(opened, annotate_step(record, made, out, report=report), snapshot_id=frozen.snapshot_id)
     document = {**record, "out": str(out), "report": None if report is None else str(report)}
+    if not as_json:
+        print_findings(made.findings)
     _print(document, as_json=as_json)
     return 0
 

@@ -19,7 +19,7 @@ from cytolabe.cli.options import (
     Workers,
     model_options,
 )
-from cytolabe.cli.output import made_folder, print_document, print_table, progress, writable_file
+from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 
 if TYPE_CHECKING:
     from cytolabe.flow.runs import FinishedRun
@@ -141,7 +141,7 @@ def embed(
     progress()(f"fitting {model} on the training side")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    document = embed_fold(frozen, model=model, split_file=split, fold_id=fold, seed=seed, out=out, **options)
+    document, findings = embed_fold(frozen, model=model, split_file=split, fold_id=fold, seed=seed, out=out, **options)
     named = str(document["content"])
     record_artifact(opened, "embedding", named, snapshot_id=frozen.snapshot_id, name=out.name)
     record_run(
@@ -150,6 +150,7 @@ def embed(
     if as_json:
         print_document(document)
     else:
+        print_findings(findings)
         typer.echo(f"{document['n_cells']} cells x {document['n_dims']} dims: {out}")
     return 0
 

@@ -8,36 +8,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
 
 from cytolabe.evaluate.plan import FLOOR_MODELS
-from cytolabe.evaluate.results import Confusion
-from cytolabe.records import Finding, Severity
+from cytolabe.evaluate.results import ALL_FOLDS, Confusion
+from cytolabe.models.collapse import COLLAPSED
+from cytolabe.records import Finding, Score, Severity
 
-__all__ = ["collapse_findings", "collapse_note"]
+__all__ = ["collapse_findings", "collapsed_embedding", "collapsed_embeddings"]
 
-MIN_SPREAD = 1e-6
-"""Variance over mean squared length below which all cells have one vector, but for rounding."""
-MIN_DIMENSIONS = 1.01
-"""Effective number of dimensions (of the covariance, by participation ratio) below which an embedding is a line."""
 _EXAMPLES = 5
-
-
-def collapse_note(embedding: Float[np.ndarray, "cells dims"]) -> str:
-    """Say how an embedding collapsed, or nothing: to a point, or of several dimensions to a line."""
-    if len(embedding) < 3:
-        return ""
-    values = embedding.astype(np.float64)
-    centered = values - values.mean(axis=0)
-    length = float((values**2).sum())
-    spread = float((centered**2).sum()) / length if length > 0 else 0.0
-    if spread < MIN_SPREAD:
-        return f"the embedding collapsed: all {len(values)} training cells have one vector, but for rounding"
-    variances = np.linalg.eigvalsh(np.cov(centered, rowvar=False)) if values.shape[1] > 1 else np.ones(1)
-    effective = float(variances.sum() ** 2 / (variances**2).sum())
-    if values.shape[1] > 1 and effective < MIN_DIMENSIONS:
-        return f"the embedding collapsed: its {values.shape[1]} dimensions hold one line"
-    return ""
 
 
 def collapse_findings(confusions: Sequence[Confusion]) -> tuple[Finding, ...]:
@@ -65,6 +44,50 @@ def collapse_findings(confusions: Sequence[Confusion]) -> tuple[Finding, ...]:
             examples=tuple(cases[:_EXAMPLES]),
         )
         for model, cases in sorted(told.items())
+    )
+
+
+def collapsed_embeddings(scores: Sequence[Score]) -> tuple[Finding, ...]:
+    """Report models whose embedding collapsed, by the folds and gene policies where it did, as the notes of their scores say."""
+    told: dict[str, dict[str, str]] = defaultdict(dict)
+    asked: dict[str, set[str]] = defaultdict(set)
+    for score in scores:
+        if score.split == ALL_FOLDS:
+            continue
+        # Probes stand on one embedding.
+        model, place = score.model.partition("+")[0], f"{score.split}, {score.gene_policy}"
+        asked[model].add(place)
+        note = next((note for note in score.notes if note.startswith(COLLAPSED)), "")
+        if note:
+            told[model][place] = note
+    return tuple(
+        collapsed_embedding(
+            model,
+            f"{next(iter(cases.values()))} (in {len(cases)} of {len(asked[model])} folds and gene policies)",
+            n_affected=len(cases),
+            n_total=len(asked[model]),
+            examples=tuple(cases)[:_EXAMPLES],
+        )
+        for model, cases in sorted(told.items())
+        if cases
+    )
+
+
+def collapsed_embedding(
+    model: str, note: str, *, n_affected: int = 0, n_total: int = 0, examples: tuple[str, ...] = ()
+) -> Finding:
+    """Return the finding that an embedding of a model collapsed; `note` says how (`models.collapse`)."""
+    return Finding(
+        code="W-MODEL-02",
+        severity=Severity.WARNING,
+        where=model,
+        message=f"{note}: whatever is read off it is noise, or little more",
+        remedy="look at its training (epochs, rates, loss), its checkpoint and the genes it was given; a network with random weights "
+        "may do this, one that was trained must not",
+        rule="R17",
+        n_affected=n_affected,
+        n_total=n_total,
+        examples=examples,
     )
 
 

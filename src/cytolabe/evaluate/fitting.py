@@ -33,12 +33,12 @@ from cytolabe.evaluate.answers import (
     combined,
     last_line,
 )
-from cytolabe.evaluate.collapse import collapse_note
 from cytolabe.evaluate.costs import Cost, Watch
 from cytolabe.evaluate.kept_fits import Fit, TaskFits
 from cytolabe.evaluate.plan import AnnotatorPlan
 from cytolabe.files import sha256_of_file
 from cytolabe.models.baselines.probes import fit_probe
+from cytolabe.models.collapse import collapse_note
 from cytolabe.models.protocols import (
     Annotator,
     AnnotatorOutput,

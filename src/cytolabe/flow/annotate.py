@@ -16,6 +16,7 @@ from cytolabe.apply.counts import RememberedCounts
 from cytolabe.apply.reference_model import ReferencePlan, inductive_embedder
 from cytolabe.audit.duplicates import identical_pairs
 from cytolabe.errors import RefusedError, UsageError
+from cytolabe.evaluate.collapse import collapsed_embedding
 from cytolabe.evaluate.decisions import AnswerSpace, Decisions, HeldOutCells, Wish, decide_crosswise, fit_decisions
 from cytolabe.evaluate.held_out import Laboratory, held_out_cells
 from cytolabe.evaluate.held_out_record import HeldOutRecord, held_out_record
@@ -26,7 +27,7 @@ from cytolabe.flow.query_file import GeneGate, QueryFile, gene_gate, read_query
 from cytolabe.ontology.answers import answer_terms
 from cytolabe.ontology.graph import Ontology, load_ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
-from cytolabe.records import UNKNOWN
+from cytolabe.records import UNKNOWN, Finding
 from cytolabe.snapshot.frozen import Snapshot
 
 __all__ = ["Annotation", "AnnotationPlan", "annotate_query", "check_plan"]
@@ -70,6 +71,7 @@ class Annotation:
     as_new_dataset: HeldOutRecord | None
     open_set: pd.DataFrame
     columns: pd.DataFrame
+    findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     not_evaluated: tuple[str, ...]
 
@@ -147,6 +149,7 @@ def annotate_query(
         as_new_dataset=moved,
         open_set=table.assign(name=[ontology.name(term) for term in table["term"]]),
         columns=columns,
+        findings=(collapsed_embedding(plan.model, model.collapse),) if model.collapse else (),
         notes=_qualified_first(
             gate.notes, reference.notes, model.notes, _warnings(columns, plan), _release_note(frozen, ontology)
         ),

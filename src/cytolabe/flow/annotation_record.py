@@ -95,6 +95,7 @@ def annotation_record(made: Annotation, *, access: str) -> dict[str, Any]:
         "as_new_dataset": None if made.as_new_dataset is None else record_document(made.as_new_dataset),
         "open_set": _rows(made.open_set),
         "answers": _answers(made),
+        "findings": list(made.findings),
         "notes": list(made.notes),
         "not_evaluated": list(made.not_evaluated),
     }

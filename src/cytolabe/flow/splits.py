@@ -16,8 +16,10 @@ from cytolabe.audit import (
     find_copies,
 )
 from cytolabe.errors import UsageError
+from cytolabe.evaluate.collapse import collapsed_embedding
 from cytolabe.files import remove_directory, replace_file
 from cytolabe.flow.certificates import write_counts, write_grounds
+from cytolabe.models.collapse import MAX_CELLS, collapse_note
 from cytolabe.models.protocols import DescribedEmbedder
 from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
 from cytolabe.records import Certificate, Exposure, Finding, Fold, Split
@@ -104,7 +106,7 @@ def audit_atlas(
 
 def embed_fold(
     frozen: Snapshot, *, model: str, split_file: Path, fold_id: str, seed: int, out: Path, **options: object
-) -> dict[str, object]:
+) -> tuple[dict[str, object], tuple[Finding, ...]]:
     """Fit an embedder on the training side of a fold, embed both sides, and write the embedding.
 
     Parameters
@@ -113,6 +115,10 @@ def embed_fold(
         Id of the fold, or its number from 1; may be empty where the split has one.
     options
         Options of the model, for example the `checkpoint` of scgpt.
+
+    Returns
+    -------
+    The document of `cytolabe embed --json`, and the findings: an embedding that collapsed.
 
     Raises
     ------
@@ -148,6 +154,7 @@ def embed_fold(
     place = out if is_store else out.with_name(f"{out.name}.partial.zarr")
     store = EmbeddingStore(place, frozen, spec)
     embed_shards(fitted, store, rows)
+    findings = _collapse(store, rows, model=model)
     if not is_store:
         write_embedding(stored_embedding(store, frozen, rows), out, access=declared_access(frozen))
         remove_directory(place)
@@ -162,8 +169,16 @@ def embed_fold(
         "card": spec.card_digest,
         "content": digest_of(dataclasses.asdict(spec)),
         "access": declared_access(frozen) or None,
+        "findings": jsonable(findings),
         "embedding": str(out),
-    }
+    }, findings
+
+
+def _collapse(store: EmbeddingStore, rows: np.ndarray, *, model: str) -> tuple[Finding, ...]:
+    """Report an embedding that collapsed, by cells from all over it."""
+    some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_CELLS)).astype(np.int64))]
+    note = collapse_note(store.read(some).astype(np.float32))
+    return (collapsed_embedding(model, note),) if note else ()
 
 
 def _facts(fitted: FittedModel) -> dict[str, Any]:

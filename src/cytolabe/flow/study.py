@@ -19,7 +19,7 @@ from cytolabe.audit.confounding import BIOLOGICAL
 from cytolabe.config.study import ModelSpec, Study
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, annotator_plans, evaluate_study
-from cytolabe.evaluate.collapse import collapse_findings
+from cytolabe.evaluate.collapse import collapse_findings, collapsed_embeddings
 from cytolabe.evaluate.kept_fits import KEPT_FITS
 from cytolabe.flow.contribute import SourceOutcome, contribute
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, resolutions_of
@@ -160,6 +160,7 @@ def run_study(
         findings=(
             *label_findings, *person_findings, *duplicates.findings, *split.findings, *confounding_findings,
             *collapse_findings(result.confusions),
+            *collapsed_embeddings((*result.scores, *result.integration, *result.limited)),
         ),
         atlas=atlas,
         snapshot=snapshot,
