@@ -214,6 +214,17 @@ def test_one_batch_is_refused_and_another_gene_list(make_train, make_query):
         fitted.embed(make_query(genes=make_query().genes[::-1]))
 
 
+def test_contrast_is_off_unless_an_option_weighs_it(make_train):
+    train = make_train(40)
+    assert integrator().options.contrast == 0.0
+    plain, off, on = (
+        integrator(n_steps=2, **options).fit(train, query=None, seed=0)
+        for options in ({}, {"contrast": 0.0}, {"contrast": 10.0})
+    )
+    np.testing.assert_array_equal(plain.embed(train), off.embed(train))
+    assert np.abs(plain.embed(train) - on.embed(train)).max() > 1e-4
+
+
 def test_zeros_are_read_where_the_tutorial_reads_them(make_train):
     train = make_train(40)
     fitted = integrator(n_steps=2, keeps_zeros=True).fit(train, query=None, seed=0)

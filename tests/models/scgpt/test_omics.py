@@ -95,6 +95,13 @@ def test_masked_counts_of_all_modalities_are_learned():
     assert any("best at step 40" in note for note in fitted.notes)
 
 
+def test_two_passes_of_a_cell_are_contrasted_where_it_is_asked():
+    cells, quick = omics(), dataclasses.replace(LEARNING, n_steps=2)
+    plain, off, on = (fit_omics(cells, quick, seed=0, **told).embed(cells) for told in ({}, {"contrast": 0.0}, {"contrast": 10.0}))  # fmt: skip
+    np.testing.assert_array_equal(plain, off)
+    assert np.abs(plain - on).max() > 1e-4
+
+
 def test_only_rows_of_known_genes_are_inherited_from_a_checkpoint(tmp_path):
     first = fit_omics(omics(n_batches=1), LEARNING, seed=0)
     save_scgpt(first.model, tmp_path)

@@ -225,3 +225,32 @@ def test_where_no_cell_is_held_out_there_is_no_loss_and_no_floor():
     alone = task_of(GenerativeTask, fields=GENERATES)
     alone.held_rows = alone.held_rows[:0]
     assert (alone.held_out_loss(), alone.held_out_errors()) == (None, None)
+
+
+def test_contrast_adds_its_weight_times_what_two_passes_of_a_minibatch_lose():
+    rows, losses, passes = np.flatnonzero(BATCHES == 1)[:5], {}, {}
+    for weight in (0.0, 10.0):
+        weights = MaskedWeights(contrast=weight)
+        task = task_of(MaskedTask, fields={**CORRECTS, "dropout": 0.3}, groups=BATCHES, weights=weights)
+        encode, seen = task.network.encode, []
+        task.network.encode = lambda tokens, encode=encode, seen=seen: seen.append(encode(tokens)) or seen[-1]
+        task.network.train()
+        torch.manual_seed(5)
+        losses[weight], passes[weight] = float(task.loss(rows, epoch=0)[0].detach()), seen
+    assert [len(seen) for seen in passes.values()] == [1, 2]
+    first, second = (one.cells.detach().double().numpy() for one in passes[10.0])
+    assert not np.allclose(first, second)
+    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (first, second)]
+    likeness = unit[0] @ unit[1].T / 0.5
+    told = -np.mean(np.diag(likeness) - np.log(np.exp(likeness).sum(axis=1)))
+    assert losses[10.0] - losses[0.0] == pytest.approx(10 * told * len(rows), rel=1e-4)
+
+
+def test_a_look_at_held_out_cells_has_one_pass_and_no_contrast():
+    tasks = [
+        task_of(MaskedTask, fields=CORRECTS, groups=BATCHES, weights=MaskedWeights(contrast=weight))
+        for weight in (0.0, 10.0)
+    ]
+    looks = [task.network.eval() and task.held_out_loss() for task in tasks]
+    assert looks[0] == looks[1]
+    assert tasks[0].identity != tasks[1].identity

@@ -1,7 +1,8 @@
 """Batch correction by scGPT: masked counts, and three things that keep the batch out of the cell embedding.
 
 As in the published integration tutorial: elastic similarity (ECS), an adversary that learns the batch behind a reversed
-gradient (DAB), and a normalization of its own for each batch (DSBN). Batches of a query that training never saw get a
+gradient (DAB), and a normalization of its own for each batch (DSBN); the contrast of two passes (CCE) is off unless an
+option weighs it. Batches of a query that training never saw get a
 normalization whose statistics come from the unlabelled query cells (`fit_on_query = unlabelled_query`); no weight moves.
 
 Decoders read the batch, so that the embedding need not hold it. The published tutorial reads 1,200 variable genes with
@@ -133,7 +134,7 @@ class ScgptIntegrator:
             seed=seed,
             tokens_per_minibatch=self.options.tokens_per_minibatch,
             groups=np.searchsorted(np.array(batches, dtype=object), levels).astype(np.int64),
-            weights=MaskedWeights(similarity=self.options.similarity),
+            weights=MaskedWeights(similarity=self.options.similarity, contrast=self.options.contrast),
         )
         _, told = run_training(self.options, task, seed=seed)
         scope = fit_scope("scgpt/integration", train.cell_ids)

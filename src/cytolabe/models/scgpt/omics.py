@@ -118,11 +118,16 @@ def extended(model: Scgpt, names: Sequence[str], *, seed: int, fields: Mapping[s
     return replace(model, network=network, vocabulary=ScgptVocabulary(tokens=tokens, digest=digest), weights_digest="")
 
 
-def fit_omics(cells: OmicsCells, learning: Learning, *, seed: int) -> FittedOmics:
+def fit_omics(cells: OmicsCells, learning: Learning, *, seed: int, contrast: float = 0.0) -> FittedOmics:
     """Train a network on masked counts of all modalities; no label is read.
 
     Where cells are of several batches, decoders read the batch and an adversary is trained against it, as in the
     published tutorial; there is no normalization by batch.
+
+    Parameters
+    ----------
+    contrast
+        Weight of the contrast of two passes of a cell (CCE); off as published, 10 where the published code has it on.
 
     Raises
     ------
@@ -163,7 +168,7 @@ def fit_omics(cells: OmicsCells, learning: Learning, *, seed: int) -> FittedOmic
         tokens_per_minibatch=learning.tokens_per_minibatch,
         groups=np.searchsorted(levels, cells.batches.astype(str)).astype(np.int64) if len(levels) > 1 else None,
         modalities=codes,
-        weights=MaskedWeights(similarity=0.0),
+        weights=MaskedWeights(similarity=0.0, contrast=contrast),
     )
     _, told = run_training(learning, task, seed=seed)
     scope = fit_scope("scgpt/omics", cells.cell_ids)

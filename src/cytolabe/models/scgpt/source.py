@@ -228,6 +228,8 @@ class ScgptIntegratorSource(Learning):
     keeps_zeros: bool = False
     """Whether genes without counts are tokens, as in the published tutorial (over at most 1,200 variable genes)."""
     similarity: float = 10.0
+    contrast: float = 0.0
+    """Weight of the contrast of two passes of a cell (CCE), each with its own dropout; off, as published, where it weighs 10 when on."""
 
     def read(self) -> "ScgptIntegrator":
         """Make the embedder."""
