@@ -25,7 +25,7 @@ from typing import Any
 from cytolabe.errors import IntegrityError, UnreadableInputError
 from cytolabe.files import create_new
 from cytolabe.models.protocols import EmbeddingFacts
-from cytolabe.models.weights import KeyRules, fill_network, read_weights, stored_bytes
+from cytolabe.models.weights import KeyRules, fill_network, read_weights, stored_bytes, stored_digest
 from cytolabe.provenance import canonical_json, digest_of, jsonable
 from cytolabe.records import FitOnQuery, FitScope, ModelCard, Protocol
 
@@ -84,7 +84,7 @@ class StoredModel:
 
 def weights_digest(model: Any) -> str:  # noqa: ANN401 - untyped library
     """Return the digest that the file of a model's weights has, or would have."""
-    return _digest(stored_bytes(model.module.state_dict()))
+    return stored_digest(model.module.state_dict())
 
 
 def features_digest(features: tuple[str, ...]) -> str:

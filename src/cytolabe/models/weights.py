@@ -16,7 +16,7 @@ from typing import Any
 from cytolabe.errors import IntegrityError, UnreadableInputError
 from cytolabe.models.extras import import_extra
 
-__all__ = ["KeyRules", "LoadedKeys", "fill_network", "read_weights", "stored_bytes"]
+__all__ = ["KeyRules", "LoadedKeys", "fill_network", "read_weights", "stored_bytes", "stored_digest"]
 
 _SHOWN = 8
 
@@ -78,6 +78,11 @@ def stored_bytes(weights: Mapping[str, Any], *, metadata: Mapping[str, str] | No
     ready = {name: weights[name].detach().cpu().contiguous().clone() for name in sorted(weights)}
     content: bytes = import_extra("safetensors.torch").save(ready, metadata=dict(metadata) if metadata else None)
     return content
+
+
+def stored_digest(weights: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None) -> str:
+    """Return the digest (`sha256:...`) of the file that these tensors have, or would have; see `stored_bytes`."""
+    return "sha256:" + hashlib.sha256(stored_bytes(weights, metadata=metadata)).hexdigest()
 
 
 def fill_network(network: Any, weights: Mapping[str, Any], *, rules: KeyRules, where: str) -> LoadedKeys:  # noqa: ANN401

@@ -7,6 +7,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import RefusedError
+from cytolabe.models.geneformer.checkpoint import save_pretrained
 from cytolabe.models.geneformer.pretrainer import frequency_loss
 from cytolabe.models.geneformer.tokenizer import TokenizedCells
 from cytolabe.models.registry import make_model
@@ -64,6 +65,14 @@ def test_it_has_seen_the_training_cells_alone_and_is_never_zero_shot(train, trai
     assert set(digests.values()) == {cells_digest(train.cell_ids)}
     card = make_model("geneformer_scratch").card
     assert (card.protocol, card.pretraining) == (Protocol.SELF_SUPERVISED, ())
+
+
+def test_its_facts_name_the_weights_by_the_digest_of_the_file_they_would_have(trained, tmp_path):
+    made = trained.checkpoint
+    card = save_pretrained(
+        tmp_path / "model", made.network, shape=made.shape, dictionaries=made.dictionaries, about=made.card
+    )
+    assert trained.facts.details["weights"] == card.weights != made.card.weights
 
 
 def test_two_trainings_are_equal_and_another_seed_is_another(train, trained, make_query, counts):

@@ -13,6 +13,7 @@ from cytolabe.models.protocols import Annotator, Embedder, FittedEmbedder, GeneE
 from cytolabe.models.registry import make_model  # noqa: E402
 from cytolabe.models.scgpt.checkpoint import load_scgpt, save_scgpt  # noqa: E402
 from cytolabe.models.scgpt.embedder import on_device  # noqa: E402
+from cytolabe.models.scgpt.learning import learned  # noqa: E402
 from cytolabe.records import Protocol  # noqa: E402
 
 pytestmark = pytest.mark.models
@@ -223,6 +224,28 @@ def test_contrast_is_off_unless_an_option_weighs_it(make_train):
     )
     np.testing.assert_array_equal(plain.embed(train), off.embed(train))
     assert np.abs(plain.embed(train) - on.embed(train)).max() > 1e-4
+
+
+def test_what_was_trained_here_names_its_weights_by_the_digest_of_the_file_they_would_have(
+    make_train, make_query, tmp_path
+):
+    train = make_train(40)
+    scratch = make_model("scgpt_scratch", preset="tiny", panels="flag", n_steps=2)
+    first, again = (scratch.fit(train, query=None, seed=seed) for seed in (0, 0))
+    digest = first.facts.details["weights"]
+    assert digest == again.facts.details["weights"] == save_scgpt(first.model, tmp_path)
+    assert digest != scratch.fit(train, query=None, seed=1).facts.details["weights"]
+    weight = first.model.network.cls if hasattr(first.model.network, "cls") else next(first.model.network.parameters())
+    with torch.no_grad():
+        weight.view(-1)[0] += 1.0
+    assert learned(first.model, protocol=Protocol.CONTROL, scopes=()).weights_digest != digest
+    control = make_model("scgpt_random", preset="tiny", panels="flag").fit(train, query=None, seed=0)
+    mixed = integrator(n_steps=2)
+    fitted = mixed.fit(train, query=None, seed=0)
+    mapped = mixed.map_query(fitted, make_query(20, batches=("b9",)), seed=0)
+    told = [one.facts.details["weights"] for one in (control, fitted, mapped)]
+    assert all(one.startswith("sha256:") for one in told)
+    assert len({digest, *told}) == 4
 
 
 def test_zeros_are_read_where_the_tutorial_reads_them(make_train):

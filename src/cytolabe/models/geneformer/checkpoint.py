@@ -22,10 +22,10 @@ from typing import Any
 from cytolabe.errors import IntegrityError, UnreadableInputError, UsageError
 from cytolabe.files import create_new
 from cytolabe.models.geneformer.dictionaries import Dictionaries, read_dictionaries
-from cytolabe.models.geneformer.network import filled_network
+from cytolabe.models.geneformer.network import KEY_RULES, filled_network
 from cytolabe.models.geneformer.shapes import GeneformerShape, shape_of_config
 from cytolabe.models.hub import checkpoint_folder
-from cytolabe.models.weights import LoadedKeys, read_weights, stored_bytes
+from cytolabe.models.weights import LoadedKeys, read_weights, stored_bytes, stored_digest
 from cytolabe.provenance import canonical_json
 from cytolabe.records import UNKNOWN, FitScope, Protocol
 
@@ -38,6 +38,7 @@ __all__ = [
     "GeneformerCheckpoint",
     "dictionary_contents",
     "from_pretrained",
+    "network_digest",
     "read_card",
     "save_pretrained",
     "stored_dictionaries",
@@ -53,6 +54,7 @@ DICTIONARY_STEMS: Mapping[str, str] = {
 }
 """How the file of each dictionary is called, before the name of its corpus and the suffix."""
 
+_METADATA = {"format": "pt"}
 _NO_CARD = "no card: nothing says that these dictionaries are those that the weights were trained with"
 
 
@@ -150,9 +152,7 @@ def save_pretrained(
     directory.mkdir(parents=True, exist_ok=True)
     contents = dictionary_contents(dictionaries)
     roles = [role for role in DICTIONARY_STEMS if f"{DICTIONARY_STEMS[role]}.json" in contents]
-    tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
-    weights = {name: weight for name, weight in network.state_dict().items() if name not in tied}
-    contents[WEIGHTS_NAME] = stored_bytes(weights, metadata={"format": "pt"})
+    contents[WEIGHTS_NAME] = stored_bytes(_untied(network), metadata=_METADATA)
     contents[CONFIG_NAME] = canonical_json(shape.config)
     for name, content in contents.items():
         create_new(directory / name, content)
@@ -165,6 +165,16 @@ def save_pretrained(
     # The card last: whatever a crash leaves behind has none, or one that its weights do not match.
     write_card(directory, card)
     return card
+
+
+def network_digest(network: Any) -> str:  # noqa: ANN401 - untyped library
+    """Return the digest of the weights of a network: that of the file in which `save_pretrained` writes them."""
+    return stored_digest(_untied(network), metadata=_METADATA)
+
+
+def _untied(network: Any) -> dict[str, Any]:  # noqa: ANN401 - untyped library
+    """Return the weights by name, without the decoder's, which are those of the embeddings."""
+    return {name: weight for name, weight in network.state_dict().items() if name not in KEY_RULES.tied}
 
 
 def dictionary_contents(dictionaries: Dictionaries) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cytolabe.encode.medians import CountedBlock, MedianDigest
-from cytolabe.models.geneformer.checkpoint import CheckpointCard, GeneformerCheckpoint
+from cytolabe.models.geneformer.checkpoint import CheckpointCard, GeneformerCheckpoint, network_digest
 from cytolabe.models.geneformer.embedder import FittedGeneformer, GeneformerEmbedder
 from cytolabe.models.geneformer.masked import MaskedTraining
 from cytolabe.models.geneformer.network import blank_network, placed
@@ -73,7 +73,12 @@ class GeneformerPretrainer:
             )
         learned = replace(started.checkpoint, network=objective.network, notes=(*started.checkpoint.notes, *notes))
         fitted = replace(started, checkpoint=learned).fit(train, query=None, seed=seed)
-        return replace(fitted, weights="trained here", is_trained_here=True, scopes=(_scopes(train)[1], *fitted.scopes))
+        return replace(
+            fitted,
+            weights=network_digest(objective.network),
+            is_trained_here=True,
+            scopes=(_scopes(train)[1], *fitted.scopes),
+        )
 
     def _started(self, train: TrainView, *, seed: int) -> GeneformerEmbedder:
         """Return the embedder of a network that has learned nothing, over the genes and medians of the training cells."""

@@ -61,7 +61,7 @@ class Scgpt:
     """A `ScgptNetwork`, in evaluation mode."""
     vocabulary: ScgptVocabulary
     weights_digest: str
-    """SHA-256 of the file of weights, `sha256:...`; empty for weights that are in no file."""
+    """SHA-256 of the file of weights, or of the one that trained weights would have (`sha256:...`); empty for fresh ones."""
     keys: LoadedKeys
     """What became of each weight: loaded, fresh (`missing`) or left out (`ignored`)."""
     origin: Origin = Origin()

@@ -24,6 +24,7 @@ from cytolabe.models.protocols import AttendedCell, EmbeddingFacts, QueryView, T
 from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
 from cytolabe.models.scgpt.tokens import PaddedCells, ScgptTokenizer, TokenizedCells
 from cytolabe.models.scopes import fit_scope, refuse_not_finite, refuse_other_genes
+from cytolabe.models.weights import stored_digest
 from cytolabe.records import FitScope, ModelCard
 
 __all__ = ["FittedScgpt", "ScgptEmbedder", "cell_states", "on_device", "unit_states"]
@@ -227,7 +228,8 @@ class ScgptEmbedder:
         )
         model = self.model
         if self.weights == "random":
-            model = replace(model, network=fresh_network(model.config, seed=seed), weights_digest="")
+            network = fresh_network(model.config, seed=seed)
+            model = replace(model, network=network, weights_digest=stored_digest(network.state_dict()))
         scopes = () if self.weights == "random" else model.origin.scopes
         notes = {f"a panel: {why_not}": None} if why_not else {}
         return FittedScgpt(

@@ -27,6 +27,7 @@ from cytolabe.models.scgpt.learning import learned, prepare
 from cytolabe.models.scgpt.source import ScgptIntegratorSource
 from cytolabe.models.scgpt.tokens import ScgptTokenizer
 from cytolabe.models.scopes import batch_levels, fit_scope, refuse_other_genes, refuse_shared_cells
+from cytolabe.models.weights import stored_digest
 from cytolabe.records import FitScope, ModelCard
 
 __all__ = ["FittedScgptIntegrator", "ScgptIntegrator"]
@@ -60,7 +61,13 @@ class FittedScgptIntegrator:
             layer=f"{self.model.config.n_layers} (last)",
             pooling="<cls>, length 1",
             precision="float32",
-            details={"vocabulary": self.model.vocabulary.digest, "max_length": str(self.tokenizer.max_length)},
+            details={
+                "weights": self.model.weights_digest,
+                "vocabulary": self.model.vocabulary.digest,
+                "max_length": str(self.tokenizer.max_length),
+                "n_bins": str(self.tokenizer.n_bins),
+                "ties": self.tokenizer.ties,
+            },
         )
 
     def embed(self, view: QueryView) -> Float[np.ndarray, "cells dims"]:
@@ -171,7 +178,7 @@ class ScgptIntegrator:
         scope = fit_scope("scgpt/query", query.cell_ids)
         return replace(
             fitted,
-            model=replace(fitted.model, network=network),
+            model=replace(fitted.model, network=network, weights_digest=stored_digest(network.state_dict())),
             batches=(*fitted.batches, *unseen),
             scopes=(*fitted.scopes, scope),
             _met=dict(fitted._met),

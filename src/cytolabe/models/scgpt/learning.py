@@ -24,7 +24,7 @@ from cytolabe.models.scgpt.source import PRESETS, Learning
 from cytolabe.models.scgpt.tokens import ScgptTokenizer, TokenizedCells
 from cytolabe.models.scgpt.vocabulary import CLS, EOC, PAD, ScgptVocabulary
 from cytolabe.models.scopes import refuse_too_few_cells
-from cytolabe.models.weights import LoadedKeys
+from cytolabe.models.weights import LoadedKeys, stored_digest
 from cytolabe.provenance import canonical_json
 from cytolabe.randomness import derive_seed
 from cytolabe.records import Protocol
@@ -114,6 +114,6 @@ def started(learning: Learning, genes: Sequence[str], *, seed: int, fields: Mapp
 
 
 def learned(model: Scgpt, *, protocol: Protocol, scopes: Sequence[Any]) -> Scgpt:
-    """Return a model whose weights have moved: no digest of a file, and scopes of what it was handed beside the old."""
+    """Return a model whose weights have moved: the digest that they have now, and scopes of what it was handed beside the old."""
     origin = dataclasses.replace(model.origin, protocol=protocol, scopes=(*model.origin.scopes, *scopes))
-    return dataclasses.replace(model, origin=origin, weights_digest="")
+    return dataclasses.replace(model, origin=origin, weights_digest=stored_digest(model.network.state_dict()))
