@@ -19,9 +19,10 @@ from cytolabe.config.manifest import unknown_key_error
 from cytolabe.errors import UsageError
 from cytolabe.files import create_new, remove_directory, replace_file
 from cytolabe.flow.training_files import TrainingOrder, read_training_file
+from cytolabe.models.devices import placed
 from cytolabe.models.geneformer.checkpoint import CARD_NAME, CheckpointCard, save_pretrained
 from cytolabe.models.geneformer.masked import MaskedTraining
-from cytolabe.models.geneformer.network import blank_network, placed
+from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.geneformer.pretrainer import frequency_loss
 from cytolabe.models.geneformer.shapes import GeneformerShape, shape_named
 from cytolabe.models.held_out import hold_out_persons

@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from cytolabe.errors import UnmeasuredGeneError, UsageError
+from cytolabe.models.devices import placed
 from cytolabe.models.extras import import_extra
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.minibatches import by_length
-from cytolabe.models.geneformer.network import blank_network, gene_positions, hidden_states, looked_at, placed
+from cytolabe.models.geneformer.network import blank_network, gene_positions, hidden_states, looked_at
 from cytolabe.models.geneformer.tokenizer import GeneformerTokenizer, TokenizedCells
 from cytolabe.models.network_size import NetworkSize, size_of
 from cytolabe.models.protocols import AttendedCell, EmbeddingFacts, QueryView, TrainView

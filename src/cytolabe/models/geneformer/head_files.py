@@ -21,6 +21,7 @@ import numpy as np
 from cytolabe.errors import UnreadableInputError, UsageError
 from cytolabe.files import create_new
 from cytolabe.models.cards import CARDS
+from cytolabe.models.devices import placed
 from cytolabe.models.extras import import_extra
 from cytolabe.models.geneformer.cell_classes import CellTask
 from cytolabe.models.geneformer.checkpoint import (
@@ -33,7 +34,7 @@ from cytolabe.models.geneformer.checkpoint import (
 from cytolabe.models.geneformer.dictionaries import Dictionaries
 from cytolabe.models.geneformer.fine_tuning import TaskHeads
 from cytolabe.models.geneformer.gene_classes import FittedGeneClasses
-from cytolabe.models.geneformer.network import blank_network, placed
+from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.geneformer.shapes import GeneformerShape, shape_of_config
 from cytolabe.models.geneformer.source import GeneformerLearning
 from cytolabe.models.weights import KeyRules, fill_network, read_weights, stored_bytes

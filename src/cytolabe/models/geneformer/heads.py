@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from cytolabe.errors import UsageError
-from cytolabe.models.geneformer.network import gene_positions, hidden_states, placed
+from cytolabe.models.devices import placed
+from cytolabe.models.geneformer.network import gene_positions, hidden_states
 from cytolabe.randomness import derive_seed
 
 __all__ = ["POOLINGS", "CellHeads", "GeneHead", "freeze", "make_heads"]

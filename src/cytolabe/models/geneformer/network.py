@@ -13,7 +13,7 @@ from cytolabe.models.geneformer.shapes import GeneformerShape
 from cytolabe.models.weights import KeyRules, LoadedKeys, fill_network
 from cytolabe.randomness import derive_seed
 
-__all__ = ["KEY_RULES", "blank_network", "filled_network", "gene_positions", "hidden_states", "looked_at", "placed"]
+__all__ = ["KEY_RULES", "blank_network", "filled_network", "gene_positions", "hidden_states", "looked_at"]
 
 KEY_RULES = KeyRules(
     tied={
@@ -106,8 +106,3 @@ def gene_positions(stands: Any, *, has_frame: bool) -> Any:  # noqa: ANN401 - te
         return stands
     places = import_extra("torch").arange(stands.shape[1], device=stands.device)[None]
     return (places > 0) & (places < stands.sum(dim=1, keepdim=True) - 1)
-
-
-def placed(network: Any) -> Any:  # noqa: ANN401 - a module of torch
-    """Return the network where it computes fastest here: on a GPU where there is one."""
-    return network.to("cuda") if import_extra("torch").cuda.is_available() else network

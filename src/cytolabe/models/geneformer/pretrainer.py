@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cytolabe.encode.medians import CountedBlock, MedianDigest
+from cytolabe.models.devices import placed
 from cytolabe.models.geneformer.checkpoint import CheckpointCard, GeneformerCheckpoint, network_digest
 from cytolabe.models.geneformer.embedder import FittedGeneformer, GeneformerEmbedder
 from cytolabe.models.geneformer.masked import MaskedTraining
-from cytolabe.models.geneformer.network import blank_network, placed
+from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.geneformer.own_dictionaries import dictionaries_of_medians
 from cytolabe.models.geneformer.shapes import shape_named
 from cytolabe.models.geneformer.source import GeneformerScratchSource

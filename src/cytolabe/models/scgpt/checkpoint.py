@@ -18,6 +18,7 @@ from typing import Any
 
 from cytolabe.errors import IntegrityError, UnreadableInputError, UsageError
 from cytolabe.files import create_new
+from cytolabe.models.devices import placed
 from cytolabe.models.extras import import_extra
 from cytolabe.models.scgpt.configuration import ScgptConfig, read_arguments
 from cytolabe.models.scgpt.keys import exceptions, heads_of, native_names
@@ -74,13 +75,16 @@ class Scgpt:
 
 
 def fresh_network(config: ScgptConfig, *, seed: int) -> Any:  # noqa: ANN401 - a torch module
-    """Return a network with random weights that depend on the seed alone, in evaluation mode."""
+    """Return a network with random weights that depend on the seed alone, in evaluation mode and where it computes fastest.
+
+    Every network of scGPT here begins as this one, whatever fills it then.
+    """
     torch = import_extra("torch")
     from cytolabe.models.scgpt.network import ScgptNetwork  # noqa: PLC0415 - needs torch to be imported
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "models", "scgpt", "weights"))
-        return ScgptNetwork(config).eval()
+        return placed(ScgptNetwork(config).eval())
 
 
 def load_scgpt(folder: Path, *, expected: Mapping[str, str] | None = None, seed: int = 0, **changes: object) -> Scgpt:
