@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cytolabe.evaluate.rare_types import CalledInstead, RareType
 from cytolabe.records import Protocol, ScoreStatus
-from cytolabe.report.breakdowns import class_table, dataset_table, policy_table, sensitivity_table
+from cytolabe.report.breakdowns import class_table, dataset_table, policy_table, rare_table, sensitivity_table
 from cytolabe.report.leaderboard import fold_name, leaderboard, levels_board, resolutions_of, splits_of
 
 
@@ -63,6 +64,38 @@ def test_classes_under_ten_cells_are_marked(content):
     marked = {row[0].detail: row[1].detail for row in class_table(content, "component=kang18").rows}
     assert marked["CL:0000451"] == "under 10: not in the headline"
     assert marked["CL:0000624"] == ""
+
+
+def rare(term, *, n_right, model="pca+knn", **changes):
+    instead = (CalledInstead(term="CL:0000236", name="B cell", n_cells=4),)
+    own = {"split": "component=kang18", "gene_policy": "intersection", "resolution": "mid", "n_cells": 6, **changes}
+    return RareType(term=term, name=term[3:], model=model, n_right=n_right, called_instead=instead, **own)
+
+
+def test_rare_types_are_marked_whatever_their_number_of_cells_and_the_mark_is_explained(content):
+    marked = replace(content, rare_types=[rare("CL:0000451", n_right=0), rare("CL:0000624", n_right=1)])
+    table = class_table(marked, "component=kang18")
+    marks = {row[0].detail: row[1].detail for row in table.rows}
+    assert marks["CL:0000451"] == "rare; under 10: not in the headline"
+    assert marks["CL:0000624"] == "rare"
+    assert any(remark.startswith("“rare”: under 5 %") for remark in table.remarks)
+    elsewhere = replace(content, rare_types=[rare("CL:0000624", n_right=1, split="component=zheng17")])
+    plain = class_table(elsewhere, "component=kang18")
+    assert not any("rare" in row[1].detail for row in plain.rows)
+    assert not any("rare" in remark for remark in plain.remarks)
+
+
+def test_the_list_of_rare_types_says_what_they_were_called_and_marks_those_with_none_right(content, score):
+    control = score(model="random", protocol=Protocol.CONTROL)
+    found = [
+        rare("CL:0000624", n_right=2), rare("CL:0000451", n_right=0), rare("CL:0000451", n_right=0, model="random"),
+        rare("CL:0000451", n_right=0, split="component=zheng17"),
+    ]  # fmt: skip
+    table = rare_table(replace(content, rare_types=found, scores=[*content.scores, control]), "component=kang18")
+    first, second = table.rows
+    assert [cell.text for cell in first] == ["0000451", "pca+knn", "6", "0.000", "B cell 4"]
+    assert (first[3].tone, first[3].detail) == ("bad", "none right")
+    assert (second[3].text, second[3].tone, second[3].detail) == ("0.333", "", "")
 
 
 def test_gene_policies_stand_side_by_side_with_their_gene_counts(content):

@@ -21,7 +21,7 @@ from cytolabe.evaluate.costs import Cost
 from cytolabe.evaluate.dimensions import codes_in_embeddings, embedder_name
 from cytolabe.evaluate.fitting import EMBEDS, Answer, Failure, FitTask, ModelRunner
 from cytolabe.evaluate.folds import FoldData, PolicyData
-from cytolabe.evaluate.measures import HEADLINE, confusion_tensor
+from cytolabe.evaluate.measures import HEADLINE, RARE, confusion_tensor
 from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan, EvaluationPlan
 from cytolabe.evaluate.results import Confusion
 from cytolabe.evaluate.scoring import Answered, RowContext, Scored, scored_rows
@@ -356,9 +356,17 @@ def _confusion(run: FoldRun, annotator: AnnotatorPlan, context: RowContext, *, s
         matrix=matrices[0],
         by_seed={str(number): matrix for number, matrix in enumerate(matrices)},
         scored=every.classes,
+        rare=_rare(context, scored),
         persons=tuple(sorted(set(closed.persons.tolist()) - {""})),
         status=str(headline.status),
     )
+
+
+def _rare(context: RowContext, scored: Scored) -> tuple[str, ...]:
+    """Return the rare classes, or none where their mean is refused: what it is made of is refused with it."""
+    score = next(score for score in scored.scores if (score.metric, score.stratum) == RARE)
+    is_believed = score.status in {ScoreStatus.SCORED, ScoreStatus.QUALIFIED}
+    return next(measure.classes for measure in context.measures if measure.key == RARE) if is_believed else ()
 
 
 def _predictions(run: FoldRun, annotator: AnnotatorPlan, context: RowContext, *, answer: Answer) -> pd.DataFrame:

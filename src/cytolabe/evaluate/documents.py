@@ -8,11 +8,13 @@ import dataclasses
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cytolabe.evaluate.rare_types import rare_types
 from cytolabe.evaluate.results import StudyResult
 from cytolabe.files import replace_file
 from cytolabe.provenance import canonical_json, digest_of, jsonable
@@ -38,7 +40,7 @@ def rounded(value: object) -> object:
 
 
 def scores_document(result: StudyResult, snapshot_id: str) -> dict[str, object]:
-    """Return the document of `scores.json`: snapshot, ontology release, levels and every row, in canonical order.
+    """Return the document of `scores.json`: snapshot, ontology release, levels, every row, and the rare types, in canonical order.
 
     Parameters
     ----------
@@ -56,7 +58,15 @@ def scores_document(result: StudyResult, snapshot_id: str) -> dict[str, object]:
         "ontology_release": result.ontology_release,
         "levels_digest": result.levels_digest,
         "scores": [_row(score) for score in ordered],
+        "rare_types": _rare_types(result),
     }
+
+
+def _rare_types(result: StudyResult) -> list[object]:
+    """Return the rare types at the decision level, by fold, gene policy and model, those with the lowest recall first."""
+    found = rare_types(result.confusions, level=result.decision_level)
+    ordered = sorted(found, key=lambda one: (one.split, one.gene_policy, one.model))
+    return [rounded({**cast("dict[str, object]", jsonable(one)), "recall": one.recall}) for one in ordered]
 
 
 def score_id_of(row: Mapping[str, object]) -> str:

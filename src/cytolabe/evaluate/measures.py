@@ -26,6 +26,7 @@ from cytolabe.randomness import rng_for
 __all__ = [
     "HEADLINE",
     "OPEN_SET",
+    "RARE",
     "UNFLAGGED",
     "Cells",
     "Measure",
@@ -39,6 +40,7 @@ __all__ = [
 
 HEADLINE = ("macro_f1", "all")
 OPEN_SET = ("open_set_auroc", "all")
+RARE = ("macro_f1", "rare")
 UNFLAGGED = "unflagged"
 """Stratum of the test cells without a flag of quality (rule R10)."""
 

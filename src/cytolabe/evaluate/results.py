@@ -22,7 +22,7 @@ class Confusion:
     """Cells by true (row) and predicted (column) class; `classes` orders both, `names` are for readers.
 
     `matrix` is that of the first seed, `by_seed` holds every seed's; `scored` are the classes that macro-F1 over all
-    classes averages, `persons` the resolved persons behind the cells, `status` is that of the headline of these
+    classes averages, `rare` the rare ones where their macro-F1 may be believed, `persons` the resolved persons behind the cells, `status` is that of the headline of these
     predictions.
     """
 
@@ -35,6 +35,7 @@ class Confusion:
     matrix: np.ndarray
     by_seed: Mapping[str, np.ndarray] = field(default_factory=dict)
     scored: tuple[str, ...] = ()
+    rare: tuple[str, ...] = ()
     persons: tuple[str, ...] = ()
     status: str = ""
 

@@ -16,6 +16,7 @@ from cytolabe.audit import cell_type_claim, donor_claim, exposure_to_ledger, per
 from cytolabe.evaluate.documents import write_scores
 from cytolabe.evaluate.gene_space import gene_spaces_table
 from cytolabe.evaluate.kept_fits import KEPT_FITS, remove_kept_fits
+from cytolabe.evaluate.rare_types import rare_types
 from cytolabe.evaluate.verdicts import simulated_datasets
 from cytolabe.files import replace_file
 from cytolabe.flow.certificates import labels_of_levels, write_grounds
@@ -137,6 +138,7 @@ def report_content(evidence: StudyEvidence, *, planted: Sequence[PlantedFault] =
         integration=result.integration,
         limited=result.limited,
         confusions=result.confusions,
+        rare_types=rare_types(result.confusions, level=study.decision_level),
         certificates=result.certificates,
         planted_faults=planted,
     )

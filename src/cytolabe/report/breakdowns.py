@@ -15,7 +15,9 @@ from cytolabe.report.remarks import first_clause, interval_note
 from cytolabe.report.tables import Cell, Column, Table
 from cytolabe.report.text import ABSENT, count, counted, inert, number
 
-__all__ = ["class_table", "dataset_table", "policy_table", "quality_scores_table", "sensitivity_table"]
+__all__ = ["class_table", "dataset_table", "policy_table", "quality_scores_table", "rare_table", "sensitivity_table"]
+
+_RARE = "“rare”: under 5 % of the labelled test cells of the fold, or under 50 training cells."
 
 
 def class_table(content: ReportContent, split: str, *, resolution: str = "") -> Table:
@@ -35,25 +37,68 @@ def class_table(content: ReportContent, split: str, *, resolution: str = "") -> 
     for score in found:
         by_class.setdefault(score.stratum.removeprefix(prefix), {})[score.model] = score
     sizes = {term: max(score.n_cells for score in scores.values()) for term, scores in by_class.items()}
+    where = (split, level, content.gene_policy)
+    rare = {one.term for one in content.rare_types if (one.split, one.resolution, one.gene_policy) == where}
     rows = tuple(
         (
             Cell(inert(term_name(content, term)), detail=inert(term)),
-            Cell(count(sizes[term]), detail="under 10: not in the headline" if sizes[term] < 10 else ""),
+            Cell(count(sizes[term]), detail=_marks(sizes[term], is_rare=term in rare)),
             *(score_cell(by_class[term].get(model)) for model in models),
         )
         for term in sorted(by_class, key=lambda term: (-sizes[term], term))
     )
     silent = [model for model in models_first_to_last(found) if model not in models]
+    told = [f"Without a number, so without a column: {', '.join(map(inert, silent))}."] if silent else []
     return Table(
         key="classes",
         caption=f"{inert(split)} · F1 of each cell type · level “{inert(level)}”",
         columns=(Column("Cell type"), Column("Test cells", "number"), *(Column(inert(m), "number") for m in models)),
         rows=rows if models else (),
-        remarks=(
-            interval_note(found),
-            *([f"Without a number, so without a column: {', '.join(map(inert, silent))}."] if silent else []),
-        ),
+        remarks=(interval_note(found), *told, *([_RARE] if rare & set(by_class) else [])),
     )
+
+
+def _marks(n_cells: int, *, is_rare: bool) -> str:
+    return "; ".join([*(["rare"] if is_rare else []), *(["under 10: not in the headline"] if n_cells < 10 else [])])
+
+
+def rare_table(content: ReportContent, split: str) -> Table:
+    """Return the rare types of one fold at the decision level: cells, recall, and what each model called them instead.
+
+    Models that are controls are left out; `scores.json` has them.
+    """
+    controls = {score.model for score in content.scores if score.protocol is Protocol.CONTROL}
+    found = [
+        one
+        for one in content.rare_types
+        if (one.split, one.gene_policy) == (split, content.gene_policy) and one.model not in controls
+    ]
+    missed = {term: sum(not one.n_right for one in found if one.term == term) for term in {one.term for one in found}}
+    rows = tuple(
+        (
+            Cell(inert(one.name), detail=inert(one.term)),
+            Cell(inert(one.model)),
+            Cell(count(one.n_cells)),
+            Cell(number(one.recall), "" if one.n_right else "bad", "" if one.n_right else "none right"),
+            Cell(
+                "; ".join(f"{inert(other.name, 80)} {count(other.n_cells)}" for other in one.called_instead) or ABSENT
+            ),
+        )
+        # Types that most models miss altogether come first.
+        for one in sorted(found, key=lambda one: (-missed[one.term], one.term, one.recall))
+    )
+    return Table(
+        key="rare_types",
+        caption=f"{inert(split)} · rare types, and what they were called instead · level “{inert(content.decision_level)}”",
+        columns=(
+            Column("Rare type"), Column("Model"), Column("Test cells", "number"), Column("Recall", "number"),
+            Column("Called instead (cells)", "prose"),
+        ),
+        rows=rows,
+        remarks=(_RARE,),
+        note="Of each type the three commonest wrong answers, with the first seed. Controls are in scores.json.",
+        is_grouped=True,
+    )  # fmt: skip
 
 
 def dataset_table(content: ReportContent, split: str) -> Table:

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from cytolabe.evaluate.rare_types import RareType
 from cytolabe.records import Certificate, DatasetRecord, Exposure, Finding, Fold, LabelMapping, Score
 
 __all__ = ["Confusion", "PlantedFault", "ReportContent", "RunFacts", "SourceRow"]
@@ -104,7 +105,7 @@ class ReportContent:
     to fine, to its (term, name) pairs. `gene_policy` is the policy of the headline. `duplicates` has one row per
     identical pair and is None where nobody looked; `duplicates_not_testable` counts the cells that were too shallow to test, per pair of data sets.
     `scores` are those of annotation; `integration` has batches and types in the embeddings behind them,
-    `limited` has macro-F1 with few training labels.
+    `limited` has macro-F1 with few training labels. `rare_types` are those of the decision level.
     `exposure_published` is what published weights have seen of the data sets, whether or not they were scored.
     `ladder` and `rungs` are those of `benchmark --ladder`, and empty else.
     `planted_faults` is filled by the demonstration only. `artifacts` are (name, sha256) of the files beside the report.
@@ -135,6 +136,7 @@ class ReportContent:
     integration: Sequence[Score] = ()
     limited: Sequence[Score] = ()
     confusions: Sequence[Confusion] = ()
+    rare_types: Sequence[RareType] = ()
     certificates: Sequence[Certificate] = ()
     planted_faults: Sequence[PlantedFault] = ()
     ladder: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -36,7 +36,8 @@ GUIDE = (
     ),
     GuideEntry(
         "Macro-F1, rare types",
-        "The same mean over the types that are few in the test side or were few in training. Here models differ most.",
+        "The same mean over the types that are few in the test side (under 5 % of its labelled cells) or were few in training "
+        "(under 50 cells). Here models differ most. The list of rare types says what each was called instead.",
         "how few cells it stands on: ten cells more or less can move it by tenths. Look at the cell counts.",
     ),
     GuideEntry(

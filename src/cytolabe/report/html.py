@@ -63,6 +63,7 @@ class _Fold:
     limited: tuple[tuple[Markup, str], ...]
     limited_tables: tuple[Table, ...]
     classes: Table
+    rare: Table
     datasets: Table
     others: tuple[tuple[str, Table], ...]
 
@@ -164,6 +165,7 @@ def _fold(content: ReportContent, split: str, limits: _Limits) -> _Fold:
         limited=limited_figures(content, split),
         limited_tables=limited_tables(content, split),
         classes=tables.cut(breakdowns.class_table(content, split), limits.n_rows),
+        rare=tables.cut(breakdowns.rare_table(content, split), limits.n_rows),
         datasets=tables.cut(breakdowns.dataset_table(content, split), limits.n_rows),
         others=others,
     )
