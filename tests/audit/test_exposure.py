@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from cytolabe.audit.exposure import exposure_of, exposure_to_ledger
-from cytolabe.models.cards import precomputed_card
+from cytolabe.models.cards import CARDS, precomputed_card
 from cytolabe.models.pretraining import corpora, corpora_of
 from cytolabe.records import DatasetRecord, FitOnQuery, MatrixKind, ModelCard, Protocol
 
@@ -76,6 +76,15 @@ def test_the_name_of_a_file_can_convict_it_and_never_acquit_it():
 def test_what_is_trained_here_is_out_whatever_it_is_called():
     card = replace(CARD, name="geneformer-v1-10m", protocol=Protocol.SUPERVISED, pretraining=())
     assert judged(card)[0] == "out"
+
+
+def test_what_made_its_start_here_and_was_then_fine_tuned_is_out_and_any_other_fine_tuned_model_has_a_history():
+    made_here = CARDS["geneformer_scratch_tuned"]
+    assert made_here.protocol is Protocol.FINE_TUNED
+    assert judged(made_here)[0] == "out"
+    assert judged(replace(made_here, weights_digest="sha256:a"))[0] == "unknown"
+    assert judged(replace(made_here, capabilities=("predict_labels", "fit")))[0] == "unknown"
+    assert judged(replace(made_here, pretraining=("d",)))[0] == "in"
 
 
 @pytest.mark.parametrize(

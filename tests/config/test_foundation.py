@@ -20,6 +20,18 @@ def test_beside_each_network_from_scratch_stands_one_that_learned_nothing():
     assert {"majority", "metadata_only", "hvg", "pca", "harmony", "scvi"} <= set(names)
 
 
+def test_each_network_from_scratch_is_fine_tuned_as_well_beside_one_that_saw_nothing_without_labels():
+    found = {model.name: model.options for model in read_study(STUDIES / "foundation.toml", data=STUDIES).models}
+    for family in ("geneformer", "scgpt"):
+        tuned, control = f"{family}_scratch_tuned", f"{family}_random_tuned"
+        assert (CARDS[tuned].protocol, CARDS[control].protocol) == (Protocol.FINE_TUNED, Protocol.SUPERVISED)
+        assert found[tuned].get("start", {}) == found[f"{family}_scratch"]
+        assert found[control].get("start", {}) == found[f"{family}_random"]
+        assert {name: value for name, value in found[tuned].items() if name != "start"} == {
+            name: value for name, value in found[control].items() if name != "start"
+        }
+
+
 def test_few_labels_are_asked_on_both_axes():
     few = read_study(STUDIES / "foundation.toml", data=STUDIES).limited_labels
     assert few is not None

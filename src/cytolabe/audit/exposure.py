@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from cytolabe.models.pretraining import Corpus, Member, Source, corpora, corpora_of
+from cytolabe.models.tuned import UNLABELLED_CELLS
 from cytolabe.records import UNKNOWN, DatasetRecord, Exposure, FitOnQuery, FitScope, ModelCard, Protocol
 
 __all__ = ["exposure_of", "exposure_to_ledger", "is_trained_here"]
@@ -27,8 +28,13 @@ _A_DAY = len("2023-05-15")
 
 
 def is_trained_here(card: ModelCard) -> bool:
-    """Tell whether all that a model knows comes from the training side of the split."""
-    return card.protocol in _TRAINED_HERE and not card.pretraining and (not card.weights_digest or bool(card.scopes))
+    """Tell whether all that a model knows comes from the training side of the split.
+
+    What is `fine_tuned` had a start; without a file of weights, and with unlabelled training cells to learn from, the start was made here, too.
+    """
+    made_its_start = card.protocol is Protocol.FINE_TUNED and not card.weights_digest
+    is_of_here = card.protocol in _TRAINED_HERE or (made_its_start and UNLABELLED_CELLS in card.capabilities)
+    return is_of_here and not card.pretraining and (not card.weights_digest or bool(card.scopes))
 
 
 def exposure_of(

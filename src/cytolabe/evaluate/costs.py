@@ -33,7 +33,8 @@ _EVERY_SECONDS = 0.02
 class Cost:
     """One fit and what it answered.
 
-    `step` is `embedding` (fit and embed both sides), `probe` (a classifier on an embedding) or `annotator`. `fit` is the
+    `step` is `embedding` (fit and embed both sides), `probe` (a classifier on an embedding), `annotator`, or `start` (the network
+    without labels that an annotator is fine-tuned from, where no frozen one of the fold had made it). `fit` is the
     pair of sides, `resolution` the level whose labels were read (empty where none were), `purpose` what it was run for:
     `score`, `ceiling`, `sensitivity` or `limited_labels`. Seconds are of the wall clock, for the fit and for the answer;
     processor seconds are of both and of all threads and children. Memory is what the process held at the start, and at most. Numbers of parameters are None where there is no

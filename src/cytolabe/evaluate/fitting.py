@@ -1,8 +1,9 @@
 """Joins a model to cells: makes the views, fits once, keeps what the model answered and what it was fitted on.
 
 An embedding is fitted once for each (model, options, cells, genes, seed) and shared by probes and resolutions: it
-never sees a label, not even of training cells. Annotators and probes see the labelled training cells of one level; a
-model that reads no expression is handed none. What a model raises becomes a `Failure` (`evaluate.answers`). What a run
+never sees a label, not even of training cells. Annotators and probes see the labelled training cells of one level, those
+whose card says `unlabelled_cells` the others as well, without a label; a model that reads no expression is handed none. What an
+annotator starts from without labels is made once for all levels and draws of labels, and is the frozen embedder of the same options. What a model raises becomes a `Failure` (`evaluate.answers`). What a run
 before has fitted and kept is taken up (`evaluate.kept_fits`); probes are fitted again.
 
 An integration batch key may not be nested with the label (rule R12): where every batch of a data set holds one type,
@@ -10,11 +11,9 @@ the model is given the data set as its batch, and the answer says so.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -34,6 +33,7 @@ from cytolabe.evaluate.answers import (
     last_line,
 )
 from cytolabe.evaluate.costs import Cost, Watch
+from cytolabe.evaluate.fit_tasks import FitTask
 from cytolabe.evaluate.kept_fits import Fit, TaskFits
 from cytolabe.evaluate.plan import AnnotatorPlan
 from cytolabe.files import sha256_of_file
@@ -47,9 +47,11 @@ from cytolabe.models.protocols import (
     QueryMapper,
     QueryView,
     TrainView,
+    TunedAnnotator,
 )
 from cytolabe.models.registry import import_needs, make_model, offer_named
 from cytolabe.models.threads import fit_threads
+from cytolabe.models.tuned import UNLABELLED_CELLS
 from cytolabe.provenance import digest_of
 from cytolabe.provenance.ledger import source_state
 from cytolabe.records import FitOnQuery, FitScope, ModelCard, ScoreStatus
@@ -68,34 +70,6 @@ _SMALL_BYTES = 1 << 24
 
 _READS_NO_EXPRESSION = "none"
 """`value_semantics` of a card whose model looks at no count."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitTask:
-    """Cells, genes and seed of one fit; rows are positions in the snapshot.
-
-    `is_asked_again` says that the same training will be asked for with another query: what it gave is then kept.
-    `purpose` and `resolution` say what the fit is run for and whose labels it reads: its cost names them, and nothing
-    else depends on them.
-    """
-
-    train_rows: np.ndarray
-    query_rows: np.ndarray
-    genes: tuple[str, ...]
-    seed: int
-    is_asked_again: bool = False
-    purpose: str = "score"
-    resolution: str = ""
-
-    @cached_property
-    def training_key(self) -> str:
-        """Digest of what a training without the query depends on."""
-        return digest_of([_rows_digest(self.train_rows), self.genes, self.seed])
-
-    @cached_property
-    def key(self) -> str:
-        """Digest of what the fit depends on."""
-        return digest_of([self.training_key, _rows_digest(self.query_rows)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +113,10 @@ class Models:
         model = self.model(annotator)
         return None if isinstance(model, Failure) else model.card
 
+    def is_start(self, embedder: Embedder) -> bool:
+        """Tell whether an annotator among the models made so far is fine-tuned from what this embedder makes."""
+        return any(isinstance(one, TunedAnnotator) and one.start == embedder for one in self.made.values())
+
 
 class ModelRunner:
     """Fits the models of one fold and gene policy. Make a new one for each: it keeps every embedding."""
@@ -157,6 +135,7 @@ class ModelRunner:
         self._fits = fits or TaskFits()
         self._embeddings: dict[str, _Embedded | Failure] = {}
         self._trained: dict[str, FittedEmbedder] = {}
+        self._starts: dict[str, FittedEmbedder] = {}
         self.costs: list[Cost] = []
 
     def card(self, annotator: AnnotatorPlan) -> ModelCard | None:
@@ -216,6 +195,8 @@ class ModelRunner:
         with _on_few_threads(annotator.component), Watch(cost, into=self.costs) as watch:
             if shared is not None and isinstance(model, QueryMapper):
                 fitted = model.map_query(self._training(annotator, model, train, task=task), shared, seed=task.seed)
+            elif self._models.is_start(model):
+                fitted = self._start(model, train, task=task)
             else:
                 fitted = model.fit(train, query=shared, seed=task.seed)
             watch.answering(fitted)
@@ -287,11 +268,16 @@ class ModelRunner:
         self, annotator: AnnotatorPlan, model: Annotator, task: FitTask, *, terms: np.ndarray, cost: Cost
     ) -> Fit:
         labelled = task.train_rows[terms[task.train_rows] != ""]
+        rows = task.train_rows if UNLABELLED_CELLS in model.card.capabilities else labelled
         genes = () if model.card.value_semantics == _READS_NO_EXPRESSION else task.genes
-        train = self._train_view(labelled, genes, labels=terms[labelled])
+        train = self._train_view(rows, genes, labels=terms[rows])
         query = self._query_view(task.query_rows, genes)
+        started = self._started(annotator, model, train, task=task) if isinstance(model, TunedAnnotator) else None
         with _on_few_threads(annotator.component), Watch(cost, into=self.costs) as watch:
-            fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
+            if started is not None and isinstance(model, TunedAnnotator):
+                fitted = model.tune(started, train, seed=task.seed)
+            else:
+                fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
             watch.answering(fitted)
             output = checked_output(fitted.predict(query), len(task.query_rows))
         return Fit(
@@ -300,6 +286,34 @@ class ModelRunner:
             scopes=tuple(fitted.scopes),
             notes=tuple(fitted.notes),
         )
+
+    def _started(
+        self, annotator: AnnotatorPlan, model: TunedAnnotator, train: TrainView, *, task: FitTask
+    ) -> FittedEmbedder:
+        """Return what an annotator is fine-tuned from; what making it costs is a row of its own, of whoever asked first."""
+        if _start_key(model.start, task) in self._starts:
+            return self._start(model.start, train, task=task)
+        cost = dataclasses.replace(
+            _cost(annotator, "start", task, n_train=len(train.cell_ids)), resolution="", n_query=0
+        )
+        with _on_few_threads(annotator.component), Watch(cost, into=self.costs) as watch:
+            fitted = self._start(model.start, train, task=task)
+            watch.answering(fitted)
+        return fitted
+
+    def _start(self, start: Embedder, train: TrainView, *, task: FitTask) -> FittedEmbedder:
+        """Fit a start on training cells without their labels, or return what the same fit gave before.
+
+        Levels, draws of labels and the frozen embedder ask for one again, a ceiling does not.
+        """
+        key = _start_key(start, task)
+        if key in self._starts:
+            return self._starts[key]
+        bare = dataclasses.replace(train, labels=np.full(len(train.cell_ids), "", dtype=object))
+        fitted = start.fit(bare, query=None, seed=task.seed)
+        if task.purpose != "ceiling":
+            self._starts[key] = fitted
+        return fitted
 
     def _train_view(self, rows: np.ndarray, genes: tuple[str, ...], *, labels: np.ndarray) -> TrainView:
         view = train_view(self._snapshot, rows, genes=genes, labels=labels)
@@ -316,6 +330,10 @@ class ModelRunner:
 
 def _model_key(annotator: AnnotatorPlan) -> str:
     return f"{annotator.component} {digest_of(dict(annotator.options))}"
+
+
+def _start_key(start: Embedder, task: FitTask) -> str:
+    return f"{digest_of(start)} {task.key}"
 
 
 def _files_of(annotator: AnnotatorPlan) -> dict[str, object]:
@@ -351,10 +369,6 @@ def _cost(annotator: AnnotatorPlan, step: str, task: FitTask, *, n_train: int) -
         n_query=len(task.query_rows),
         n_genes=len(task.genes),
     )
-
-
-def _rows_digest(rows: np.ndarray) -> str:
-    return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()
 
 
 @contextmanager

@@ -279,6 +279,8 @@ def _evaluate(task: _Task, models: Models, say: Callable[[str], None]) -> tuple[
         say=say,
     )
     wanted = [annotator for annotator in study.annotators if task.policy in annotator.gene_policies]
+    for annotator in wanted:
+        models.model(annotator)  # all before the first fit: which of them start from which is known then
     contexts = {labels.level: _context(task, genes, level=labels.level) for labels in study.levels}
     floors: dict[str, dict[tuple[str, str], float]] = {labels.level: {} for labels in study.levels}
     for annotator in wanted:

@@ -6,7 +6,7 @@ its interval is over the donors of the test side, as everywhere (rule R15): it d
 `seeds` of the row does. Asked at the decision level and under the first gene policy, with the first seed of a model.
 
 Models without a probe are trained anew for each draw, on the cells of the draw alone, and only those that the study names
-(`annotators`): each draw costs a training.
+(`annotators`): each draw costs a training. Those that start from a network of all training cells without labels are fine-tuned anew.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from cytolabe.evaluate.measures import HEADLINE, values_of
 from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan, EvaluationPlan
 from cytolabe.evaluate.scoring import MIN_SEEDS, Answered, RowContext, scored_rows
 from cytolabe.models.protocols import NOT_CONVERGED
+from cytolabe.models.tuned import UNLABELLED_CELLS
 from cytolabe.records import ModelCard, Score, ScoreStatus
 
 __all__ = ["LIMITED_TASK", "LIMITED_TEST", "limited_scores", "refuse_unknown_annotators"]
@@ -34,6 +35,8 @@ LIMITED_TEST = "limited labels"
 """Test of a certificate that names every draw."""
 
 _ALONE = "a model without a probe is trained anew on the labelled cells of each draw and no other; an embedding has read every training cell"
+
+_STARTED = "the network was made of every training cell without its label, as an embedding is, and fine-tuned anew on the labelled cells of each draw"
 
 _Floors = Mapping[tuple[str, str], float]
 
@@ -189,7 +192,7 @@ def _row(
         answered = dataclasses.replace(
             answered,
             refusals=(*answered.refusals, *(f"{f.code}: {f.where} was fitted on cells that it may not see" for f in stray)),
-            notes=tuple(dict.fromkeys((*(() if annotator.probe else (_ALONE,)), *(n for draw in own for n in draw.notes)))),
+            notes=tuple(dict.fromkeys((*_trained_on(annotator, answered.card), *(n for draw in own for n in draw.notes)))),
         )  # fmt: skip
     return _marked(context, answered, stratum=stratum, floors=floors)
 
@@ -212,6 +215,12 @@ def _answered(
         refusals=said.refusals if failure is None else (),
         qualifications=tuple(dict.fromkeys(qualifications)),
     )
+
+
+def _trained_on(annotator: AnnotatorPlan, card: ModelCard | None) -> tuple[str, ...]:
+    if annotator.probe:
+        return ()
+    return (_STARTED if card is not None and UNLABELLED_CELLS in card.capabilities else _ALONE,)
 
 
 def _is_random(card: ModelCard | None) -> bool:

@@ -181,6 +181,21 @@ _GENEFORMER_RANDOM = replace(
     protocol=Protocol.CONTROL,
 )
 
+_GENEFORMER_SCRATCH_TUNED = replace(
+    _GENEFORMER_SCRATCH,
+    name="geneformer_scratch_tuned",
+    title="geneformer_scratch of all training cells, then fine-tuned as a whole on those with a label",
+    capabilities=("predict_labels", "fit", "unlabelled_cells"),
+    protocol=Protocol.FINE_TUNED,
+)
+
+_GENEFORMER_RANDOM_TUNED = replace(
+    _GENEFORMER_SCRATCH_TUNED,
+    name="geneformer_random_tuned",
+    title="geneformer_random, fine-tuned as geneformer_scratch_tuned: what the training without labels was worth",
+    protocol=Protocol.SUPERVISED,
+)
+
 _SCGPT_ANNOTATOR = replace(
     _SCGPT,
     name="scgpt_annotator",
@@ -206,6 +221,21 @@ _SCGPT_RANDOM = replace(
     name="scgpt_random",
     title="The network of scgpt_scratch with random weights, and the same reading of cells: what the shape alone gives",
     protocol=Protocol.CONTROL,
+)
+
+_SCGPT_SCRATCH_TUNED = replace(
+    _SCGPT_SCRATCH,
+    name="scgpt_scratch_tuned",
+    title="scgpt_scratch of all training cells, then fine-tuned as a whole on those with a label",
+    capabilities=("predict_labels", "fit", "unlabelled_cells"),
+    protocol=Protocol.FINE_TUNED,
+)
+
+_SCGPT_RANDOM_TUNED = replace(
+    _SCGPT_SCRATCH_TUNED,
+    name="scgpt_random_tuned",
+    title="scgpt_random, fine-tuned as scgpt_scratch_tuned: what the training without labels was worth",
+    protocol=Protocol.SUPERVISED,
 )
 
 _HVG = replace(
@@ -258,8 +288,9 @@ CARDS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
         _MAJORITY, _METADATA_ONLY, _PCA, _HVG, _ONE_VS_REST, _CENTROID, _HIERARCHICAL, _HARMONY, _SYMPHONY, _SCVI, _SCANVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_RANDOM,
-        _SCGPT_INTEGRATOR,
-        _GENEFORMER, _GENEFORMER_ANNOTATOR, _GENEFORMER_SCRATCH, _GENEFORMER_RANDOM, _PRECOMPUTED,
+        _SCGPT_INTEGRATOR, _SCGPT_SCRATCH_TUNED, _SCGPT_RANDOM_TUNED,
+        _GENEFORMER, _GENEFORMER_ANNOTATOR, _GENEFORMER_SCRATCH, _GENEFORMER_RANDOM, _GENEFORMER_SCRATCH_TUNED, _GENEFORMER_RANDOM_TUNED,
+        _PRECOMPUTED,
     )
 }  # fmt: skip
 """The card of each model of the registry, by name."""

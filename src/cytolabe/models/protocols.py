@@ -32,6 +32,7 @@ __all__ = [
     "QueryMapper",
     "QueryView",
     "TrainView",
+    "TunedAnnotator",
 ]
 
 TECHNICAL_COLUMNS = ("dataset_id", "batch", "assay", "suspension_type", "site")
@@ -231,4 +232,22 @@ class Annotator(Protocol):
 
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedAnnotator:
         """Fit on the labelled cells of the train view."""
+        ...
+
+
+@runtime_checkable
+class TunedAnnotator(Protocol):
+    """An annotator whose fit is in two steps: an embedder that reads no label, which is then fine-tuned to labels.
+
+    `fit(train, query=None, seed=seed)` gives the same as `tune(start.fit(train, query=None, seed=seed), train, seed=seed)`; so
+    other labels of the same cells, and the frozen embedder itself, need no second training of the start.
+    """
+
+    @property
+    def start(self) -> Embedder:
+        """What the fine-tuning starts from."""
+        ...
+
+    def tune(self, started: FittedEmbedder, train: TrainView, *, seed: int) -> FittedAnnotator:
+        """Fine-tune a copy on the labelled cells of the train view; `started` stays as it is."""
         ...

@@ -24,7 +24,9 @@ from cytolabe.models.extras import import_extra, is_installed, missing_extra_mes
 from cytolabe.models.geneformer.source import (
     GeneformerAnnotatorSource,
     GeneformerRandomSource,
+    GeneformerRandomTunedSource,
     GeneformerScratchSource,
+    GeneformerScratchTunedSource,
     GeneformerSource,
 )
 from cytolabe.models.harmony import HarmonyEmbedder
@@ -36,7 +38,9 @@ from cytolabe.models.scgpt.source import (
     ScgptAnnotatorSource,
     ScgptIntegratorSource,
     ScgptRandomSource,
+    ScgptRandomTunedSource,
     ScgptScratchSource,
+    ScgptScratchTunedSource,
     ScgptSource,
 )
 from cytolabe.models.scvi_source import ScviSource
@@ -95,6 +99,8 @@ _REGISTRY: Mapping[str, _Entry] = {
             ("scgpt_scratch", ScgptScratchSource),
             ("scgpt_random", ScgptRandomSource),
             ("scgpt_integrator", ScgptIntegratorSource),
+            ("scgpt_scratch_tuned", ScgptScratchTunedSource),
+            ("scgpt_random_tuned", ScgptRandomTunedSource),
         )
     },
     **{
@@ -104,6 +110,8 @@ _REGISTRY: Mapping[str, _Entry] = {
             ("geneformer_annotator", GeneformerAnnotatorSource),
             ("geneformer_scratch", GeneformerScratchSource),
             ("geneformer_random", GeneformerRandomSource),
+            ("geneformer_scratch_tuned", GeneformerScratchTunedSource),
+            ("geneformer_random_tuned", GeneformerRandomTunedSource),
         )
     },
     "precomputed": _Entry(options=PrecomputedSource, make=_made_of(PrecomputedSource)),

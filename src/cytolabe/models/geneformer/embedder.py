@@ -29,7 +29,10 @@ from cytolabe.models.protocols import AttendedCell, EmbeddingFacts, QueryView, T
 from cytolabe.models.scopes import fit_scope, refuse_not_finite, refuse_other_genes
 from cytolabe.records import FitScope, ModelCard
 
-__all__ = ["TOLERANCE", "FittedGeneformer", "GeneformerEmbedder", "PoolingRule", "pooled_states"]
+__all__ = ["FROZEN_STEP", "TOLERANCE", "FittedGeneformer", "GeneformerEmbedder", "PoolingRule", "pooled_states"]
+
+FROZEN_STEP = "geneformer/frozen"
+"""Scope of the cells that an embedder was handed, and of which it read nothing."""
 
 TOLERANCE = 1e-5
 """How far minibatches of another shape may move a value, as a share of the largest of its cell, in float32."""
@@ -302,7 +305,7 @@ class GeneformerEmbedder:
             pooling=self.pooling or ("mean" if known.bounds is None else "cls"),
             precision=self.precision,
             weights=f"random, seed {seed}" if is_random else card.weights,
-            scopes=(*(() if is_random else card.scopes), fit_scope("geneformer/frozen", cell_ids)),
+            scopes=(*(() if is_random else card.scopes), fit_scope(FROZEN_STEP, cell_ids)),
             _met=dict.fromkeys([*notes, f"a panel: {tokenizer.flag}"] if tokenizer.flag else notes),
         )
 

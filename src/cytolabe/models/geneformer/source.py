@@ -1,17 +1,18 @@
 """What a study says of a Geneformer: where the checkpoint lies, how it shall read cells, how it is trained. Light: nothing is loaded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cytolabe.errors import UsageError
 from cytolabe.models.cards import CARDS
 from cytolabe.models.learning import StepOptions
+from cytolabe.models.tuned import start_fields
 from cytolabe.records import Protocol
 
 if TYPE_CHECKING:
-    from cytolabe.models.geneformer.annotator import GeneformerAnnotator
+    from cytolabe.models.geneformer.annotator import GeneformerAnnotator, GeneformerTunedAnnotator
     from cytolabe.models.geneformer.embedder import GeneformerEmbedder
     from cytolabe.models.geneformer.pretrainer import GeneformerPretrainer
 
@@ -19,8 +20,11 @@ __all__ = [
     "GeneformerAnnotatorSource",
     "GeneformerLearning",
     "GeneformerRandomSource",
+    "GeneformerRandomTunedSource",
     "GeneformerScratchSource",
+    "GeneformerScratchTunedSource",
     "GeneformerSource",
+    "GeneformerTuning",
 ]
 
 _RANDOM_TITLE = "A network of the shape of Geneformer with random weights: what the shape alone gives"
@@ -78,21 +82,13 @@ class GeneformerSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneformerLearning:
-    """Options that all fine-tunings share.
+class GeneformerTuning:
+    """Options that all fine-tunings share, whatever they start from.
 
     The published ones train 10 epochs with 12 cells a minibatch and a rate of 5e-5 that falls linearly after 500 steps of
     warm-up (the 6-layer model); here steps are counted, and the loss on held-out persons ends them.
     """
 
-    checkpoint: Path | str
-    """Folder of the checkpoint to start from, or `hf:owner/name@<commit>`."""
-    expected: str = ""
-    """Digest (`sha256:...`) that the weights must have."""
-    corpus: Sequence[str] = ()
-    """Corpora of the ledger of pretraining that the weights were trained on; the card's word without it."""
-    weights: Literal["checkpoint", "random"] = "checkpoint"
-    """`random`: start from a network of the same shape that has learned nothing, and read the same dictionaries."""
     pooling: str = ""
     """`pooler` (position 0 through a layer with tanh, as published), `cls`, `mean` over genes or `attention`."""
     frozen_layers: int = 0
@@ -116,7 +112,6 @@ class GeneformerLearning:
     """Cells of a minibatch."""
     max_length: int = 0
     """Positions of a cell, special tokens among them; those of the network without it."""
-    panels: Literal["refuse", "flag"] = "refuse"
     folder: Path | str = ""
     """Where checkpoints of the training are kept, to go on after a kill; none are without it."""
 
@@ -134,6 +129,21 @@ class GeneformerLearning:
         if wrong:
             msg = f"No training can follow these options: {'; '.join(wrong)}."
             raise UsageError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneformerLearning(GeneformerTuning):
+    """Options of a fine-tuning that starts from a checkpoint."""
+
+    checkpoint: Path | str
+    """Folder of the checkpoint to start from, or `hf:owner/name@<commit>`."""
+    expected: str = ""
+    """Digest (`sha256:...`) that the weights must have."""
+    corpus: Sequence[str] = ()
+    """Corpora of the ledger of pretraining that the weights were trained on; the card's word without it."""
+    weights: Literal["checkpoint", "random"] = "checkpoint"
+    """`random`: start from a network of the same shape that has learned nothing, and read the same dictionaries."""
+    panels: Literal["refuse", "flag"] = "refuse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,3 +226,57 @@ class GeneformerScratchSource(GeneformerRandomSource, StepOptions):
         from cytolabe.models.geneformer.pretrainer import GeneformerPretrainer  # noqa: PLC0415
 
         return GeneformerPretrainer(learning=self, card=CARDS["geneformer_scratch"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneformerRandomTunedSource(GeneformerTuning):
+    """Options of the model `geneformer_random_tuned`: `geneformer_random`, fine-tuned as `geneformer_scratch_tuned` is."""
+
+    learning_rate: float = 1e-3
+    hierarchical: bool = False
+    """Whether it learns from labels above its classes, too (marginal loss, rule R5)."""
+    start: Mapping[str, object] = field(default_factory=dict)
+    """Options of the network that is fine-tuned: those of `geneformer_random`."""
+
+    def read(self) -> "GeneformerTunedAnnotator":
+        """Make the annotator.
+
+        Raises
+        ------
+        UsageError
+            If an option is wrong.
+        """
+        return self._made("geneformer_random_tuned", GeneformerRandomSource)
+
+    def _made(self, name: str, options: type[GeneformerRandomSource]) -> "GeneformerTunedAnnotator":
+        from cytolabe.models.geneformer.annotator import GeneformerTunedAnnotator  # noqa: PLC0415
+        from cytolabe.models.geneformer.shapes import shape_named  # noqa: PLC0415
+
+        chosen = options(**start_fields(self.start, options, model=name))  # type: ignore[arg-type]
+        n_positions = shape_named(chosen.preset).n_positions
+        if self.max_length > n_positions:
+            msg = f"max_length = {self.max_length:,}: the network has {n_positions:,} positions."
+            raise UsageError(msg)
+        said = {one.name: getattr(self, one.name) for one in fields(GeneformerTuning)}
+        learning = GeneformerAnnotatorSource(
+            checkpoint="", panels=chosen.panels, hierarchical=self.hierarchical, **said
+        )
+        card = CARDS[name]
+        if self.hierarchical:
+            card = replace(card, capabilities=(*card.capabilities, "coarse_labels"))
+        return GeneformerTunedAnnotator(start=chosen.read(), learning=learning, card=card)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneformerScratchTunedSource(GeneformerRandomTunedSource):
+    """Options of the model `geneformer_scratch_tuned`; those of `start` are the options of `geneformer_scratch`."""
+
+    def read(self) -> "GeneformerTunedAnnotator":
+        """Make the annotator.
+
+        Raises
+        ------
+        UsageError
+            If an option is wrong.
+        """
+        return self._made("geneformer_scratch_tuned", GeneformerScratchSource)

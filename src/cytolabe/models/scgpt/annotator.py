@@ -2,10 +2,11 @@
 
 From a checkpoint it is `fine_tuned`; from nothing it is `supervised`, the control that says what the pretraining was worth.
 Unlabelled cells move nothing (rule R4). Training ends by the loss on cells of training persons that move no weight. With
-`hierarchical` it learns from labels of any depth (`models.hierarchical`).
+`hierarchical` it learns from labels of any depth (`models.hierarchical`). `ScgptTunedAnnotator` makes its start itself, of the
+training cells without their labels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -15,18 +16,20 @@ from cytolabe.models.extras import import_extra
 from cytolabe.models.hierarchical import MARGINAL, label_weights
 from cytolabe.models.learning import balanced_weights, run_training
 from cytolabe.models.network_size import NetworkSize, size_of
-from cytolabe.models.protocols import AnnotatorOutput, QueryView, TrainView
+from cytolabe.models.protocols import AnnotatorOutput, FittedEmbedder, QueryView, TrainView
 from cytolabe.models.scgpt.checkpoint import Scgpt
-from cytolabe.models.scgpt.embedder import on_device
+from cytolabe.models.scgpt.embedder import FittedScgpt, on_device
 from cytolabe.models.scgpt.learning import learned, prepare
+from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
 from cytolabe.models.scgpt.source import ScgptAnnotatorSource
 from cytolabe.models.scgpt.tokens import ScgptTokenizer
 from cytolabe.models.scopes import fit_scope, refuse_other_genes
+from cytolabe.models.tuned import notes_of_start
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.ontology.hierarchy import Hierarchy, hierarchy_of, marginal_probability
-from cytolabe.records import FitScope, ModelCard, Protocol
+from cytolabe.records import FitScope, ModelCard
 
-__all__ = ["FittedScgptAnnotator", "ScgptAnnotator"]
+__all__ = ["FittedScgptAnnotator", "ScgptAnnotator", "ScgptTunedAnnotator"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,8 @@ class ScgptAnnotator:
 
     learning: ScgptAnnotatorSource
     card: ModelCard
+    made: Scgpt | None = None
+    """A network that was made here of the same cells, to start from a copy of; without it the options say."""
 
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedScgptAnnotator:  # noqa: ARG002 - not read
         """Fine-tune on the labelled cells of the train view.
@@ -103,7 +108,9 @@ class ScgptAnnotator:
         if len(classes) < 2:
             msg = f"scGPT has {len(classes)} class(es) with labelled training cells and needs two to tell apart."
             raise RefusedError(msg)
-        prepared = prepare(self.learning, train, rows=rows, seed=seed, fields={"n_classes": len(classes)})
+        prepared = prepare(
+            self.learning, train, rows=rows, seed=seed, fields={"n_classes": len(classes)}, made=self.made
+        )
         used = np.concatenate([prepared.fit_rows, prepared.held_rows])
         if hierarchy is None:
             codes = np.searchsorted(np.array(classes), words[rows]).astype(np.int64)
@@ -124,8 +131,7 @@ class ScgptAnnotator:
         )
         _, told = run_training(self.learning, task, seed=seed)
         scope = fit_scope("scgpt/classes", train.cell_ids[rows])
-        protocol = Protocol.FINE_TUNED if self.learning.checkpoint else Protocol.SUPERVISED
-        model = learned(prepared.model, protocol=protocol, scopes=(scope,))
+        model = learned(prepared.model, protocol=self.card.protocol, scopes=(scope,))
         return FittedScgptAnnotator(
             model=model,
             tokenizer=prepared.tokenizer,
@@ -135,6 +141,40 @@ class ScgptAnnotator:
             notes=(*prepared.notes, told, *_marginal_note(hierarchy, codes[used])),
             hierarchy=hierarchy,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScgptTunedAnnotator:
+    """Annotator by fine-tuning a network that was made of the same training cells without their labels."""
+
+    start: ScgptPretrainer
+    learning: ScgptAnnotatorSource
+    card: ModelCard
+
+    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedScgptAnnotator:  # noqa: ARG002 - not read
+        """Make the start of all cells of the train view, then fine-tune it on the labelled ones.
+
+        Raises
+        ------
+        RefusedError, UnresolvedLabelError
+            As `ScgptPretrainer.fit` and `ScgptAnnotator.fit`.
+        """
+        return self.tune(self.start.fit(train, query=None, seed=seed), train, seed=seed)
+
+    def tune(self, started: FittedEmbedder, train: TrainView, *, seed: int) -> FittedScgptAnnotator:
+        """Fine-tune a copy of what `start` made on the labelled cells of the train view.
+
+        Raises
+        ------
+        RefusedError, UnresolvedLabelError
+            As `ScgptAnnotator.fit`.
+        """
+        if not isinstance(started, FittedScgpt):
+            msg = f"{self.card.name} starts from what {self.start.card.name} made, not from {type(started).__name__}."
+            raise TypeError(msg)
+        annotator = ScgptAnnotator(learning=self.learning, card=self.card, made=started.model)
+        fitted = annotator.fit(train, query=None, seed=seed)
+        return replace(fitted, notes=tuple(dict.fromkeys((*notes_of_start(started.training_notes), *fitted.notes))))
 
 
 def _marginal_note(hierarchy: Hierarchy | None, codes: np.ndarray) -> tuple[str, ...]:

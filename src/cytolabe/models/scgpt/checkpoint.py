@@ -35,6 +35,7 @@ __all__ = [
     "Origin",
     "Scgpt",
     "fresh_network",
+    "grown_scgpt",
     "load_scgpt",
     "save_scgpt",
 ]
@@ -121,16 +122,37 @@ def load_scgpt(folder: Path, *, expected: Mapping[str, str] | None = None, seed:
     config, origin = _described(arguments, vocabulary, shapes)
     asked = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
     network = fresh_network(asked, seed=seed)
+    keys = _filled(network, weights, file=config, where=path.name)
+    return Scgpt(network=network, vocabulary=vocabulary, weights_digest=digest, keys=keys, origin=origin)
+
+
+def grown_scgpt(model: Scgpt, *, seed: int, **changes: object) -> Scgpt:
+    """Return a copy of a model in which fields of `ScgptConfig` differ, as `load_scgpt` would give of its files.
+
+    Parameters
+    ----------
+    seed
+        Of parts that start fresh.
+    changes
+        For example `n_classes=12`; `keys.missing` names what these add or reshape.
+    """
+    network = fresh_network(dataclasses.replace(model.config, **changes), seed=seed)  # type: ignore[arg-type]
+    weights = {name: weight.detach().cpu() for name, weight in model.network.state_dict().items()}
+    keys = _filled(network, weights, file=model.config, where="a network that was trained here")
+    return dataclasses.replace(model, network=network, keys=keys)
+
+
+def _filled(network: Any, weights: Mapping[str, Any], *, file: ScgptConfig, where: str) -> LoadedKeys:  # noqa: ANN401
+    """Fill a fresh network with the weights of one that `file` describes; what both differ in stays fresh."""
     state = network.state_dict()
-    wanted = {name: tuple(weight.shape) for name, weight in state.items()}
-    fresh, left = exceptions(shapes, wanted, file=config, network=asked)
+    shapes, wanted = ({name: tuple(one.shape) for name, one in found.items()} for found in (weights, state))
+    fresh, left = exceptions(shapes, wanted, file=file, network=network.config)
     offered = {name: weight for name, weight in weights.items() if name not in left}
     filled = fill_network(
-        network, {**offered, **{name: state[name] for name in fresh}}, rules=KeyRules(tied={}), where=path.name
+        network, {**offered, **{name: state[name] for name in fresh}}, rules=KeyRules(tied={}), where=where
     )
     loaded = tuple(name for name in filled.loaded if name not in fresh)
-    keys = LoadedKeys(loaded=loaded, missing=tuple(sorted(fresh)), ignored=tuple(sorted(left)))
-    return Scgpt(network=network, vocabulary=vocabulary, weights_digest=digest, keys=keys, origin=origin)
+    return LoadedKeys(loaded=loaded, missing=tuple(sorted(fresh)), ignored=tuple(sorted(left)))
 
 
 def save_scgpt(model: Scgpt, folder: Path) -> str:

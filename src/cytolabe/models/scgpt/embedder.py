@@ -41,12 +41,14 @@ class FittedScgpt:
     seed: int
     scopes: tuple[FitScope, ...]
     is_trained_here: bool = False
+    training_notes: tuple[str, ...] = ()
+    """What is to be told of the training alone, whatever views were embedded since."""
     _met: dict[str, None] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know of the views that were embedded."""
-        return tuple(self._met)
+        """What a reader must know of the training and of the views that were embedded."""
+        return tuple(dict.fromkeys((*self.training_notes, *self._met)))
 
     @property
     def network_size(self) -> NetworkSize:

@@ -18,7 +18,7 @@ from cytolabe.genes.panels import why_not_ranked
 from cytolabe.models.held_out import hold_out_persons
 from cytolabe.models.hub import checkpoint_folder
 from cytolabe.models.protocols import TrainView
-from cytolabe.models.scgpt.checkpoint import Origin, Scgpt, fresh_network, load_scgpt
+from cytolabe.models.scgpt.checkpoint import Origin, Scgpt, fresh_network, grown_scgpt, load_scgpt
 from cytolabe.models.scgpt.configuration import ScgptConfig
 from cytolabe.models.scgpt.source import PRESETS, Learning
 from cytolabe.models.scgpt.tokens import ScgptTokenizer, TokenizedCells
@@ -47,7 +47,13 @@ class Prepared:
 
 
 def prepare(
-    learning: Learning, train_view: TrainView, *, rows: np.ndarray, seed: int, fields: Mapping[str, object]
+    learning: Learning,
+    train_view: TrainView,
+    *,
+    rows: np.ndarray,
+    seed: int,
+    fields: Mapping[str, object],
+    made: Scgpt | None = None,
 ) -> Prepared:
     """Build a network for the training cells.
 
@@ -57,6 +63,8 @@ def prepare(
         Cells of the view to train on.
     fields
         Heads: fields of `ScgptConfig`.
+    made
+        A network that was made here of the genes of the view, to start from a copy of; without it the options say.
 
     Raises
     ------
@@ -67,7 +75,10 @@ def prepare(
     if why_not and learning.panels == "refuse":
         msg = f"scGPT is not trained here: {why_not} (rule R3). Say panels = 'flag' to look at it all the same."
         raise RefusedError(msg)
-    model = started(learning, train_view.genes, seed=seed, fields=fields)
+    if made is None:
+        model = started(learning, train_view.genes, seed=seed, fields=fields)
+    else:
+        model = grown_scgpt(made, seed=seed, **fields)
     config = model.config
     tokenizer = ScgptTokenizer(
         vocabulary=model.vocabulary,

@@ -65,7 +65,7 @@ class ScgptPretrainer:
             tokenizer=prepared.tokenizer,
             seed=seed,
             scopes=model.origin.scopes,
-            _met=dict.fromkeys(note for note in prepared.notes if note.startswith("a panel")),
+            training_notes=tuple(note for note in prepared.notes if note.startswith("a panel")),
         )
 
     def trained(
@@ -102,6 +102,6 @@ class ScgptPretrainer:
             seed=seed,
             scopes=model.origin.scopes,
             is_trained_here=True,
-            _met=dict.fromkeys((*prepared.notes, told, *([errors.told] if errors else []))),
+            training_notes=(*prepared.notes, told, *([errors.told] if errors else [])),
         )
         return Pretrained(fitted, progress, len(prepared.held_rows), errors)

@@ -1,17 +1,19 @@
 """What a study says of an scGPT: where the checkpoint lies and how it shall read cells. Light: nothing is loaded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cytolabe.errors import UsageError
 from cytolabe.models.cards import CARDS
 from cytolabe.models.hub import checkpoint_folder
 from cytolabe.models.learning import StepOptions, plan_of
+from cytolabe.models.tuned import start_fields
 from cytolabe.records import ModelCard, Protocol
 
 if TYPE_CHECKING:
-    from cytolabe.models.scgpt.annotator import ScgptAnnotator
+    from cytolabe.models.scgpt.annotator import ScgptAnnotator, ScgptTunedAnnotator
     from cytolabe.models.scgpt.embedder import ScgptEmbedder
     from cytolabe.models.scgpt.integrator import ScgptIntegrator
     from cytolabe.models.scgpt.pretrainer import ScgptPretrainer
@@ -22,8 +24,11 @@ __all__ = [
     "ScgptAnnotatorSource",
     "ScgptIntegratorSource",
     "ScgptRandomSource",
+    "ScgptRandomTunedSource",
     "ScgptScratchSource",
+    "ScgptScratchTunedSource",
     "ScgptSource",
+    "ScgptTuning",
 ]
 
 _RANDOM_TITLE = "A network of the shape of scGPT with random weights: what the shape alone gives"
@@ -102,8 +107,8 @@ On processors torch has no fused attention with dropout: without it a step of `s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learning(StepOptions):
-    """Options that all trainings share.
+class ScgptTuning(StepOptions):
+    """Options of steps that all trainings share, whatever they start from and however they read cells.
 
     Raises
     ------
@@ -111,13 +116,6 @@ class Learning(StepOptions):
         If a number or a word is out of its range.
     """
 
-    checkpoint: Path | str = ""
-    """Folder of the checkpoint to start from; a fresh network of `preset` without it."""
-    expected: str = ""
-    """Digest (`sha256:...`) that the weights of the checkpoint must have."""
-    corpus: Sequence[str] = ()
-    """Corpora of the ledger of pretraining that the checkpoint was trained on; its own word without it."""
-    preset: Literal["tiny", "small", "base"] = "small"
     n_steps: int = 400
     learning_rate: float = 1e-4
     warm_up: int = 20
@@ -127,16 +125,29 @@ class Learning(StepOptions):
     held_out_fraction: float = 0.1
     """Share of the training cells, by whole persons, that choose when to stop."""
     tokens_per_minibatch: int = 8_192
-    max_length: int = 0
-    ties: Literal["random", "lower", "mid"] = "random"
-    panels: Literal["refuse", "flag"] = "refuse"
-    organism: str = "Homo sapiens"
     folder: Path | str = ""
     """Where checkpoints of the training are kept, to go on after a kill; none are without it."""
 
     def __post_init__(self) -> None:
         """Refuse what no training could follow, before a cell is read."""
         plan_of(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning(ScgptTuning):
+    """Options that all trainings share."""
+
+    checkpoint: Path | str = ""
+    """Folder of the checkpoint to start from; a fresh network of `preset` without it."""
+    expected: str = ""
+    """Digest (`sha256:...`) that the weights of the checkpoint must have."""
+    corpus: Sequence[str] = ()
+    """Corpora of the ledger of pretraining that the checkpoint was trained on; its own word without it."""
+    preset: Literal["tiny", "small", "base"] = "small"
+    max_length: int = 0
+    ties: Literal["random", "lower", "mid"] = "random"
+    panels: Literal["refuse", "flag"] = "refuse"
+    organism: str = "Homo sapiens"
 
     def card_of(self, name: str) -> ModelCard:
         """Return the card of a model that starts as these options say.
@@ -236,3 +247,60 @@ class ScgptIntegratorSource(Learning):
         from cytolabe.models.scgpt.integrator import ScgptIntegrator  # noqa: PLC0415
 
         return ScgptIntegrator(options=self, card=self.card_of("scgpt_integrator"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScgptRandomTunedSource(ScgptTuning):
+    """Options of the model `scgpt_random_tuned`: `scgpt_random`, fine-tuned as `scgpt_scratch_tuned` is."""
+
+    learning_rate: float = 1e-3
+    balanced: bool = True
+    """Whether classes weigh the same in the loss, because macro-F1 comes first."""
+    hierarchical: bool = False
+    """Whether it learns from labels above its classes, too (marginal loss, rule R5)."""
+    start: Mapping[str, object] = field(default_factory=dict)
+    """Options of the network that is fine-tuned: those of `scgpt_random`. How it reads cells holds for both."""
+
+    def read(self) -> "ScgptTunedAnnotator":
+        """Make the annotator.
+
+        Raises
+        ------
+        UsageError
+            If an option is wrong.
+        """
+        chosen = ScgptRandomSource(**start_fields(self.start, ScgptRandomSource, model="scgpt_random_tuned"))  # type: ignore[arg-type]
+        return self._made("scgpt_random_tuned", chosen.read())
+
+    def _made(self, name: str, start: "ScgptPretrainer") -> "ScgptTunedAnnotator":
+        from cytolabe.models.scgpt.annotator import ScgptTunedAnnotator  # noqa: PLC0415
+
+        said = {one.name: getattr(self, one.name) for one in fields(ScgptTuning)}
+        read = start.learning
+        learning = ScgptAnnotatorSource(
+            max_length=read.max_length, ties=read.ties, panels=read.panels, balanced=self.balanced,
+            hierarchical=self.hierarchical, **said,
+        )  # fmt: skip
+        card = CARDS[name]
+        if self.hierarchical:
+            card = replace(card, capabilities=(*card.capabilities, "coarse_labels"))
+        return ScgptTunedAnnotator(start=start, learning=learning, card=card)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScgptScratchTunedSource(ScgptRandomTunedSource):
+    """Options of the model `scgpt_scratch_tuned`; those of `start` are the options of `scgpt_scratch`."""
+
+    def read(self) -> "ScgptTunedAnnotator":
+        """Make the annotator.
+
+        Raises
+        ------
+        UsageError
+            If an option is wrong.
+        """
+        chosen = ScgptScratchSource(**start_fields(self.start, ScgptScratchSource, model="scgpt_scratch_tuned"))  # type: ignore[arg-type]
+        if chosen.checkpoint:
+            msg = "scgpt_scratch_tuned: start names a checkpoint, which is not from scratch. Fine-tune it by scgpt_annotator."
+            raise UsageError(msg)
+        return self._made("scgpt_scratch_tuned", chosen.read())
