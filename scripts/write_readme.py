@@ -13,9 +13,9 @@ import re
 import tempfile
 from pathlib import Path
 
-from cytolabe.config.study import ModelSpec
+from cytolabe.config.study import ModelSpec, read_study
 from cytolabe.flow.demo import DEMO_STUDY, run_demo
-from cytolabe.flow.runs import evidence_of_file, published
+from cytolabe.flow.runs import evidence_of_study, published
 from cytolabe.report import leaderboard_markdown, verdict_lines
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or Path(folder)
         study = ROOT / "studies" / "pbmc.toml"
-        finished = published(evidence_of_file(study, out, data=arguments.data, on_progress=print), out)
+        finished = published(evidence_of_study(read_study(study, data=arguments.data), out, on_progress=print), out)
         text = between(text, "pbmc", leaderboard_markdown(finished.content))
     README.write_text(text, encoding="utf-8")
 

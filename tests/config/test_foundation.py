@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from cytolabe.config.recipe import read_study_on_recipe
 from cytolabe.config.study import read_study
 from cytolabe.models.cards import CARDS
 from cytolabe.records import Protocol
@@ -54,3 +57,13 @@ def test_the_simulated_study_asks_the_same_models_and_labels_and_says_that_it_is
     assert len(simulated.datasets) == 3
     assert {dataset.manifest.label_origin for dataset in simulated.datasets} == {"simulated"}
     assert "SIMULATED" in simulated.title
+
+
+@pytest.mark.parametrize("name", ["hlca_core", "tabula_sapiens", "aida_v2"])
+def test_the_same_file_runs_unchanged_on_every_recipe(name):
+    asked, given = (read_study(STUDIES / f"{one}.toml", data=STUDIES) for one in ("foundation", name))
+    both = read_study_on_recipe(STUDIES / "foundation.toml", recipe=STUDIES / f"{name}.toml", data=STUDIES)
+    assert (both.models, both.limited_labels) == (asked.models, asked.limited_labels)
+    assert (both.datasets, both.levels, both.by) == (given.datasets, given.levels, given.by)
+    # The recipe is of another organ, and no claim of the study speaks of the files that it names itself as if they were all.
+    assert not [claim for claim in asked.claims if claim.startswith("Two labelled files")]

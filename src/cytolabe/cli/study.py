@@ -57,6 +57,12 @@ def benchmark(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
     out: OutPath,
     data: Annotated[Path | None, typer.Option(help="Folder of the contributions, in place of the study's own.")] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another study file: its data sets, persons, levels, contexts and protocol, in place of the study's own."
+        ),
+    ] = None,
     cache: CachePath = None,
     ladder: Annotated[
         bool, typer.Option("--ladder", help="Run the models on random, person, batch, data-set and time splits, too.")
@@ -65,11 +71,13 @@ def benchmark(
     as_json: AsJson = False,
 ) -> int:
     """Run a whole study: atlas, splits, audits, models, scores and the report."""
-    from cytolabe.flow.runs import climbed, evidence_of_file, published
+    from cytolabe.config import read_study, read_study_on_recipe
+    from cytolabe.flow.runs import climbed, evidence_of_study, published
 
     made_folder(out, "--out")
     tell = progress()
-    evidence = evidence_of_file(study, out, data=data, cache=cache, n_workers=workers, on_progress=tell)
+    asked = read_study(study, data=data) if recipe is None else read_study_on_recipe(study, recipe=recipe, data=data)
+    evidence = evidence_of_study(asked, out, cache=cache, n_workers=workers, on_progress=tell)
     finished = climbed(evidence, out, n_workers=workers, on_progress=tell) if ladder else published(evidence, out)
     _print_run(finished, out, as_json=as_json)
     return finished.exit_code

@@ -31,12 +31,14 @@ __all__ = [
     "PersonSpec",
     "Study",
     "StudyDataset",
+    "StudyFile",
     "read_study",
 ]
 
 GENE_POLICIES = ("intersection", "pairwise", "native")
 """Which genes a fold may use (rule R1)."""
 
+_SAID_BY_NO_FILE = "combined_from"
 _DEFAULT_MODELS = ("majority", "metadata_only", "pca", "harmony", "scvi")
 
 
@@ -99,8 +101,20 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudyFile:
+    """A file that a study was put together from: what it gave (`study` or `recipe`), its name, and the SHA-256 of its bytes."""
+
+    role: str
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
-    """A whole study file. `override` lets refused numbers out; its text says why and is stamped on every output."""
+    """A whole study file. `override` lets refused numbers out; its text says why and is stamped on every output.
+
+    `combined_from` names the two files of a study that is run on the data of a recipe (`config.recipe`); no file says it of itself.
+    """
 
     name: str
     title: str = ""
@@ -119,6 +133,7 @@ class Study:
     joined: tuple[JoinedSpec, ...] = ()
     models: tuple[ModelSpec, ...] = tuple(ModelSpec(name=name) for name in _DEFAULT_MODELS)
     limited_labels: LimitedLabels | None = None
+    combined_from: tuple[StudyFile, ...] = ()
 
 
 def read_study(path: Path, *, data: Path | None = None) -> Study:
@@ -145,6 +160,9 @@ def read_study(path: Path, *, data: Path | None = None) -> Study:
     root = data if data is not None else path.parent / str(head.pop("data", "."))
     head.pop("data", None)
     few = head.pop("limited_labels", None)
+    if _SAID_BY_NO_FILE in head:
+        known = [one.name for one in dataclasses.fields(Study) if one.name != _SAID_BY_NO_FILE]
+        raise unknown_key_error(_SAID_BY_NO_FILE, known, f"{path}: [study]")
     tables = {name: _tables(document.get(name, []), f"{path}: [[{name}]]") for name in sections[1:]}
     parts: dict[str, object] = {
         "datasets": tuple(_dataset(table, root, f"{path}: [[dataset]]") for table in tables["dataset"]),

@@ -145,6 +145,8 @@ def parameters_of(study: Study) -> dict[str, object]:
     values = cast("dict[str, Any]", jsonable(study))
     if study.limited_labels is None:
         del values["limited_labels"]  # runs of before it could be asked for have the same record
+    if not study.combined_from:
+        del values["combined_from"]
     for table, dataset in zip(values["datasets"], study.datasets, strict=True):
         table["path"] = dataset.path.name if dataset.path is not None else None
     for table, model in zip(values["models"], study.models, strict=True):

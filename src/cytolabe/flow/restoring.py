@@ -18,6 +18,7 @@ from cytolabe.config.study import (
     PersonSpec,
     Study,
     StudyDataset,
+    StudyFile,
 )
 from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.flow.recording import parameters_of
@@ -64,6 +65,7 @@ def restored_study(parameters: Mapping[str, Any], *, data: Sequence[Path]) -> St
         parts["models"] = tuple(_model(table, data) for table in said["models"])
         if "limited_labels" in said:
             parts["limited_labels"] = _record(LimitedLabels, said["limited_labels"])
+        parts["combined_from"] = tuple(_record(StudyFile, table) for table in said.get("combined_from", ()))
         study = Study(**{**{key: _frozen(value) for key, value in said.items()}, **parts})
     except (KeyError, TypeError) as error:
         msg = f"the record of the run tells of something that this version does not know ({error}); use the version that made it."

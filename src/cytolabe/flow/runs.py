@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cytolabe.config.study import Study, read_study
+from cytolabe.config.study import Study
 from cytolabe.errors import UsageError
 from cytolabe.evaluate.documents import scores_document
 from cytolabe.flow.ladder import run_ladder
@@ -15,7 +15,7 @@ from cytolabe.provenance import jsonable
 from cytolabe.records import Severity
 from cytolabe.report import ReportContent
 
-__all__ = ["FinishedRun", "climbed", "evidence_of_file", "finished_run", "published", "run_on_folder"]
+__all__ = ["FinishedRun", "climbed", "evidence_of_study", "finished_run", "published", "run_on_folder"]
 
 Progress = Callable[[str], None]
 _FOLDER_CLAIMS = (
@@ -32,17 +32,15 @@ class FinishedRun:
     exit_code: int
 
 
-def evidence_of_file(
-    path: Path,
+def evidence_of_study(
+    study: Study,
     out: Path,
     *,
-    data: Path | None = None,
     cache: Path | None = None,
     n_workers: int = 1,
     on_progress: Progress = lambda _: None,
 ) -> StudyEvidence:
-    """Return what a study file finds; remote contributions are fetched into `cache` first, and only the atlas is written."""
-    study = read_study(path, data=data)
+    """Return what a study finds; remote contributions are fetched into `cache` first, and only the atlas is written."""
     sources = study_sources(study, cache=cache, on_progress=on_progress)
     return run_study(study, out, sources=sources, n_workers=n_workers, on_progress=on_progress)
 
