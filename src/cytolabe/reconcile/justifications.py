@@ -23,6 +23,7 @@ from cytolabe.reconcile.labels import CLAIMED_CONFIDENCE, NEIGHBOR_CONFIDENCE
 from cytolabe.reconcile.learned import LEARNED, Learned, learned_orders, predicate_of
 from cytolabe.reconcile.memory import SPLIT, Memory
 from cytolabe.reconcile.normalize import is_code, is_reserved
+from cytolabe.reconcile.tissues import with_tissues_in_words
 from cytolabe.records import Predicate
 
 __all__ = ["INSTANCE", "N_REASONS", "Justification", "in_order", "justify_labels"]
@@ -73,6 +74,7 @@ def justify_labels(
     Reserved words and bare codes have none: nothing is ever guessed about them. `memory` is what curators elsewhere said.
     """
     lexicon = lexicon_of(ontology)
+    labels = with_tissues_in_words(labels, cells=ontology)
     found: list[Justification] = []
     learned = learned_orders(
         (

@@ -24,6 +24,7 @@ from cytolabe.reconcile.learned import LEARNED, Learned, choice_of, learned_orde
 from cytolabe.reconcile.memory import Memory, remembered
 from cytolabe.reconcile.normalize import bag_of, is_code, is_reserved
 from cytolabe.reconcile.open_labels import open_findings
+from cytolabe.reconcile.tissues import with_tissues_in_words
 from cytolabe.records import Finding, LabelMapping, Predicate, Severity
 
 __all__ = ["LABEL_COLUMNS", "StudyContext", "count_unlabelled", "label_table", "reconcile_labels"]
@@ -106,6 +107,7 @@ def reconcile_labels(
         The mappings, sorted by data set and label, and the findings.
     """
     lexicon = lexicon_of(ontology)
+    labels = with_tissues_in_words(labels, cells=ontology)
     declared, findings = _checked_context(context, labels, ontology)
     asked = [
         (str(label), str(tissue))

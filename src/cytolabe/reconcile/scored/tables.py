@@ -2,7 +2,7 @@
 
 Columns `author_label, cl_id, source, src_family, tissue`; others are ignored. An obsolete id follows its replacement
 and is counted; a row whose id is no term of the release, or whose label is empty, cannot be scored: it is counted, never
-scored as wrong. A blank tissue, and `x`, `na` or `none`, mean that nobody said which.
+scored as wrong. A blank tissue, and `x`, `na` or `none`, mean that nobody said which; an id of UBERON is read as its name.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import pandas as pd
 
 from cytolabe.errors import UnreadableInputError, UnresolvedLabelError, UsageError
 from cytolabe.ontology.graph import Ontology
+from cytolabe.reconcile.tissues import tissue_in_words
 
 __all__ = ["TABLE_COLUMNS", "LabelTable", "label_table_of", "read_label_table"]
 
@@ -94,7 +95,7 @@ def label_table_of(frame: pd.DataFrame, *, name: str, ontology: Ontology) -> Lab
             unusable.append(f"{label!r}: {written!r}")
             continue
         replaced += term != written.replace("_", ":").upper()
-        known = "" if tissue.lower() in _NO_TISSUE else tissue
+        known = "" if tissue.lower() in _NO_TISSUE else tissue_in_words(tissue, cells=ontology)
         kept.append((label, term, source, family or source, known))
     if not kept:
         msg = f"{name}: none of {len(frame)} rows has a label and a live Cell Ontology id; there is nothing to score."
