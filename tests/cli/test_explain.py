@@ -64,6 +64,40 @@ class TestExplain:
         higher = call("explain", above, "--atlas", frozen, "--json").document["atlas"]
         assert (higher["n_cells"], higher["n_cells_below"] >= n_blood) == (0, True)
 
+    @pytest.mark.parametrize(
+        ("column", "ontology"), [("disease", "PATO"), ("sex", "PATO"), ("assay", "EFO"), ("tissue", "UBERON")]
+    )
+    def test_disease_sex_and_assay_are_counted_by_what_the_cells_say(self, call, frozen, column, ontology):
+        cells = open_atlas(frozen).cells()
+        release = load_ontology(ontology)
+        named = {release.name(term): term for term in release.terms}
+        n_cells = {named[text]: n for text, n in cells[column].value_counts().items() if text in named}
+        assert n_cells
+        for term, n in n_cells.items():
+            used = call("explain", term, "--atlas", frozen, "--json").document["atlas"]
+            assert (used["n_cells"], used["not_counted"]) == (n, "")
+            own = [row for row in used["labels"] if row["decision"] == f"as delivered ({column})"]
+            assert sum(row["n_cells"] for row in own if row["term"] == term) == n
+            datasets = {row["dataset_id"] for row in own if row["term"] == term}
+            assert datasets == set(cells.loc[cells[column] == release.name(term), "dataset_id"].astype(str))
+
+    def test_a_disease_that_no_cell_has_is_counted_as_none(self, call, frozen):
+        used = call("explain", "MONDO:0007915", "--atlas", frozen, "--json").document["atlas"]
+        n_lupus = int((open_atlas(frozen).cells()["disease"] == "systemic lupus erythematosus").sum())
+        assert (used["n_cells"], used["n_cells_below"], used["not_counted"]) == (n_lupus, 0, "")
+
+    @pytest.mark.parametrize("ontology", ["HANCESTRO", "HsapDv", "MmusDv"])
+    def test_what_no_column_of_the_cells_could_name_is_not_counted_and_no_zero(self, call, frozen, ontology):
+        release = load_ontology(ontology)
+        term = next(one for one in release.terms if one.startswith(ontology) and release.parents(one))
+        used = call("explain", term, "--atlas", frozen, "--json").document["atlas"]
+        assert (used["n_cells"], used["n_cells_below"], used["labels"]) == (None, None, [])
+        assert f"no column for terms of {ontology}" in used["not_counted"]
+        printed = call("explain", term, "--atlas", frozen)
+        assert printed.code == 0
+        assert "not counted: the cells of an atlas have no column" in printed.out
+        assert "cell(s)" not in printed.out
+
     def test_a_withdrawn_id_leads_to_its_successor(self, call):
         document = call("explain", "CL_0000054", "--json").document
         assert (document["term"], document["name"]) == ("CL:0000062", "osteoblast")

@@ -4,7 +4,7 @@ import re
 import tomllib
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,13 +63,16 @@ def explain(
     found_in = document.pop("atlas", None)
     print_pairs(document)
     if isinstance(found_in, dict):
-        typer.echo(
-            f"\n{found_in['n_cells']:,} cell(s) have a label of this term, "
-            f"{found_in['n_cells_below']:,} one of a term below it (release {found_in['ontology_release']})"
-        )
+        typer.echo(f"\n{_counted(found_in)} (release {found_in['ontology_release']})")
         if usage:
             print_table(["data set", "label", "cells", "predicate", "term", "name", "decision"], usage)
     return 0
+
+
+def _counted(use: dict[str, Any]) -> str:
+    if use["not_counted"]:
+        return f"not counted: {use['not_counted']}"
+    return f"{use['n_cells']:,} cell(s) have a label of this term, {use['n_cells_below']:,} one of a term below it"
 
 
 def verify(

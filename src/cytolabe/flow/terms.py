@@ -43,13 +43,17 @@ class LabelUse:
 
 @dataclass(frozen=True, kw_only=True)
 class TermUse:
-    """Use of a term in an atlas: cells whose label means it, cells whose label means a term below it."""
+    """Use of a term in an atlas: cells whose label means it, cells whose label means a term below it.
+
+    Both are None where nothing of the cells could name a term of this ontology; `not_counted` then says why.
+    """
 
     revision: int
     ontology_release: str
-    n_cells: int
-    n_cells_below: int
+    n_cells: int | None
+    n_cells_below: int | None
     labels: tuple[LabelUse, ...]
+    not_counted: str = ""
 
 
 def explain_term(word: str) -> dict[str, object]:
@@ -130,11 +134,17 @@ def _usage_of_text(atlas: Atlas, term: str) -> TermUse:
     """Return which cells name a term, or one below it, in the column of its ontology: by id, by name or by synonym."""
     home = _HOME[term.partition(":")[0].lower()]
     ontology = load_ontology(home)
+    if home not in _COLUMNS:
+        why = f"the cells of an atlas have no column for terms of {home}; what a contributor gave stands in contributed.<dataset_id>"
+        return TermUse(
+            revision=atlas.revision, ontology_release=ontology.release, n_cells=None, n_cells_below=None, labels=(),
+            not_counted=why,
+        )  # fmt: skip
     meant = {term, *ontology.descendants(term)}
     named = {text.lower(): t for t in sorted(meant) for text in (t, ontology.name(t), *ontology.synonyms(t))}
     cells = atlas.cells()
     used = []
-    for column in _COLUMNS.get(home, ()):
+    for column in _COLUMNS[home]:
         texts = cells[column].astype(str)
         own = texts.str.lower().isin(list(named))
         for (dataset_id, text), part in texts[own].groupby([cells.loc[own, "dataset_id"].astype(str), texts[own]]):
