@@ -93,20 +93,26 @@ def reconcile(
         bool, typer.Option(help="Read counts, so that labels whose cells look like another type wait for a person.")
     ] = True,
     train: Annotated[Path | None, typer.Option(help="With --score: a table of other studies to learn from.")] = None,
+    basis: Annotated[
+        str,
+        typer.Option(
+            help="With --score: auto, or shipped, which has the model of the package answer a large table, too."
+        ),
+    ] = "auto",
     as_json: AsJson = False,
 ) -> int:
     """Map the labels of every contribution to the Cell Ontology, with confidence and abstention."""
     from cytolabe.flow.drafts import reconcile_place
     from cytolabe.provenance import jsonable
 
-    if (atlas is None) == (score is None) or (train is not None and score is None):
-        msg = "name an atlas, or a table with --score (and then --train, if it shall learn from other studies)."
+    if (atlas is None) == (score is None) or ((train is not None or basis != "auto") and score is None):
+        msg = "name an atlas, or a table with --score (and then --train, if it shall learn from other studies, or --basis)."
         raise UsageError(msg)
     if score is not None:
         if export is not None or apply is not None or cas is not None or levels:
             msg = "--score measures the mapper on a table; --export, --apply, --cas and --levels are about an atlas."
             raise UsageError(msg)
-        return tell_scores(score, train=train, as_json=as_json)
+        return tell_scores(score, train=train, basis=basis, as_json=as_json)
     _check_outputs(export, cas)
     summary = reconcile_place(
         atlas, export=export, reviewed=apply, imports=imports or (), expression=expression, on_progress=progress()
