@@ -16,6 +16,9 @@ from cytolabe.flow.contribute import contribute
 from cytolabe.flow.quality import flagged_positions, purity_of, quality_document, quality_of_snapshot, quality_where
 from cytolabe.genes.reference import load_reference
 from cytolabe.ingest.sources import find_sources
+from cytolabe.quality.doublets import fit_doublets
+from cytolabe.quality.thresholds import load_thresholds
+from cytolabe.randomness import rng_for
 from cytolabe.snapshot.atlas import create_atlas
 from cytolabe.snapshot.upkeep import free_unreachable
 from cytolabe.snapshot.withdraw import withdraw_person
@@ -202,3 +205,66 @@ def test_layers_of_introns_and_exons_give_the_nuclear_fraction_its_flag_and_a_wi
     withdraw_person(atlas, donor=("nuclei", "d1"))
     left = quality_of_snapshot(atlas.layout, atlas.freeze())["nuclei"]
     np.testing.assert_allclose(left.cells["nuclear_fraction"], wanted[30:])
+
+
+LIBRARIES = {"deep": 110, "shallow": 120, "few": 99}
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    """An atlas of a file with three libraries, one of them small, of a panel and of read counts; and its quality."""
+    folder, rng = tmp_path_factory.mktemp("libraries"), np.random.default_rng(8)
+    genes = sorted(load_reference().protein_coding)[:550]
+    names = np.repeat(list(LIBRARIES), list(LIBRARIES.values()))
+    kinds = rng.integers(0, 2, len(names)) + 2 * (names == "shallow")
+    profiles = rng.lognormal(-0.5, 1.0, size=(4, 550))
+    depth = np.where(names == "deep", 4.0, 1.0)
+    counts = rng.poisson(profiles[kinds] * depth[:, None] + 0.05).astype(np.float32)
+    obs = pd.DataFrame({"library_id": names, "donor_id": "d1"}, index=[f"c{i}" for i in range(len(names))])
+    for name, n_genes in {"libs": 550, "panel": 300, "smart": 550}.items():
+        table = anndata.AnnData(csr_matrix(counts[:, :n_genes]), obs=obs, var=pd.DataFrame(index=genes[:n_genes]))
+        table.write_h5ad(folder / f"{name}.h5ad")
+        counts = counts[::-1].copy()
+    (folder / "manifest.toml").write_text('[[dataset]]\nfile = "smart.h5ad"\nmatrix_kind = "reads"\n')
+    atlas = create_atlas(folder / "atlas")
+    outcomes = contribute(atlas, find_sources([folder])[0])
+    assert [outcome.status for outcome in outcomes] == ["accepted"] * 3, outcomes
+    snapshot = atlas.freeze()
+    return snapshot, quality_of_snapshot(atlas.layout, snapshot)
+
+
+def test_a_doublet_is_looked_for_among_the_cells_of_its_own_library(libraries):
+    snapshot, found = libraries
+    cells, settings = found["libs"].cells, load_thresholds().doublet
+    genes = snapshot.measured_genes("libs")
+    own = np.flatnonzero((snapshot.cells["dataset_id"] == "libs").to_numpy())
+    for name in ("deep", "shallow"):
+        is_here = (cells["library"] == name).to_numpy()
+        assert is_here.sum() == LIBRARIES[name]
+        counts = snapshot.counts(own[is_here], genes)
+        model = fit_doublets(counts, settings, rng=rng_for(settings.seed, "quality", "doublets"))
+        alone = model.scores(counts, own=np.arange(LIBRARIES[name]))
+        np.testing.assert_allclose(cells["doublet_score"][is_here], alone)
+    assert [row["n_cells"] for row in found["libs"].record.libraries] == [110, 99, 120]
+
+
+def test_a_library_of_few_cells_has_no_doublet_score_and_says_so(libraries):
+    _, found = libraries
+    cells, record = found["libs"].cells, found["libs"].record
+    assert cells["doublet_score"].isna().to_numpy().tolist() == (cells["library"] == "few").tolist()
+    assert record.states["doublet_score"] == {"state": "partial", "reason": "2 of 3 libraries can be assessed"}
+    (few,) = [row for row in record.libraries if row["library"] == "few"]
+    assert (few["state"], few["reason"]) == ("not_assessable", "under 100 cells")
+    assert few["detectable_doublet_fraction"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("panel", "a panel of 300 genes"), ("smart", "reads counts: two cells do not add up to a doublet of reads")],
+)
+def test_panels_and_reads_have_no_doublet_score(libraries, name, reason):
+    _, found = libraries
+    assert found[name].record.states["doublet_score"] == {"state": "not_assessable", "reason": reason}
+    assert found[name].cells["doublet_score"].isna().all()
+    assert not found[name].cells["likely_doublet"].any()
+    assert {row["reason"] for row in found[name].record.libraries} == {reason}

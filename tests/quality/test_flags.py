@@ -1,11 +1,15 @@
 """A flag says who lies far from its own library; small and even libraries have no bound, and nothing is removed."""
 
+import tomllib
+from importlib import resources
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolabe.quality.flags import FLAGS, flag_cells, outliers
+from cytolabe.quality.thresholds import _thresholds as thresholds_of
 from cytolabe.quality.thresholds import load_thresholds
 
 THRESHOLDS = load_thresholds()
@@ -95,8 +99,28 @@ def test_outliers_follow_the_law_of_their_library(values, n_libraries, n_deviati
             assert not alone.any()
 
 
+def leaves(table, path=()):
+    for key, value in table.items():
+        yield from leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)]
+
+
+def test_a_changed_threshold_is_another_digest_and_another_measurement():
+    text = resources.files("cytolabe.quality").joinpath("thresholds.toml").read_text(encoding="utf-8")
+    paths = [path for path in leaves(tomllib.loads(text)) if path != ("name",)]
+    assert len(paths) == 23
+    digests = set()
+    for path in paths:
+        document = tomllib.loads(text)
+        table = document
+        for key in path[:-1]:
+            table = table[key]
+        table[path[-1]] += 1
+        digests.add(thresholds_of(document).digest)
+    assert len(digests | {THRESHOLDS.digest}) == len(paths) + 1
+
+
 def test_the_thresholds_have_a_name_and_a_digest_over_their_values():
     assert THRESHOLDS.name == "cytolabe-quality-1"
-    # A changed threshold needs another name: this is the digest under that name.
-    assert THRESHOLDS.digest.startswith("sha256:")
+    # A changed threshold needs another name: this is the digest under that name. Never change it without the name.
+    assert THRESHOLDS.digest == "sha256:d2a541bf5c3366957f7d214354c836420762e4f4cb929e4767ae92d38f40e66b"
     assert set(FLAGS) == {"low_counts", "low_genes", "high_mt", "low_nuclear", "likely_doublet"}
