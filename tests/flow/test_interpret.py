@@ -13,6 +13,7 @@ from cytolabe.errors import UnreadableInputError
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, reconcile_atlas
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
+from cytolabe.ontology.graph import load_ontology, shipped_releases
 from cytolabe.reconcile import read_justifications
 from cytolabe.records import LabelMapping, Predicate
 from cytolabe.snapshot.atlas import open_atlas
@@ -128,6 +129,37 @@ def test_a_declaration_about_a_donor_who_is_gone_is_no_error(atlas, tmp_path):
     findings = interpret_persons(open_atlas(atlas.path))
     assert "E-PERSON-01" not in {finding.code for finding in findings}
     assert persons_of(atlas)["ash", "e1"] == "ash/e1"
+
+
+def test_a_run_under_a_newer_release_tells_what_it_changes_for_labels_in_force(atlas):
+    """An atlas that an older package mapped: one term was withdrawn since, one lies under other terms now."""
+    old, new = load_ontology("CL", shipped_releases()[0]), load_ontology("CL")
+    withdrawn, moved = "CL:0000054", "CL:0000576"
+    assert (new.is_obsolete(withdrawn), new.replaced_by(withdrawn)) == (True, "CL:0000062")
+    assert old.ancestors(moved) - new.ancestors(moved)
+    rows = [
+        dataclasses.replace(
+            review(term, label=label), term_name=old.name(term), ontology_release=old.release, decision=decision
+        )
+        for label, term, decision in (
+            ("B cells", withdrawn, "auto"), ("NK", moved, "auto"), ("thelper", withdrawn, "reviewed"),
+        )
+    ]  # fmt: skip
+    atlas.put_mappings(rows, message="as an older release mapped them")
+    mappings, findings = interpret_labels(atlas)
+    told = {finding.code: finding for finding in findings if "-RELEASE-" in finding.code}
+    assert set(told) == {"N-RELEASE-01", "W-RELEASE-04", "N-RELEASE-05"}
+    assert {finding.where for finding in told.values()} == {f"CL {old.release} -> {new.release}"}
+    assert f"{withdrawn} ({old.name(withdrawn)}) -> CL:0000062" in told["N-RELEASE-01"].examples[0]
+    assert told["N-RELEASE-05"].examples == (
+        "ash: 'B cells': CL:0000054 -> CL:0000236",
+        "ash: 'NK': CL:0000576 -> CL:0000623",
+    )
+    kept = next(m for m in mappings if (m.dataset_id, m.contributor_label) == ("ash", "thelper"))
+    assert (kept.term, kept.decision, kept.ontology_release) == ("CL:0000062", "reviewed", new.release)
+    again, findings = interpret_labels(open_atlas(atlas.path))
+    assert again == mappings
+    assert not [finding for finding in findings if "-RELEASE-" in finding.code]
 
 
 def test_labels_that_went_away_leave_no_mapping_behind(tmp_path):
