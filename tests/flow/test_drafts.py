@@ -14,7 +14,9 @@ from cytolabe.flow.drafts import reconcile_files, reconcile_place
 from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
-from cytolabe.reconcile import read_justifications, read_sssom
+from cytolabe.ontology.graph import load_ontology
+from cytolabe.reconcile import read_justifications, read_sssom, reconcile_labels
+from cytolabe.reconcile.labels import LABEL_COLUMNS
 from cytolabe.reconcile.open_labels import OPEN_CODES
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.testing.simulate import simulate_contributions
@@ -72,31 +74,70 @@ def test_what_is_neither_atlas_nor_source_is_refused(simulated, tmp_path):
         reconcile_files([tmp_path / "broken.h5ad"])
 
 
+BRAIN = {
+    "Oligo NN": "CL:0000128", "OPC NN": "CL:0002453", "Endo NN": "CL:0000115", "Peri NN": "CL:0000669",
+    "SMC NN": "CL:0000192", "VLMC NN": "CL:4023051", "Microglia NN": "CL:0000129", "BAM NN": "CL:0000235",
+    "Lymphoid NN": "CL:0000542", "OEC NN": "CL:0011028", "Bergmann NN": "CL:0000644", "Ependymal NN": "CL:0000065",
+    "Hypendymal NN": "CL:4023181", "CHOR NN": "CL:0000706", "Astro-TE NN": "CL:0000127", "Astro-NT NN": "CL:0000127",
+    "Astro-OLF NN": "CL:0000127", "OB-STR-CTX Inh IMN": "CL:0000031", "OB Dopa-Gaba": "CL:0000700",
+    "HB Calcb Chol": "CL:0000108", "SNc-VTA-RAmb Foxa1 Dopa": "CL:0000700", "MV Nkx6-1 Gly-Gaba": "CL:1001509",
+}  # fmt: skip
+PANCREAS = {"alpha": "CL:0000171", "beta": "CL:0000169", "gamma": "CL:0002275", "delta": "CL:0000173"}
+TUMOR = {
+    "Fibroblast": "CL:0000057", "B cell": "CL:0000236", "Macrophage": "CL:0000235", "Endothelial": "CL:0000115",
+    "Dendritic": "CL:0000451", "Mast": "CL:0000097", "CD4 T cell": "CL:0000624", "CD8 T cell": "CL:0000625",
+}  # fmt: skip
+SORTED = {
+    "nk": "CL:0000623", "bcells": "CL:0000236", "monocytes": "CL:0000576", "naivet": "CL:0000898",
+    "naivecytotoxic": "CL:0000900",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("name", "n_labels", "some"),
+    ("name", "n_labels", "decided"),
     [
-        ("pancreas_xin16_scclassify", 4, {"beta": "CL:0000169", "gamma": "CL:0002275"}),
-        ("puram17_headneck_chetah", 9, {"Mast": "CL:0000097", "CD8 T cell": "CL:0000625"}),
-        ("mouse_brain_merfish_cxg", 146, {"Microglia NN": "CL:0000129", "Oligo NN": "CL:0000128"}),
+        ("pancreas_xin16_scclassify", 4, PANCREAS),
+        ("puram17_headneck_chetah", 9, TUMOR),
+        ("mouse_brain_merfish_cxg", 146, BRAIN),
         ("pbmc3k_clustifyr", 9, {"CD14+ Mono": "CL:0000860", "FCGR3A+ Mono": "CL:0000875"}),
-        ("zheng17_sorted_mudan", 9, {"naivet": None}),
+        ("zheng17_sorted_mudan", 9, SORTED),
     ],
 )
-def test_real_files_have_their_review_sheets(name, n_labels, some, real_files, tmp_path):
+def test_real_files_have_their_review_sheets(name, n_labels, decided, real_files, tmp_path):
     summary = reconcile_files([real_files / f"{name}.h5ad"], export=tmp_path / "review.tsv")
     assert len(summary.mappings) == n_labels
     found = {m.contributor_label: m for m in summary.mappings}
-    for label, term in some.items():
-        assert found[label].term == term or term is None
+    assert {label: (found[label].term, found[label].decision) for label in decided} == {
+        label: (term, "auto") for label, term in decided.items()
+    }
     rows = sheet_rows(tmp_path / "review.html")
     assert [row["label"] for row in rows if row["decision"] != "reserved"][:1] != []
     assert {row["label"] for row in rows} == set(found)
     assert all(row["choices"] for row in rows if row["term"])
     assert len(read_justifications(tmp_path / "review.tsv")) >= sum(bool(m.term) for m in summary.mappings)
-    # Rule R6: sort gates without a lineage wait for a person.
+    # Rule R6: sort gates without a lineage wait for a person, and nothing else of these files does.
     waiting = {m.contributor_label for m in summary.mappings if m.decision == "review"}
-    if name == "zheng17_sorted_mudan":
-        assert {"memoryt", "thelper", "cytotoxict", "regulatoryt"} & set(found) <= waiting
+    assert waiting == {"memoryt", "thelper", "cytotoxict", "regulatoryt", "reg. T cell"} & set(found)
+
+
+def test_the_brain_by_the_ids_that_it_claims_and_by_its_words_alone(real_files):
+    """The file gives an id of CL for each cluster; clusters are finer than CL, and their last word says the transmitter."""
+    ontology = load_ontology()
+    claimed = {m.contributor_label: m for m in reconcile_files([real_files / "mouse_brain_merfish_cxg.h5ad"]).mappings}
+    assert all(m.evidence.startswith("claimed by the contributor") for m in claimed.values())
+    for word, term, n_labels in ((" Glut", "CL:0000679", 67), (" Gaba", "CL:0000617", 49)):
+        ends = [m for label, m in claimed.items() if label.endswith(word)]
+        assert len(ends) == n_labels
+        assert [m.contributor_label for m in ends if not ontology.is_a(m.term, term)] == []
+    rows = [
+        dict.fromkeys(LABEL_COLUMNS, "") | {"dataset_id": "d", "contributor_label": label, "tissue": "brain", "n_cells": 1}
+        for label in claimed
+    ]  # fmt: skip
+    by_words, _ = reconcile_labels(pd.DataFrame(rows), ontology=ontology)
+    accepted = [m for m in by_words if m.decision == "auto"]
+    assert len(accepted) > 25
+    assert [m for m in accepted if not ontology.related(m.term, claimed[m.contributor_label].term)] == []
+    assert sum(m.term == claimed[m.contributor_label].term for m in accepted) > 0.8 * len(accepted)
 
 
 def test_a_label_that_a_person_decided_waits_for_nobody(tmp_path):

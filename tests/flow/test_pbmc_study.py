@@ -13,10 +13,14 @@ from cytolabe.config import read_study
 from cytolabe.config.study import ModelSpec
 from cytolabe.errors import RefusedError
 from cytolabe.flow.certificates import write_counts
+from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.publish import claims_table, publish_run
+from cytolabe.flow.quality import purity_of
 from cytolabe.flow.runs import run_on_folder
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.flow.study import StudyEvidence, run_study, study_sources
+from cytolabe.reconcile import read_justifications, read_sssom
+from cytolabe.reconcile.justifications import INSTANCE
 from cytolabe.records import ScoreStatus
 
 STUDY = Path(__file__).resolve().parents[2] / "studies" / "pbmc.toml"
@@ -90,6 +94,48 @@ def test_there_are_three_components_and_each_is_held_out_whole(evidence):
 def test_messy_labels_mean_what_the_labs_meant(evidence, dataset_id, label, term):
     mapping = next(m for m in evidence.snapshot.mappings if (m.dataset_id, m.contributor_label) == (dataset_id, label))
     assert (mapping.term, mapping.predicate.value) == (term, "skos:exactMatch")
+
+
+@pytest.fixture(scope="module")
+def sheet(evidence: StudyEvidence, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The review table of the study's atlas, counts read; of a copy, because held back labels would be put in force."""
+    folder = tmp_path_factory.mktemp("sheet")
+    shutil.copytree(evidence.atlas.path, folder / "atlas")
+    reconcile_atlas(folder / "atlas", export=folder / "review.tsv")
+    return folder / "review.tsv"
+
+
+def test_the_atlas_of_the_study_has_its_review_sheet_with_every_label_and_the_gates(evidence, sheet):
+    mappings = {(m.dataset_id, m.contributor_label): m for m in read_sssom(sheet)}
+    assert set(mappings) == {(m.dataset_id, m.contributor_label) for m in evidence.snapshot.mappings}
+    gates = [(item.dataset, item.label) for item in evidence.study.context]
+    assert len(gates) == 6
+    for item in evidence.study.context:
+        row = mappings[item.dataset, item.label]
+        assert (row.term, row.decision, row.reviewer) == (item.term, "reviewed", item.reviewer)
+        assert "sort gate" in row.evidence
+    page = sheet.with_suffix(".html").read_text(encoding="utf-8")
+    assert page.count('"dataset":') == len(mappings)
+    assert page.count("sort gate CD4+ CD45RO+") >= 1
+
+
+def test_the_sheet_of_the_study_shows_what_the_cells_look_like_beside_what_the_words_say(sheet):
+    reasons = read_justifications(sheet)
+    seen = [reason for reason in reasons if reason.justification == INSTANCE]
+    assert len({(reason.dataset_id, reason.contributor_label) for reason in seen}) > 20
+    memory = {r.term for r in seen if (r.dataset_id, r.contributor_label) == ("zheng17_sorted_mudan", "memoryt")}
+    assert memory
+    assert {r.justification for r in reasons if r.contributor_label == "FCGR3A+ Mono"} > {INSTANCE}
+
+
+def test_a_sort_gate_is_no_truth_and_its_marker_purity_is_told(evidence):
+    """Rule R7: of the cells sorted as naive CD4 T cells, CD3D shows in 67 %."""
+    table = purity_of(evidence.snapshot, "zheng17_sorted_mudan", evidence.quality["zheng17_sorted_mudan"])
+    rows = table[(table["contributor_label"] == "naivet") & (table["marker"] == "CD3D")].to_dict("records")
+    assert [(row["lineage"], row["state"], row["n_cells"]) for row in rows] == [("T cell", "measured", 52)]
+    assert rows[0]["detected_fraction"] == pytest.approx(0.67, abs=0.005)
+    assert rows[0]["elsewhere_fraction"] < rows[0]["detected_fraction"]
+    assert evidence.snapshot.datasets["zheng17_sorted_mudan"].label_origin == "sorted"
 
 
 def test_platelet_and_megakaryocyte_meet_only_at_the_level_that_declares_it(evidence):
