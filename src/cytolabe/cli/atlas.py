@@ -5,7 +5,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from cytolabe.cli.levels import print_levels
+from cytolabe.cli.levels import levels_document, print_levels
 from cytolabe.cli.lifecycle import record_artifact, record_run
 from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, CachePath, OptionalAtlas, SnapshotName, Workers
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
@@ -125,15 +125,7 @@ def reconcile(
         "findings": jsonable(summary.findings),
     }
     if levels:
-        document["levels"] = {
-            name: [f"{term} {text}" for term, text in terms] for name, terms in summary.levels.items()
-        }
-        document |= {
-            "levels_digest": summary.levels_digest,
-            "tree": jsonable(summary.tree),
-            "left_out": jsonable(summary.left_out),
-            "ties": [{"level": level, "term": term, "rule": rule} for level, term, rule in summary.ties],
-        }
+        document |= levels_document(summary)
     if cas is not None:
         document["cas"] = _cas(atlas, cas)
     code = 1 if any(finding.severity == "error" for finding in summary.findings) else 0

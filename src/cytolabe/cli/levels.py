@@ -11,7 +11,20 @@ if TYPE_CHECKING:
     from cytolabe.flow.interpret import ReconcileSummary
     from cytolabe.ontology import LevelNode
 
-__all__ = ["print_levels"]
+__all__ = ["levels_document", "print_levels"]
+
+
+def levels_document(summary: "ReconcileSummary") -> dict[str, object]:
+    """Return what `--levels` adds to the JSON document."""
+    from cytolabe.provenance import jsonable
+
+    return {
+        "levels": {name: [f"{term} {text}" for term, text in terms] for name, terms in summary.levels.items()},
+        "levels_digest": summary.levels_digest,
+        "tree": jsonable(summary.tree),
+        "left_out": jsonable(summary.left_out),
+        "ties": [{"level": level, "term": term, "rule": rule} for level, term, rule in summary.ties],
+    }
 
 
 def print_levels(summary: "ReconcileSummary") -> None:
