@@ -5,8 +5,8 @@ in a process that validated a file before (its warm run: ontologies are decoded 
 command that starts anew. Then memory at two sizes. CPU seconds and not the clock; peak memory is the largest resident
 set of any process of the command.
 
-The peer lives in an environment of its own, `.venv-oracle` (`make oracle`), or CYTOLABE_ORACLE names its interpreter;
-without one its rows say so.
+The peer lives in an environment of its own, `.venv-oracle`, which `make bench` installs (about 1.1 GB), or
+CYTOLABE_ORACLE names its interpreter; where it could not be installed its rows say so.
 
     python bench/validate.py [CELLS OF THE SMALLER MEMORY RUN]
 """
@@ -71,7 +71,12 @@ def rows_of_time(tiny: Path, large: Path) -> list[Row]:
     mine_large = [used(command(large)) for _ in range(REPEATS)]
     fixed, fixed_peak = median([seconds for seconds, _ in mine]), max(peak for _, peak in mine)
     whole = median([seconds for seconds, _ in mine_large])
-    peer, theirs, their_peak, their_large = "cellxgene-schema: not installed (make oracle)", None, None, None
+    peer, theirs, their_peak, their_large = (
+        "cellxgene-schema: not installed (make .venv-oracle/.made)",
+        None,
+        None,
+        None,
+    )
     if ORACLE.exists():
         peer = "cellxgene-schema 7.1.2"
         theirs, their_peak = used([str(ORACLE), "-W", "ignore", "-c", PEER, str(tiny)])

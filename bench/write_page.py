@@ -45,7 +45,8 @@ def main(n_cells: int) -> None:
     words = [
         "# Benchmarks",
         "",
-        f"The steps of `make bench` on {os.cpu_count()} cores, one after the other, peers installed by it. Ratios are",
+        f"The steps of `make bench` on {os.cpu_count()} cores, one after the other, peers installed by it",
+        "(the official validator, about 1.1 GB, as well; without a network its rows say that it is not there). Ratios are",
         "ours over the peer's and travel between machines better than rates do. Rates are of assembled minibatches of 256",
         "cells in random order, files in memory; `entropy` is that of data sets in a minibatch over a perfect shuffle's.",
         "The synthetic atlas has 6 data sets, 20,000 genes and about 1,650 non-zeros per cell.",

@@ -89,6 +89,17 @@ def test_the_command_says_for_each_pack_whether_a_file_is_valid(written):
     assert source["packs"] == {"cellxgene-7": True, "cytolabe-2": False}
 
 
+def test_steps_before_the_counts_that_no_manifest_tells_are_named(written, tmp_path):
+    def hops(*words):
+        [source] = run(*words)[1]["sources"]
+        return [finding["examples"] for finding in source["findings"] if finding["code"] == "N-HOP-01"]
+
+    path = written("plain.h5ad")
+    assert hops(path, "--pack", "cellxgene-7") == [["alignment", "reference", "kit", "library", "reads"]]
+    (tmp_path / "manifest.toml").write_text('kit = "10x 3\' v3"\nreads = "SRR000001"\n', encoding="utf-8")
+    assert hops(path, "--pack", "cellxgene-7") == [["alignment", "reference", "library"]]
+
+
 def test_the_command_writes_a_patch_and_applies_it_to_a_copy(written, tmp_path):
     path = written("title.h5ad", variants.with_uns(title=" Blood  "))
     patch, out = tmp_path / "patch.json", tmp_path / "new.h5ad"

@@ -22,6 +22,9 @@ VERDICTS = {
 RECORDED = VERDICTS[7]
 PACKS = ("cellxgene-5", "cellxgene-6", "cellxgene-7")
 FIXTURES = Path(__file__).parents[3] / "shared" / "data" / "fixtures"
+TERM_KEYS = (
+    "terms", "under", "excluded_under", "among", "under_both", "not_under", "spatial", "visium", "roots", "organs", "tumors",
+)  # fmt: skip
 LARGE = ("NCBITaxon", "CHEBI", "UniProt")
 """Ontologies in which a term takes a tenth of a second and more to find."""
 
@@ -188,8 +191,8 @@ def test_every_term_that_a_pack_names_is_in_the_release_it_reads(name):
     asked = {
         term
         for rule in pack.rules
-        for source in (rule.options, *rule.when)
-        for key in ("terms", "under", "excluded_under", "among", "under_both", "not_under", "spatial", "visium")
+        for source in (rule.options, *rule.when, *rule.options.get("lineages", ()))
+        for key in TERM_KEYS
         for term in source.get(key, ())
         if terms.ontology_of(term)
     }

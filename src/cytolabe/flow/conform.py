@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cytolabe.config.manifest import Manifest
 from cytolabe.errors import UsageError
 from cytolabe.files import Place, replace_file, sha256_of_file
 from cytolabe.ingest.inspection import inspect
 from cytolabe.ingest.sources import find_sources
 from cytolabe.ingest.spill import spill_received
-from cytolabe.records import Finding, Severity
+from cytolabe.records import HOPS, Finding, HopState, Severity
 from cytolabe.validate.patch import patch_of, written_patch
 from cytolabe.validate.schema import MEANING_PACK, load_schema_pack
 
@@ -44,8 +45,17 @@ class Conformed:
         return all(finding.rule.startswith(others) for finding in errors) if others else not errors
 
 
-def conform_file(path: Path, packs: Sequence[str]) -> Conformed:
+def conform_file(path: Path, packs: Sequence[str], *, manifest: Manifest | None = None) -> Conformed:
     """Return everything in which a file does not conform to the packs, or why it could not be read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    packs
+        Names of the packs.
+    manifest
+        What was declared about it; without one nothing is said of the steps between the reads and the counts.
 
     Raises
     ------
@@ -57,8 +67,15 @@ def conform_file(path: Path, packs: Sequence[str]) -> Conformed:
     for pack in packs:
         load_schema_pack(pack)
     with spill_received() as spill:
-        found = inspect(path, _CHILD, options=(tuple(packs),), spill=spill)
+        found = inspect(path, _CHILD, options=(tuple(packs), _hops_in(manifest)), spill=spill)
     return Conformed(path=path, packs=tuple(packs), findings=found)
+
+
+def _hops_in(manifest: Manifest | None) -> tuple[str, ...]:
+    """Return how each step is known by the words of a manifest; nothing where a folder says more, which ingest reads."""
+    if manifest is None or manifest.pipeline:
+        return ()
+    return tuple(f"{hop}={HopState.DECLARED if getattr(manifest, hop) else HopState.UNKNOWN}" for hop in HOPS)
 
 
 def conform_paths(
@@ -90,7 +107,7 @@ def conform_paths(
     sources, findings = find_sources(paths)
     rows = []
     for number, source in enumerate(sources, start=1):
-        rows.append(conform_file(source.path, asked))
+        rows.append(conform_file(source.path, asked, manifest=source.manifest))
         on_progress(f"validate: {number} of {len(sources)} files")
     return tuple(rows), findings
 

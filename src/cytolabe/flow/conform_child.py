@@ -5,6 +5,7 @@ reason: HDF5 trusts what it parses. Nothing is read twice: the pass that would o
 pass of the checks.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,16 +27,20 @@ _HELD_ROWS = 1 << 17
 """Marks of so many rows are held (1 MiB); those of more are kept by the process that started this one."""
 
 
-def look_through(path: Path, packs: tuple[str, ...], *, spill: Spill | None = None) -> tuple[Finding, ...]:
+def look_through(
+    path: Path, packs: tuple[str, ...], hops: tuple[str, ...] = (), *, spill: Spill | None = None
+) -> tuple[Finding, ...]:
     """Return what makes a file hostile or unreadable; else what breaks the rules of the packs.
 
+    `hops` are what a manifest says of the steps before the counts (`kit=declared`), nothing where none was looked for.
     The marks of its cells and of their names are held, or go to `spill` where there is one and rows are many.
     """
     found = scan_h5(path)
     if found:
         return found
     try:
-        with open_delivered(path, marks_for=partial(_marks_for, spill)) as delivered:
+        with open_delivered(path, marks_for=partial(_marks_for, spill)) as opened:
+            delivered = replace(opened, hops=dict(hop.split("=", 1) for hop in hops))
             return tuple(finding for pack in packs for finding in conform(delivered, pack))
     except CytolabeError as error:
         return findings_of(error)

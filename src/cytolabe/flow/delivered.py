@@ -6,6 +6,7 @@ cost what opening it costs. The file is scanned before (`conform_child`).
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,11 @@ def _take_by_features(node: GroupNode, place: str, *, obs: FileTable, census: Va
     for first in range(0, n_cells, _WINDOW):
         last = min(n_cells, first + _WINDOW)
         entries = _entries_of_cells(node, place, pointers=pointers, cells=(first, last), n_cells=n_cells)
-        census.add_by_features(last - first, entries, name_of=lambda row, first=first: obs.name_of(first + row))
+        census.add_by_features(last - first, entries, name_of=partial(_name_behind, obs, first))
+
+
+def _name_behind(obs: FileTable, first: int, row: int) -> str:
+    return obs.name_of(first + row)
 
 
 def _entries_of_cells(

@@ -4,6 +4,7 @@ Nothing is held per row but codes of the columns that a rule asks for, a block a
 tissue is a cell line counts pairs of levels, whatever the number of cells.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -66,20 +67,30 @@ class FileTable:
 
     def count(self, columns: Sequence[str]) -> Levels:
         """Count the rows of each combination of levels of these columns."""
+        found = self.count_up_to(columns, self.n_rows)
+        return {} if found is None else found
+
+    def count_up_to(self, columns: Sequence[str], most: int) -> Levels | None:
+        """Count as `count` does, or return None where there are over `most` combinations, without holding them."""
         asked = tuple(columns)
         if asked not in self._counted:
             with readable(self._where):
-                self._counted[asked] = self._count(asked)
-        return self._counted[asked]
+                found = self._count(asked, most)
+            if found is None:
+                return None
+            self._counted[asked] = found
+        found = self._counted[asked]
+        return found if len(found) <= most else None
 
-    def _count(self, columns: tuple[str, ...]) -> Levels:
+    def _count(self, columns: tuple[str, ...], most: int) -> Levels | None:
         readers = [_LevelReader(self._group[name]) for name in columns]
         total: Counter[tuple[int, ...]] = Counter()
         for start in range(0, self.n_rows, _ROWS):
             codes = np.stack([reader.codes(start, min(self.n_rows, start + _ROWS)) for reader in readers])
-            found, times = np.unique(codes, axis=1, return_counts=True)
-            for place, n_rows in enumerate(times.tolist()):
-                total[tuple(found[:, place].tolist())] += n_rows
+            for combination, n_rows in _combinations(codes):
+                total[combination] += n_rows
+            if len(total) > most:
+                return None
         named = {
             tuple(reader.level(code) for reader, code in zip(readers, codes, strict=True)): times
             for codes, times in total.items()
@@ -126,6 +137,18 @@ class FileTable:
             with readable(self._where):
                 names = self._index[start : start + _ROWS].tolist()
             yield names
+
+
+def _combinations(codes: np.ndarray) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Yield each combination of (columns, rows) codes with its rows."""
+    widths = [int(column.max()) + 2 for column in codes]
+    if math.prod(widths) < 1 << 62:  # one number for each, which is sorted many times faster than columns are
+        flat = np.ravel_multi_index(tuple(codes + 1), widths)
+        found, times = np.unique(flat, return_counts=True)
+        columns = np.stack(np.unravel_index(found, widths)) - 1
+    else:
+        columns, times = np.unique(codes, axis=1, return_counts=True)
+    yield from zip(map(tuple, columns.T.tolist()), times.tolist(), strict=True)
 
 
 def _mark(name: object) -> int:

@@ -1,13 +1,13 @@
 """Checks of meaning: what obeys every rule of a schema and still is not what it says.
 
-Whole numbers that are no counts, donors that are no persons, labels that say nothing or lie in a second column too,
-statements about one cell that exclude each other. Figures are thresholds of the pack, never of this module.
+Whole numbers that are no counts, donors that are no persons, statements about one cell that exclude each other; labels
+have a module of their own (`check_labels`). Figures are thresholds of the pack, never of this module.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
-from cytolabe.records import Finding
+from cytolabe.records import Finding, HopState
 from cytolabe.validate.delivered import MatrixFacts
 from cytolabe.validate.schema import MEANING_PACK, Found, Look, Rule, finding_of, load_schema_pack, shown
 from cytolabe.validate.selecting import rows_by_level
@@ -19,14 +19,10 @@ __all__ = [
     "counts_are_counts",
     "counts_not_swapped",
     "donors_are_persons",
-    "labels_are_names",
-    "labels_lie_once",
-    "labels_match_ids",
-    "labels_say_something",
+    "hops_are_told",
+    "suspensions_fit",
+    "types_lie_in_organs",
 ]
-
-_ID = "_ontology_term_id"
-_NUMBER = re.compile(r"(cluster|c|clu|x|k|group)?[ _.-]*\d+(\.0)?\Z", re.IGNORECASE)
 
 
 def counts_are_counts(rule: Rule, look: Look) -> Iterator[Found]:
@@ -99,86 +95,6 @@ def donors_are_persons(rule: Rule, look: Look) -> Iterator[Found]:
         )
 
 
-def labels_say_something(rule: Rule, look: Look) -> Iterator[Found]:
-    """Labels below the root of the ontology."""
-    levels = rows_by_level(rule, look)
-    labelled = {level: rows for level, rows in levels.items() if level is not None and level not in rule.words("none")}
-    n_root = sum(rows for level, rows in labelled.items() if level in rule.words("roots"))
-    n_labelled = sum(labelled.values())
-    if n_root > rule.number("most_cells") * n_labelled:
-        examples = tuple(level for level in labelled if level in rule.words("roots"))
-        where = f"obs[{rule.word('column')!r}]"
-        yield Found(code="W-CLASS-06", where=where, n_affected=n_root, n_total=n_labelled, examples=examples)
-
-
-def labels_are_names(rule: Rule, look: Look) -> Iterator[Found]:
-    """Columns that are named like labels hold names, and not the numbers of factor levels."""
-    for name, column in look.delivered.obs.columns.items():
-        if re.search(rule.word("named"), name, re.IGNORECASE) is None or column.kind not in {"category", "integer"}:
-            continue
-        if column.kind == "integer" or (column.levels and all(_NUMBER.match(level) for level in column.levels)):
-            n_levels = len(column.levels)
-            yield Found(
-                code="W-CLASS-07",
-                where=f"obs[{name!r}]",
-                n_affected=n_levels,
-                n_total=n_levels,
-                examples=column.levels[:5],
-                values={"name": name},
-            )
-
-
-def labels_match_ids(_: Rule, look: Look) -> Iterator[Found]:
-    """Want the name beside an id to be the name of that term."""
-    columns = look.delivered.obs.columns
-    for name in columns:
-        label = name.removesuffix(_ID)
-        if label == name or label not in columns or columns[label].kind not in {"category", "text"}:
-            continue
-        wrong: dict[str, int] = {}
-        pairs = look.delivered.obs.count((name, label))
-        for (term, text), n_rows in pairs.items():
-            found = look.terms.find(term) if term is not None and look.terms.ontology_of(term) else None
-            if found is not None and text is not None and text.casefold() != found.name.casefold():
-                wrong[f"{term} ({found.name}) is called {text!r}"] = n_rows
-        if wrong:
-            n_total = sum(pairs.values())
-            yield Found(
-                code="W-CLASS-08",
-                where=f"obs[{label!r}]",
-                n_affected=sum(wrong.values()),
-                n_total=n_total,
-                examples=tuple(wrong)[:5],
-            )
-
-
-def labels_lie_once(rule: Rule, look: Look) -> Iterator[Found]:
-    """No other column tells the label: a model that reads it has read the answer."""
-    obs, label = look.delivered.obs, rule.word("column")
-    if label not in obs.columns:
-        return
-    n_levels = len({level for (level,) in obs.count((label,)) if level is not None})
-    if n_levels < rule.number("levels_from"):
-        return
-    for name, column in obs.columns.items():
-        is_other = name not in {label, label.removesuffix(_ID), *rule.words("beside")}
-        if not is_other or column.kind != "category" or len(column.levels) < n_levels:
-            continue
-        if len(column.levels) > rule.number("levels_up_to"):
-            continue
-        pairs = [pair for pair in obs.count((label, name)) if None not in pair]
-        if len(pairs) == n_levels == len({other for _, other in pairs}):
-            n_rows = obs.n_rows
-            yield Found(
-                code="W-CLASS-09",
-                where=f"obs[{name!r}]",
-                n_affected=n_rows,
-                n_total=n_rows,
-                examples=tuple(f"{one} = {other}" for one, other in pairs[:5]),
-                values={"name": name, "label": label},
-            )
-
-
 def contradiction(rule: Rule, look: Look) -> Iterator[Found]:
     """Statements about one cell that exclude each other: `when` says all but the first, which `column` and `under` say."""
     levels = rows_by_level(rule, look)
@@ -196,6 +112,94 @@ def contradiction(rule: Rule, look: Look) -> Iterator[Found]:
             n_total=look.delivered.obs.n_rows,
             examples=_texts(wrong),
             values={"because": rule.word("because")},
+        )
+
+
+def suspensions_fit(rule: Rule, look: Look) -> Iterator[Found]:
+    """Want the suspension that the assay works on, by the table in the pack of a schema."""
+    column, assay = rule.word("column"), rule.word("assay")
+    for entry in load_schema_pack(rule.word("pack")).rules:
+        if entry.check != "values" or entry.word("column") != column or not entry.when:
+            continue
+        taken = entry.words("allowed")
+        for suspension in sorted(set(rule.words("among")) - set(taken)):
+            condition = {"column": column, "among": [suspension]}
+            of_assay = dataclasses.replace(entry, options={"column": assay}, when=(*entry.when, condition))
+            wrong = rows_by_level(of_assay, look)
+            if wrong:
+                yield Found(
+                    code="W-MEANING-01",
+                    where=f"obs[{column!r}]",
+                    n_affected=sum(wrong.values()),
+                    n_total=look.delivered.obs.n_rows,
+                    examples=tuple(f"{suspension} of {_called(look, level)}" for level in wrong if level)[:5],
+                    values={
+                        "because": f"the assay works on {' or '.join(taken)}, and the suspension is {suspension!r}"
+                    },
+                )
+
+
+def types_lie_in_organs(rule: Rule, look: Look) -> Iterator[Found]:
+    """Cell types of one organ do not lie in another one.
+
+    Silent on tissues that are part of none of the `organs` of the rule, on what is no tissue (a culture, an organoid),
+    and on tumors, which carry cells to other places. `lineages` say in which organs each may lie.
+    """
+    obs, columns = look.delivered.obs, [rule.word("column"), rule.word("tissue")]
+    beside = [rule.word(name) for name in ("tissue_type", "disease") if rule.word(name) in obs.columns]
+    if any(name not in obs.columns for name in columns):
+        return
+    wrong: dict[str, int] = {}
+    for levels, n_rows in obs.count((*columns, *beside)).items():
+        said = dict(zip((*columns, *beside), levels, strict=True))
+        cell_type, tissue = levels[0], levels[1]
+        if cell_type is None or tissue is None or said.get(rule.word("tissue_type"), "tissue") != "tissue":
+            continue
+        if _is_out_of_place(rule, look, cell_type=cell_type, tissue=tissue) and not _is_tumor(
+            rule, look, said.get(rule.word("disease"))
+        ):
+            place = f"{_called(look, cell_type)} in {_called(look, tissue)}"
+            wrong[place] = wrong.get(place, 0) + n_rows
+    if wrong:
+        yield Found(
+            code="W-MEANING-01",
+            where=f"obs[{columns[0]!r}]",
+            n_affected=sum(wrong.values()),
+            n_total=obs.n_rows,
+            examples=tuple(wrong)[:5],
+            values={"because": rule.word("because")},
+        )
+
+
+def _is_out_of_place(rule: Rule, look: Look, *, cell_type: str, tissue: str) -> bool:
+    table = rule.options["lineages"]
+    lineages = table if isinstance(table, Sequence) else ()
+    homes = [tuple(entry["organs"]) for entry in lineages if look.descends(cell_type, [entry["type"]])]
+    if not homes or not look.descends(tissue, rule.words("organs")):
+        return False
+    return not any(look.descends(tissue, organs) for organs in homes)
+
+
+def _is_tumor(rule: Rule, look: Look, diseases: str | None) -> bool:
+    return any(look.descends(disease, rule.words("tumors")) for disease in (diseases or "").split(" || "))
+
+
+def _called(look: Look, term: str) -> str:
+    found = look.terms.find(term) if look.terms.ontology_of(term) else None
+    return f"{term} ({found.name})" if found is not None else term
+
+
+def hops_are_told(_: Rule, look: Look) -> Iterator[Found]:
+    """Name the steps between the reads and the counts of which nothing is known."""
+    hops = look.delivered.hops
+    unknown = tuple(hop for hop, state in hops.items() if state == HopState.UNKNOWN)
+    if unknown:
+        yield Found(
+            code="N-HOP-01",
+            where="manifest",
+            n_affected=len(unknown),
+            n_total=len(hops),
+            examples=unknown,
         )
 
 
@@ -237,9 +241,8 @@ MEANING_CHECKS = {
     "counts_are_counts": counts_are_counts,
     "counts_not_swapped": counts_not_swapped,
     "donors_are_persons": donors_are_persons,
-    "labels_say_something": labels_say_something,
-    "labels_are_names": labels_are_names,
-    "labels_match_ids": labels_match_ids,
-    "labels_lie_once": labels_lie_once,
     "contradiction": contradiction,
+    "suspensions_fit": suspensions_fit,
+    "types_lie_in_organs": types_lie_in_organs,
+    "hops_are_told": hops_are_told,
 }

@@ -6,6 +6,7 @@ from cytolabe.records import Finding
 from cytolabe.validate.check_arrays import ARRAY_CHECKS
 from cytolabe.validate.check_columns import COLUMN_CHECKS
 from cytolabe.validate.check_features import FEATURE_CHECKS
+from cytolabe.validate.check_labels import LABEL_CHECKS
 from cytolabe.validate.check_meaning import MEANING_CHECKS
 from cytolabe.validate.check_terms import TERM_CHECKS
 from cytolabe.validate.check_uns import UNS_CHECKS
@@ -20,6 +21,7 @@ CHECKS: Mapping[str, Check] = {
     **FEATURE_CHECKS,
     **UNS_CHECKS,
     **ARRAY_CHECKS,
+    **LABEL_CHECKS,
     **MEANING_CHECKS,
 }
 """Kind of check -> its function; an entry of a pack names one."""

@@ -50,6 +50,10 @@ class Table(Protocol):
         """Count the rows of each combination of levels of these columns."""
         ...
 
+    def count_up_to(self, columns: Sequence[str], most: int) -> Levels | None:
+        """Count as `count` does, or return None where there are over `most` combinations, without holding them."""
+        ...
+
     def names(self) -> Sequence[str]:
         """Return the index; for tables of features only, it is read whole."""
         ...
@@ -129,7 +133,11 @@ class MatrixFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """One AnnData file. `arrays` maps obsm, varm, obsp and varp to what they hold; matrices are X, raw.X, layers[...]."""
+    """One AnnData file. `arrays` maps obsm, varm, obsp and varp to what they hold; matrices are X, raw.X, layers[...].
+
+    `hops` says of each step from the reads to the counts how well it is known, in the words of `HopState`; it is empty
+    where nobody looked for a manifest.
+    """
 
     name: str
     obs: Table
@@ -138,6 +146,7 @@ class Delivered:
     uns: Mapping[str, object]
     arrays: Mapping[str, Mapping[str, ArrayFacts]] = field(default_factory=dict)
     matrices: Mapping[str, MatrixFacts] = field(default_factory=dict)
+    hops: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def raw_place(self) -> str:

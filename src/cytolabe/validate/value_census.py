@@ -72,7 +72,7 @@ class ValueCensus:
             part = delivered.by_cell()
             self._seen[part.features] = True
             self._count("n_nonzero", len(part.values))
-            is_whole &= self._look_for_invalid(part.values, lambda at, cells=part.cells: name_of(int(cells[at])))
+            is_whole &= self._look_for_invalid(part.values, _names_at(part.cells, name_of))
             sums.add(part)
             if is_whole:
                 sums.add_divisors(part)
@@ -145,6 +145,11 @@ class ValueCensus:
         for row in without:  # a cell with a value of 1 has no divisor, so few are left to look at
             cell = values[starts[row] : starts[row] + sizes[row]].astype(np.int64)
             self._count("n_divisible", int(np.gcd.reduce(cell) > 1))
+
+
+def _names_at(cells: np.ndarray, name_of: Callable[[int], str]) -> Callable[[int], str]:
+    """Return what names the cell of an entry, of which `cells` has the cell of each."""
+    return lambda at: name_of(int(cells[at]))
 
 
 def _without_zeros(counts: csr_matrix) -> csr_matrix:
