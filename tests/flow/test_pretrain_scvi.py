@@ -5,7 +5,7 @@ import pytest
 
 from cytolabe.apply.views import query_view, train_view
 from cytolabe.audit.fit_scopes import check_fit_scopes
-from cytolabe.errors import ConflictError, IntegrityError, UnmeasuredGeneError, UsageError
+from cytolabe.errors import ConflictError, IntegrityError, RefusedError, UnmeasuredGeneError, UsageError
 from cytolabe.flow.pretrain_scvi import pretrain_scvi, read_scvi_training
 from cytolabe.flow.splits import embed_fold, shared_genes
 from cytolabe.flow.training_files import TrainingOrder
@@ -59,6 +59,8 @@ def test_it_names_its_training_cells_so_that_another_split_is_found_out(trained,
         digest = cells_digest(ids[fold.train_rows].tolist())
         assert bool(check_fit_scopes(card.scopes, allowed={digest: "training cells"})) == (number == 1)
     assert (document["n_cells"], document["n_genes"], document["n_dims"]) == (60, 200, 4)
+    assert document["latent_posterior"] is None
+    assert not (out / "posterior.parquet").exists()
 
 
 def test_opened_it_maps_the_query_as_a_fit_that_was_never_stored(trained, two_labs, split, tmp_path):
@@ -69,6 +71,21 @@ def test_opened_it_maps_the_query_as_a_fit_that_was_never_stored(trained, two_la
     np.testing.assert_allclose(opened.embed(query), fitted.embed(query), atol=1e-5)
     np.testing.assert_allclose(opened.embed(train), fitted.embed(train), atol=1e-5)
     assert [scope.step for scope in opened.scopes] == [scope.step for scope in fitted.scopes]
+
+
+def test_a_file_that_asks_for_it_keeps_the_posterior_of_the_training_cells_and_no_other(two_labs, split, tmp_path):
+    order = TrainingOrder(split=split, fold="1", seed=3, out=tmp_path / "model")
+    document = pretrain_scvi(two_labs, read(tmp_path, "latent_posterior = true\n" + CONFIG), order)
+    assert document["latent_posterior"] == str(tmp_path / "model" / "posterior.parquet")
+    genes = shared_genes(two_labs, np.arange(120))
+    train, query = views_of(two_labs, split, genes)
+    reference = make_model("precomputed", path=tmp_path / "model" / "posterior.parquet").fit(train, query=None, seed=3)
+    fitted = make_model("scvi", checkpoint=tmp_path / "model").fit(train, query=None, seed=3)
+    assert reference.embed(train).tobytes() == fitted.embed(train).tobytes()
+    with pytest.raises(RefusedError, match="60 of 60 cells"):
+        reference.embed(query)
+    with pytest.raises(UsageError, match="latent_posterior is 1"):
+        read(tmp_path, "latent_posterior = 1")
 
 
 def test_cells_without_a_gene_that_it_reads_are_refused_and_those_with_more_are_not(trained, two_labs, split):

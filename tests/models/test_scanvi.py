@@ -13,14 +13,16 @@ from cytolabe.errors import (
     UnmeasuredGeneError,
     UnreadableInputError,
     UnresolvedLabelError,
+    UsageError,
 )
 from cytolabe.models.extras import import_extra
 from cytolabe.models.hierarchical import hierarchical_cross_entropy
+from cytolabe.models.posterior import load_posterior
 from cytolabe.models.protocols import Annotator, FittedAnnotator
 from cytolabe.models.registry import make_model
 from cytolabe.models.scanvi import ScanviAnnotator
 from cytolabe.models.scanvi_files import BASE_NAME, SCANVI_KIND, load_scanvi, save_scanvi
-from cytolabe.models.scvi_files import save_scvi
+from cytolabe.models.scvi_files import SCVI_KIND, save_scvi
 from cytolabe.models.scvi_training import divide_cells
 from cytolabe.models.stored import MODEL_CARD_NAME, WEIGHTS_NAME
 from cytolabe.provenance import cells_digest
@@ -144,6 +146,23 @@ def test_a_stored_model_gives_the_same_answers_and_holds_no_pickle(make_train, m
     assert (loaded.classes, loaded.scopes, loaded.batches) == (fitted.classes, fitted.scopes, fitted.batches)
     suffixes = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
     assert suffixes == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("is_hierarchical", [False, True])
+def test_a_stored_posterior_answers_for_the_reference_without_its_counts(half_coarse, tmp_path, without_counts, is_hierarchical):  # fmt: skip
+    train = dataclasses.replace(half_coarse, counts=without_counts(half_coarse.counts, [3]))
+    fitted = dataclasses.replace(TINY, hierarchical=is_hierarchical).fit(train, query=None, seed=0)
+    save_scanvi(fitted, tmp_path, reference=train)
+    loaded, found = load_scanvi(tmp_path), load_posterior(tmp_path, SCANVI_KIND)
+    answers = loaded.predict_posterior(found)
+    np.testing.assert_allclose(answers.probability, fitted.predict(train).probability, atol=1e-6)
+    assert answers.classes == fitted.classes
+    assert found.has_counts.tolist() == (np.arange(150) != 3).tolist()
+    of_scvi = load_posterior(tmp_path / BASE_NAME, SCVI_KIND)
+    assert of_scvi.mean.tobytes() == fitted.base.embed(train).tobytes()
+    assert not np.allclose(of_scvi.mean[found.has_counts], found.mean[found.has_counts])
+    with pytest.raises(UsageError, match="not those that the model was trained on"):
+        fitted.latent_posterior(dataclasses.replace(train, cell_ids=train.cell_ids + "x"))
 
 
 def test_a_stored_model_that_was_changed_is_refused(make_train, tmp_path, sign_again):

@@ -17,10 +17,13 @@ from cytolabe.errors import (
     RefusedError,
     UnmeasuredGeneError,
     UnreadableInputError,
+    UsageError,
 )
 from cytolabe.models import scvi_training
 from cytolabe.models.baselines.probes import fit_probe
 from cytolabe.models.extras import import_extra
+from cytolabe.models.posterior import POSTERIOR_NAME, load_posterior
+from cytolabe.models.precomputed import read_precomputed
 from cytolabe.models.protocols import DescribedEmbedder, Embedder, FittedEmbedder, QueryMapper
 from cytolabe.models.scvi import ScviEmbedder, cells_table
 from cytolabe.models.scvi_files import SCVI_KIND, load_scvi, save_scvi
@@ -285,6 +288,48 @@ def test_stored_model_gives_the_same_embedding(fitted, make_train, make_query, t
     assert loaded.embed(query).tobytes() == fitted.embed(query).tobytes()
     assert loaded.embed(make_train()).tobytes() == fitted.embed(make_train()).tobytes()
     assert (loaded.scopes, loaded.notes, loaded.genes) == (fitted.scopes, fitted.notes, fitted.genes)
+
+
+def test_a_stored_posterior_is_the_embedding_of_the_reference_without_its_counts(make_train, make_query, tmp_path, without_counts):  # fmt: skip
+    train = make_train()
+    train = dataclasses.replace(train, counts=without_counts(train.counts, [7]))
+    fitted = TINY.fit(train, query=None, seed=5)
+    save_scvi(fitted, tmp_path, reference=train)
+    found = load_posterior(tmp_path, SCVI_KIND)
+    assert found.mean.tobytes() == fitted.embed(train).tobytes()
+    assert found.cell_ids.tolist() == train.cell_ids.tolist()
+    # What scvi-tools itself keeps of these cells when it minifies a model.
+    table = cells_table(train, columns=fitted.columns, batches=fitted.batches)
+    with scvi_training.quiet_session(0):
+        mean, variance = fitted.model.get_latent_representation(scvi_training.cells_anndata(table), return_dist=True)
+    filled = np.arange(150) != 7
+    np.testing.assert_allclose(found.variance[filled], variance, rtol=1e-5)
+    np.testing.assert_allclose(found.mean[filled], mean, atol=1e-5)
+    assert found.has_counts.tolist() == filled.tolist()
+    assert (found.variance[filled] > 0).all()
+    # The file is an embedding that a study reads, and a query is mapped beside it by the weights alone.
+    assert read_precomputed(tmp_path / POSTERIOR_NAME).embed(train).tobytes() == found.mean.tobytes()
+    query = make_query(batches=("new1",))
+    mapped = TINY.map_query(load_scvi(tmp_path), query, seed=5)
+    assert mapped.embed(query).tobytes() == TINY.map_query(fitted, query, seed=5).embed(query).tobytes()
+    np.testing.assert_allclose(mapped.embed(train), found.mean, atol=1e-6)
+
+
+def test_a_posterior_of_other_cells_a_changed_one_and_none_are_refused(make_train, make_query, tmp_path):
+    fitted = TINY.fit(make_train(), query=None, seed=5)
+    with pytest.raises(UsageError, match="60 cells are not those that the model was trained on"):
+        save_scvi(fitted, tmp_path / "other", reference=make_query())
+    save_scvi(fitted, tmp_path / "bare")
+    assert not (tmp_path / "bare" / POSTERIOR_NAME).exists()
+    with pytest.raises(UsageError, match="without the posterior"):
+        load_posterior(tmp_path / "bare", SCVI_KIND)
+    save_scvi(fitted, tmp_path / "kept", reference=make_train())
+    (tmp_path / "kept" / POSTERIOR_NAME).write_bytes((tmp_path / "kept" / POSTERIOR_NAME).read_bytes() + b" ")
+    with pytest.raises(IntegrityError, match="names sha256:"):
+        load_posterior(tmp_path / "kept", SCVI_KIND)
+    (tmp_path / "kept" / POSTERIOR_NAME).unlink()
+    with pytest.raises(UnreadableInputError, match="says that it has one"):
+        load_posterior(tmp_path / "kept", SCVI_KIND)
 
 
 def test_stored_model_is_safetensors_json_and_a_card(fitted, tmp_path):

@@ -15,19 +15,29 @@ from cytolabe.apply.views import train_view
 from cytolabe.errors import UsageError
 from cytolabe.flow.splits import shared_genes
 from cytolabe.flow.training_files import TrainingOrder, checked_table, read_training_file
+from cytolabe.models.posterior import POSTERIOR_NAME
 from cytolabe.models.scvi import ScviEmbedder
 from cytolabe.models.scvi_files import save_scvi
 from cytolabe.models.stored import MODEL_CARD_NAME
 from cytolabe.provenance import jsonable
 from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["pretrain_scvi", "read_scvi_training"]
+__all__ = ["ScviTraining", "pretrain_scvi", "read_scvi_training"]
 
-_TOP, _TRAINING = ("n_latent", "n_hidden", "n_layers", "n_top_genes"), ("max_epochs", "patience")
+_TOP = ("n_latent", "n_hidden", "n_layers", "n_top_genes", "latent_posterior")
+_TRAINING = ("max_epochs", "patience")
 
 
-def read_scvi_training(path: Path) -> ScviEmbedder:
-    """Read a training file: the sizes `n_latent`, `n_hidden`, `n_layers`, `n_top_genes`, and `[training]` with `max_epochs` and `patience`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScviTraining(ScviEmbedder):
+    """What a training file asks for."""
+
+    latent_posterior: bool = False
+    """Whether mean and variance of each training cell's posterior are kept beside the weights (`models.posterior`)."""
+
+
+def read_scvi_training(path: Path) -> ScviTraining:
+    """Read a training file: the sizes `n_latent`, `n_hidden`, `n_layers`, `n_top_genes`, `latent_posterior`, and `[training]` with `max_epochs` and `patience`.
 
     Raises
     ------
@@ -39,19 +49,19 @@ def read_scvi_training(path: Path) -> ScviEmbedder:
     if not isinstance(training, dict):
         msg = f"{path}: training = {training!r} is no table. Write [training] above its keys."
         raise UsageError(msg)
-    defaults = {field.name: field.default for field in dataclasses.fields(ScviEmbedder) if field.init}
+    defaults = {field.name: field.default for field in dataclasses.fields(ScviTraining) if field.init}
     options = {
         **checked_table(said, _TOP, defaults=defaults, where=f"{path}"),
         **checked_table(training, _TRAINING, defaults=defaults, where=f"{path}: [training]"),
     }
-    too_small = [f"{key} = {value}" for key, value in options.items() if value < 1]
+    too_small = [f"{key} = {value}" for key, value in options.items() if not isinstance(value, bool) and value < 1]
     if too_small:
         msg = f"{path}: {', '.join(too_small)} means nothing. Give at least 1."
         raise UsageError(msg)
-    return ScviEmbedder(**options)
+    return ScviTraining(**options)
 
 
-def pretrain_scvi(frozen: Snapshot, config: ScviEmbedder, order: TrainingOrder) -> dict[str, object]:
+def pretrain_scvi(frozen: Snapshot, config: ScviTraining, order: TrainingOrder) -> dict[str, object]:
     """Train an scVI on the training side of a fold and write its folder.
 
     Raises
@@ -77,7 +87,7 @@ def pretrain_scvi(frozen: Snapshot, config: ScviEmbedder, order: TrainingOrder) 
     view = train_view(frozen, rows, genes=genes, labels=np.full(rows.shape, "", dtype=object))
     order.on_progress(f"fitting scVI, at most {config.max_epochs} epochs")
     fitted = config.fit(view, query=None, seed=order.seed)
-    card = save_scvi(fitted, order.out)
+    card = save_scvi(fitted, order.out, reference=view if config.latent_posterior else None)
     return {
         "snapshot_id": frozen.snapshot_id,
         "split_id": fold.split_id,
@@ -89,6 +99,7 @@ def pretrain_scvi(frozen: Snapshot, config: ScviEmbedder, order: TrainingOrder) 
         "seed": order.seed,
         "notes": list(fitted.notes),
         "model": str(order.out),
+        "latent_posterior": str(order.out / POSTERIOR_NAME) if config.latent_posterior else None,
         "weights": card.weights_digest,
         "dictionaries": {"genes": fitted.facts.details["dictionary.genes"]},
         "scopes": jsonable(fitted.scopes),

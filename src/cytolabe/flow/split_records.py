@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from cytolabe.flow.recording import Step
 from cytolabe.models.hub import weight_files
+from cytolabe.models.posterior import POSTERIOR_NAME
 from cytolabe.provenance import artifact_of, digest_of
 from cytolabe.records import Artifact, NamedDigest
 
@@ -66,7 +67,11 @@ def model_step(
         kind="train",
         parameters={"model": model, "fold_digest": digest_of(document["split_id"]), "seed": seed},
         inputs=[*_split_file(split_file), artifact_of(config, "config")],
-        outputs=[artifact_of(path, "weights") for path in sorted(out.glob("*.safetensors"))],
+        outputs=[
+            *(artifact_of(path, "weights") for path in sorted(out.glob("*.safetensors"))),
+            # Rows of single cells: whoever withdraws means this file, too.
+            *(artifact_of(path, "posterior") for path in sorted(out.glob(POSTERIOR_NAME))),
+        ],
         made=[NamedDigest(role="weights", name=out.name, digest=str(document["weights"]))],
     )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from cytolabe.errors import ModelFailedError, RefusedError
@@ -23,6 +24,7 @@ from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
 from cytolabe.models.hierarchical import MARGINAL
 from cytolabe.models.network_size import NetworkSize, size_of
+from cytolabe.models.posterior import LatentPosterior, refuse_other_cells
 from cytolabe.models.protocols import NOT_CONVERGED, AnnotatorOutput, EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scanvi_hierarchical import hierarchical_scanvi
 from cytolabe.models.scopes import (
@@ -103,6 +105,38 @@ class FittedScanvi:
         if n_empty:
             self._met[f"{n_empty} of {filled.size} cells have no counts in these genes: class shares used"] = None
         refuse_not_finite(probability, model="scANVI")
+        return AnnotatorOutput(classes=self.classes, probability=probability / probability.sum(axis=1, keepdims=True))
+
+    def latent_posterior(self, view: QueryView) -> LatentPosterior:
+        """Return mean and variance of scANVI's own posterior of each training cell, which is not that of the scVI it began with.
+
+        A cell without counts has no place in it: both are missing.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        UsageError
+            If its cells are not those that the model was trained on.
+        """
+        refuse_other_cells(view, self.scopes, step="scanvi/weights")
+        refuse_other_genes(view, self.base.genes)
+        filled = has_counts(view.counts[:, self.base.columns])
+        table = cells_table(view, columns=self.base.columns, batches=self.batches)
+        mean, variance = training.posterior_moments(self.model, table, more={"label": UNLABELLED})
+        placed = np.full((2, len(filled), mean.shape[1]), np.nan)
+        placed[:, filled] = mean, variance
+        batches = batch_levels(view.technical).astype(object)
+        return LatentPosterior(cell_ids=view.cell_ids, batches=batches, mean=placed[0], variance=placed[1])
+
+    def predict_posterior(self, posterior: LatentPosterior) -> AnnotatorOutput:
+        """Return what `predict` gives of the cells of a posterior, without their counts."""
+        torch, known = import_extra("torch"), posterior.has_counts
+        probability = np.tile(self.shares, (len(known), 1))
+        with training.quiet_session(0), torch.inference_mode():
+            scores = self.model.module.classify_helper(torch.as_tensor(posterior.mean[known], dtype=torch.float32))
+            found = pd.DataFrame(scores.softmax(dim=-1).numpy(), columns=_label_names(self.model, scores.shape[1]))
+        probability[known] = _of_classes(found, self.classes)
         return AnnotatorOutput(classes=self.classes, probability=probability / probability.sum(axis=1, keepdims=True))
 
     def predict_labels(self, query: QueryView) -> tuple[tuple[str, ...], Float[np.ndarray, "cells labels"]]:
@@ -301,5 +335,15 @@ def _class_probability(model: Any, table: training.CellsTable, classes: tuple[st
         adata.obs["label"] = UNLABELLED
         found = model.predict(adata, soft=True)
         model.deregister_manager()
+    return _of_classes(found, classes)
+
+
+def _of_classes(found: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarray:
     # A class none of whose cells has a count was registered with nobody: nothing was learned of it.
     return np.asarray(found.reindex(columns=list(classes), fill_value=0.0), dtype=np.float64)
+
+
+def _label_names(model: Any, n_scores: int) -> list[str]:  # noqa: ANN401 - untyped library
+    """Return the label of each score of the classifier, in its order."""
+    registered = model.adata_manager.get_state_registry("labels").categorical_mapping
+    return [str(label) for label in registered][:n_scores]

@@ -13,6 +13,8 @@ import pandas as pd
 
 from cytolabe.errors import IntegrityError
 from cytolabe.models import scvi_training as training
+from cytolabe.models.posterior import write_posterior
+from cytolabe.models.protocols import QueryView
 from cytolabe.models.scanvi import UNLABELLED, FittedScanvi, ScanviAnnotator, scanvi_class, taught
 from cytolabe.models.scvi import FittedScvi
 from cytolabe.models.scvi_files import load_scvi, save_scvi
@@ -32,15 +34,22 @@ SCANVI_KIND = StoredKind(
 """How a stored scANVI is told from others."""
 
 
-def save_scanvi(fitted: FittedScanvi, directory: Path) -> ModelCard:
+def save_scanvi(fitted: FittedScanvi, directory: Path, *, reference: QueryView | None = None) -> ModelCard:
     """Write a fitted scANVI into a directory and return its card, with the digest of its weights.
+
+    Parameters
+    ----------
+    reference
+        The training cells, whose posteriors (of scANVI, and of the scVI in its folder) are then kept beside the weights.
 
     Raises
     ------
+    UsageError
+        If the reference is other cells than those of the training.
     ConflictError
         If the directory holds another model.
     """
-    base = save_scvi(fitted.base, directory / BASE_NAME)
+    base = save_scvi(fitted.base, directory / BASE_NAME, reference=reference)
     registered = fitted.model.adata_manager.get_state_registry("labels").categorical_mapping
     description = {
         "genes": fitted.base.genes,
@@ -52,6 +61,7 @@ def save_scanvi(fitted: FittedScanvi, directory: Path) -> ModelCard:
         "hierarchy": fitted.hierarchy,
         "scopes": fitted.scopes,
         "notes": fitted.notes,
+        **({} if reference is None else write_posterior(directory, fitted.latent_posterior(reference))),
     }
     card = ScanviAnnotator(hierarchical=fitted.hierarchy is not None).card
     about = (replace(card, scopes=fitted.scopes), fitted.facts)

@@ -25,6 +25,7 @@ from cytolabe.errors import RefusedError
 from cytolabe.models import scvi_training as training
 from cytolabe.models.cards import CARDS
 from cytolabe.models.network_size import NetworkSize, size_of
+from cytolabe.models.posterior import LatentPosterior, refuse_other_cells
 from cytolabe.models.protocols import EmbeddingFacts, QueryView, TrainView
 from cytolabe.models.scopes import (
     BATCH_KEY,
@@ -129,6 +130,25 @@ class FittedScvi:
             self._met[f"{n_empty} of {filled.size} cells have no counts in these genes: at the training mean"] = None
         refuse_not_finite(embedding, model="scVI")
         return embedding
+
+    def latent_posterior(self, view: QueryView) -> LatentPosterior:
+        """Return mean and variance of the posterior of each training cell; the mean is what `embed` gives, to the bit.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        UsageError
+            If its cells are not those that the model was trained on.
+        """
+        refuse_other_cells(view, self.scopes, step="scvi/weights")
+        mean = self.embed(view)
+        variance = np.full(mean.shape, np.nan)
+        filled = has_counts(view.counts[:, self.columns])
+        table = cells_table(view, columns=self.columns, batches=self.batches)
+        mean[filled], variance[filled] = training.posterior_moments(self.model, table)
+        batches = batch_levels(view.technical).astype(object)
+        return LatentPosterior(cell_ids=view.cell_ids, batches=batches, mean=mean, variance=variance)
 
 
 @dataclass(frozen=True, kw_only=True)

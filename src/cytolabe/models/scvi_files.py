@@ -8,6 +8,8 @@ import numpy as np
 
 from cytolabe.models import scvi_training as training
 from cytolabe.models.cards import CARDS
+from cytolabe.models.posterior import write_posterior
+from cytolabe.models.protocols import QueryView
 from cytolabe.models.scvi import FittedScvi
 from cytolabe.models.stored import StoredKind, described, open_stored, scopes_of, write_stored
 from cytolabe.records import ModelCard
@@ -23,11 +25,18 @@ SCVI_KIND = StoredKind(
 """How a stored scVI is told from others."""
 
 
-def save_scvi(fitted: FittedScvi, directory: Path) -> ModelCard:
+def save_scvi(fitted: FittedScvi, directory: Path, *, reference: QueryView | None = None) -> ModelCard:
     """Write a fitted scVI into a directory and return its card, with the digest of its weights.
+
+    Parameters
+    ----------
+    reference
+        The training cells, whose posterior is then kept beside the weights (`posterior`); none is kept without them.
 
     Raises
     ------
+    UsageError
+        If the reference is other cells than those of the training.
     ConflictError
         If the directory holds another model.
     """
@@ -40,6 +49,7 @@ def save_scvi(fitted: FittedScvi, directory: Path) -> ModelCard:
         "mean_embedding": fitted.mean_embedding,
         "scopes": fitted.scopes,
         "notes": fitted.notes,
+        **({} if reference is None else write_posterior(directory, fitted.latent_posterior(reference))),
     }
     about = (replace(CARDS["scvi"], scopes=fitted.scopes), fitted.facts)
     return write_stored(directory, SCVI_KIND, model=fitted.model, description=description, about=about)

@@ -15,7 +15,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ __all__ = [
     "map_query",
     "minibatch_size",
     "posterior_mean",
+    "posterior_moments",
     "quiet_session",
     "train",
     "with_new_batches",
@@ -255,6 +256,28 @@ def posterior_mean(model: Any, table: CellsTable) -> Float[np.ndarray, "cells di
         # scvi-tools keeps every table it was ever given, for all models of the process; a study has hundreds.
         model.deregister_manager()
     return np.asarray(latent, dtype=np.float64)
+
+
+def posterior_moments(
+    model: Any,  # noqa: ANN401 - untyped library
+    table: CellsTable,
+    *,
+    more: Mapping[str, str] | None = None,
+) -> tuple[Float[np.ndarray, "cells dims"], Float[np.ndarray, "cells dims"]]:
+    """Return mean and variance of the approximate posterior of each cell, float64: what a minified model of scvi-tools keeps.
+
+    Parameters
+    ----------
+    more
+        Further columns that the model was set up with, one value for all cells.
+    """
+    with quiet_session(0):
+        adata = cells_anndata(table)
+        for name, value in (more or {}).items():
+            adata.obs[name] = value
+        mean, variance = model.get_latent_representation(adata, return_dist=True, batch_size=_EMBEDDING_MINIBATCH)
+        model.deregister_manager()
+    return np.asarray(mean, dtype=np.float64), np.asarray(variance, dtype=np.float64)
 
 
 def blank_model(genes: tuple[str, ...], batches: tuple[str, ...], settings: ScviSettings) -> Any:  # noqa: ANN401
