@@ -63,6 +63,7 @@ def test_a_model_that_maps_queries_still_does(install_package, offered_code, mak
 def test_a_name_of_ours_cannot_be_taken(install_package):
     install_package("thief", "pca = made_up_three:Mean\ntotalvi = made_up_three:Mean", "made_up_three")
     assert type(make_model("pca")).__name__ == "PcaEmbedder"
+    assert offer_named("pca") is None
     assert offered_names() == ()
     assert {(offer.name, offer.told) for offer, _ in refused_offers()} == {
         ("pca", "thief 1.0"),

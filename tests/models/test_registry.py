@@ -15,7 +15,7 @@ def test_every_model_has_a_card_under_its_own_name():
     assert all(card.name == name for name, card in CARDS.items())
 
 
-FROM_FILES = ("geneformer", "geneformer_annotator", "precomputed", "scgpt")
+FROM_FILES = ("external", "geneformer", "geneformer_annotator", "precomputed", "scgpt")
 """Models whose card is that of a file."""
 
 

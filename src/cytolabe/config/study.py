@@ -7,7 +7,8 @@
     [[context]]  dataset, label, term, evidence       what the study knows of a label (its sort gates)
     [[person]]   id, dataset, donor, evidence         a declared identity; without `donor`, every cell of the data set
     [[joined]]   datasets, reason                     not proven to be other persons: held out together
-    [[model]]    name, [model.options] (`checkpoint` is relative to the study file, or hf:owner/name@<commit>); or kind = "precomputed", name, path
+    [[model]]    name, [model.options] (`program` and `checkpoint` are relative to the study file, or the latter hf:owner/name@<commit>);
+                 or kind = "precomputed", name, path
 
 `data` is relative to the study file; `--data` on the command line replaces it. Unknown keys are errors.
 """
@@ -219,6 +220,9 @@ def _model(table: Mapping[str, object], study_path: Path) -> ModelSpec:
     if isinstance(options, dict) and "checkpoint" in options:
         named = str(options["checkpoint"])
         said["options"] = {**options, "checkpoint": named if named.startswith("hf:") else study_path.parent / named}
+    options = said.get("options")
+    if isinstance(options, dict) and "program" in options:
+        said["options"] = {**options, "program": study_path.parent / str(options["program"])}
     spec: ModelSpec = _record(ModelSpec, said, f"{study_path}: [[model]]")
     if spec.kind not in {"registry", "precomputed"}:
         raise unknown_key_error(spec.kind, ["registry", "precomputed"], f"{study_path}: [[model]] kind")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import which
 from typing import cast
 
 import numpy as np
@@ -62,7 +63,7 @@ __all__ = ["EMBEDS", "Answer", "Failure", "FitTask", "ModelRunner", "Models", "c
 EMBEDS = "embed_cells"
 """Capability of a card: the model embeds cells. Without it the model answers with terms."""
 
-_OF_FILES = ("checkpoint", "path")
+_OF_FILES = ("checkpoint", "path", "program")
 """Options that name files which a model is read from."""
 
 _SMALL_BYTES = 1 << 24
@@ -339,6 +340,9 @@ def _start_key(start: Embedder, task: FitTask) -> str:
 def _files_of(annotator: AnnotatorPlan) -> dict[str, object]:
     """Return the state of the files that a model is read from; those of a hub are named by a commit."""
     named = {name: Path(str(annotator.options[name])) for name in _OF_FILES if annotator.options.get(name)}
+    words = annotator.options.get("command")
+    if isinstance(words, list | tuple):  # what runs, and any file among its words
+        named |= {f"command {k}": Path(which(str(word)) or str(word)) for k, word in enumerate(words)}
     return {name: [source_state(path), _contents_of(path)] for name, path in named.items() if path.exists()}
 
 

@@ -31,13 +31,14 @@ FLOOR_MODELS = ("majority", "metadata_only")
 PROBES = ("knn", "logistic")
 """What turns an embedding into terms."""
 
-PRECOMPUTED = "precomputed"
+_NAMED_BY_PLAN = ("precomputed", "external")
+"""Models of which a plan may hold several, each with a card of its own under the name that the plan gives it."""
 _EMBEDDERS = ("pca", "harmony", "scvi")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlan:
-    """One model of a plan: a name of the registry, `<embedder>+<probe>`, or `precomputed:<name>`.
+    """One model of a plan: a name of the registry, `<embedder>+<probe>`, `precomputed:<name>` or `external:<name>`.
 
     `options` go to the model. `gene_policies` narrows the plan's policies for this model; empty takes them all.
     """
@@ -133,12 +134,11 @@ def _annotators(model: ModelPlan, plan: EvaluationPlan) -> list[AnnotatorPlan]:
     if probe and probe not in PROBES:
         msg = f"Model {model.name!r}: probe {probe!r} is none of {', '.join(PROBES)}."
         raise UsageError(msg)
-    if probe and component in CARDS and component != PRECOMPUTED and not _embeds(component):
+    if probe and component in CARDS and component not in _NAMED_BY_PLAN and not _embeds(component):
         msg = f"Model {model.name!r}: {component} names cells itself and takes no probe. Leave out +{probe}."
         raise UsageError(msg)
     probes = (probe,) if probe else PROBES if _embeds(component) else ("",)
-    # Every file has a card of its own, under the name that the plan gives it.
-    named = {**model.options, "name": base} if component == PRECOMPUTED else model.options
+    named = {**model.options, "name": base} if component in _NAMED_BY_PLAN else model.options
     return [
         AnnotatorPlan(
             name=f"{base}+{one}" if one else base,

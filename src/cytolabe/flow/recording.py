@@ -125,6 +125,9 @@ def model_parents(models: Sequence[ModelSpec]) -> tuple[NamedDigest, ...]:
         if "checkpoint" in model.options:
             stored = weight_files(str(model.options["checkpoint"]))
             found += [NamedDigest(role="weights", name=file.name, digest=_file_digest(file)) for file in stored]
+        if model.options.get("program"):
+            program = Path(str(model.options["program"]))
+            found.append(NamedDigest(role="program", name=program.name, digest=_file_digest(program)))
         name = "precomputed" if model.kind == "precomputed" else model.name.partition("+")[0].partition(":")[0]
         card = card_named(name)
         if card is not None:
@@ -153,6 +156,8 @@ def parameters_of(study: Study) -> dict[str, object]:
         table["path"] = model.path.name if model.path is not None else None
         if "checkpoint" in model.options:
             table["options"] = {**table["options"], "checkpoint": _told(str(model.options["checkpoint"]))}
+        if model.options.get("program"):
+            table["options"] = {**table["options"], "program": Path(str(model.options["program"])).name}
     return values
 
 

@@ -109,6 +109,8 @@ def _model(table: Mapping[str, Any], data: Sequence[Path]) -> ModelSpec:
     options = dict(table["options"])
     if "checkpoint" in options and not str(options["checkpoint"]).startswith(HUB_PREFIX):
         options["checkpoint"] = found_by_name(options["checkpoint"], data)
+    if options.get("program"):
+        options["program"] = found_by_name(options["program"], data)
     path = found_by_name(table["path"], data) if table["path"] is not None else None
     return ModelSpec(name=table["name"], kind=table["kind"], path=path, options=options)
 

@@ -222,7 +222,7 @@ def _of_score(scene: _Scene, row: Mapping[str, Any]) -> Trace:
         msg = "a score is traced in its run: --in RUN."
         raise UsageError(msg)
     whole = scene.tracer.run_node(scene.own)
-    of_models = {"model", "package", "weights"}
+    of_models = {"model", "package", "program", "weights"}
     rest = [one for one in whole.children if one.role not in of_models or _is_of_model(one, row, scene.own)]
     first = [_certificate(scene, digest, is_root=False) for digest in _certificates_of(scene, row)]
     value = row["value"] if row["value"] is not None else "no value"
@@ -263,6 +263,8 @@ def _is_of_model(node: Node, row: Mapping[str, Any], run: LedgerRun) -> bool:
     }
     # A study may name the embedder, which stands for each probe on it, or one probe: `scvi`, or `scvi+knn`.
     spec = specs.get(str(row["model"]), specs.get(base, {"path": None, "options": {}}))
+    if node.role == "program":
+        return bool(node.name == spec["options"].get("program"))
     if spec["path"]:
         return bool(node.name == spec["path"])
     files = {other["path"] for other in specs.values()}

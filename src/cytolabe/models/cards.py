@@ -12,7 +12,7 @@ from dataclasses import replace
 from cytolabe.ontology.graph import PINNED_RELEASES
 from cytolabe.records import UNKNOWN, FitOnQuery, ModelCard, Protocol
 
-__all__ = ["CARDS", "METADATA_COLUMNS", "TOTALVI_CARD", "precomputed_card"]
+__all__ = ["CARDS", "METADATA_COLUMNS", "TOTALVI_CARD", "external_card", "precomputed_card"]
 
 METADATA_COLUMNS = ("assay", "site", "suspension_type")
 """All that the metadata-only floor may read (rule R12): never a column that could have been made from cell types."""
@@ -284,13 +284,23 @@ _PRECOMPUTED = ModelCard(
     pretraining=(UNKNOWN,),
 )
 
+_EXTERNAL = replace(
+    _PRECOMPUTED,
+    name="external",
+    title="A program in another process or environment, asked by files",
+    gene_ids="gene_reference",
+    value_semantics="raw_counts",
+    inputs=("dataset_id", "batch", "assay", "suspension_type", "site"),
+    unit_of_inference="data set",
+)
+
 CARDS: Mapping[str, ModelCard] = {
     card.name: card
     for card in (
         _MAJORITY, _METADATA_ONLY, _PCA, _HVG, _ONE_VS_REST, _CENTROID, _HIERARCHICAL, _HARMONY, _SYMPHONY, _SCVI, _SCANVI, _SCGPT, _SCGPT_ANNOTATOR, _SCGPT_SCRATCH, _SCGPT_RANDOM,
         _SCGPT_INTEGRATOR, _SCGPT_SCRATCH_TUNED, _SCGPT_RANDOM_TUNED,
         _GENEFORMER, _GENEFORMER_ANNOTATOR, _GENEFORMER_SCRATCH, _GENEFORMER_RANDOM, _GENEFORMER_SCRATCH_TUNED, _GENEFORMER_RANDOM_TUNED,
-        _PRECOMPUTED,
+        _PRECOMPUTED, _EXTERNAL,
     )
 }  # fmt: skip
 """The card of each model of the registry, by name."""
@@ -302,6 +312,24 @@ def precomputed_card(name: str, *, capability: str, weights_digest: str) -> Mode
     The card is named `precomputed:<name>`: exposures and certificates go by the names of cards, and a file that is
     called `pca` is not the model `pca`.
     """
-    prefix = f"{_PRECOMPUTED.name}:"
-    full = name if name == _PRECOMPUTED.name or name.startswith(prefix) else f"{prefix}{name}"
+    full = _under(_PRECOMPUTED, name)
     return replace(_PRECOMPUTED, name=full, capabilities=(capability,), weights_digest=weights_digest)
+
+
+def external_card(
+    name: str, *, capability: str, protocol: Protocol, pretraining: tuple[str, ...], n_seeds: int
+) -> ModelCard:
+    """Return the card of one program, `external:<name>`, with what the study says of its past."""
+    return replace(
+        _EXTERNAL,
+        name=_under(_EXTERNAL, name),
+        capabilities=(capability,),
+        protocol=protocol,
+        pretraining=pretraining,
+        n_seeds=n_seeds,
+    )
+
+
+def _under(card: ModelCard, name: str) -> str:
+    prefix = f"{card.name}:"
+    return name if name == card.name or name.startswith(prefix) else f"{prefix}{name}"

@@ -20,6 +20,7 @@ from cytolabe.models.baselines.pca import PcaEmbedder
 from cytolabe.models.baselines.variable_genes import VariableGenesEmbedder
 from cytolabe.models.cards import CARDS
 from cytolabe.models.entry_points import LoadedOffer, Offer, load_offer, offers
+from cytolabe.models.external.source import ExternalSource
 from cytolabe.models.extras import import_extra, is_installed, missing_extra_message
 from cytolabe.models.geneformer.source import (
     GeneformerAnnotatorSource,
@@ -115,6 +116,7 @@ _REGISTRY: Mapping[str, _Entry] = {
         )
     },
     "precomputed": _Entry(options=PrecomputedSource, make=_made_of(PrecomputedSource)),
+    "external": _Entry(options=ExternalSource, make=_made_of(ExternalSource)),
 }
 
 _ELSEWHERE: Mapping[str, str] = {
