@@ -18,12 +18,12 @@ from cytolabe.errors import RefusedError, UsageError
 from cytolabe.models.collapse import MAX_CELLS, collapse_note
 from cytolabe.models.hierarchical import HierarchicalLogisticRegression
 from cytolabe.models.novelty import NoveltyReference, novelty_reference
-from cytolabe.models.protocols import Embedder, FittedEmbedder, QueryView
+from cytolabe.models.protocols import DescribedEmbedder, Embedder, FittedEmbedder, QueryView
 from cytolabe.models.registry import make_model
 from cytolabe.ontology.graph import Ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
 from cytolabe.randomness import derive_seed, rng_for
-from cytolabe.records import FitOnQuery, FitScope
+from cytolabe.records import FitOnQuery, FitScope, ModelCard
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["ReferenceModel", "ReferencePlan", "fit_reference_model", "inductive_embedder"]
@@ -58,11 +58,20 @@ class ReferenceModel:
     novelty: NoveltyReference
     collapse: str
     scopes: tuple[FitScope, ...]
+    card: ModelCard
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Where the embedding comes from and what else decides it, by name: digests of weights, layer, pooling, precision, lengths."""
+        if not isinstance(self.fitted, DescribedEmbedder):
+            return {}
+        facts = self.fitted.facts
+        return {"layer": facts.layer, "pooling": facts.pooling, "precision": facts.precision, **facts.details}
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know: no convergence, coarse labels, what the embedder says."""
-        return tuple(dict.fromkeys((*self.fitted.notes, *self.regression.notes_)))
+        """What a reader must know: no convergence, coarse labels, what the embedder says and what it was trained on before."""
+        return tuple(dict.fromkeys((*_exposed(self.card), *self.fitted.notes, *self.regression.notes_)))
 
     def annotate(self, view: QueryView) -> tuple[Float[np.ndarray, "cells classes"], Float[np.ndarray, " cells"]]:
         """Return the scores of each cell (minus infinity for a class that this fit did not know), and its distance to training."""
@@ -150,7 +159,21 @@ def fit_reference_model(
         novelty=novelty_reference(values, labels, rng=rng_for(plan.seed, "annotate", "novelty")),
         collapse=collapse_note(values[:: -(-len(values) // MAX_CELLS)]),
         scopes=tuple(dataclasses.replace(scope, step=f"annotate/{scope.step}") for scope in fitted.scopes),
+        card=embedder.card,
     )
+
+
+def _exposed(card: ModelCard) -> tuple[str, ...]:
+    """Say that a network was trained before anybody was held out."""
+    if not (card.scopes or card.pretraining):
+        return ()
+    n_cells = sum(scope.n_cells for scope in card.scopes)
+    own = [f"{n_cells:,} cells that its folder names by digest"] if n_cells else []
+    told = (
+        f"QUALIFIED(exposure): the network was trained before on {', '.join([*card.pretraining, *own])}; whether cells that are held out here, or those of the "
+        "query, are among them was not asked"
+    )
+    return (told,)
 
 
 def _finite(values: np.ndarray, model: str) -> np.ndarray:

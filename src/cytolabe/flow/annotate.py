@@ -27,7 +27,7 @@ from cytolabe.flow.query_file import GeneGate, QueryFile, gene_gate, read_query
 from cytolabe.ontology.answers import answer_terms
 from cytolabe.ontology.graph import Ontology, load_ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
-from cytolabe.records import UNKNOWN, Finding
+from cytolabe.records import UNKNOWN, Finding, ModelCard
 from cytolabe.snapshot.frozen import Snapshot
 
 __all__ = ["Annotation", "AnnotationPlan", "annotate_query", "check_plan"]
@@ -64,6 +64,9 @@ class Annotation:
     snapshot_id: str
     ontology_release: str
     gate: GeneGate
+    card: ModelCard
+    facts: Mapping[str, str]
+    """Of the embedding: digests of weights, layer, pooling, precision, lengths; empty where there is one way alone."""
     reference: ReferenceCells
     space: AnswerSpace
     decisions: Decisions
@@ -142,6 +145,8 @@ def annotate_query(
         snapshot_id=frozen.snapshot_id,
         ontology_release=ontology.release,
         gate=gate,
+        card=model.card,
+        facts=model.facts,
         reference=reference,
         space=space,
         decisions=decisions,

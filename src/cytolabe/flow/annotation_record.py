@@ -56,6 +56,7 @@ def annotation_record(made: Annotation, *, access: str) -> dict[str, Any]:
             "where": plan.where,
             "seed": plan.seed,
         },
+        "model": _model(made),
         "genes": {
             "n_model": gate.n_model_genes,
             "n_query": gate.n_query_genes,
@@ -100,6 +101,19 @@ def annotation_record(made: Annotation, *, access: str) -> dict[str, Any]:
         "not_evaluated": list(made.not_evaluated),
     }
     return cast("dict[str, Any]", rounded(jsonable(record)))
+
+
+def _model(made: Annotation) -> dict[str, object]:
+    """Return which weights answered, and what they were trained on before."""
+    card = made.card
+    return {
+        "name": card.name,
+        "protocol": card.protocol.value,
+        "weights": card.weights_digest or None,
+        "pretraining": list(card.pretraining),
+        "trained_on_cells": sum(scope.n_cells for scope in card.scopes),
+        "facts": dict(made.facts),
+    }
 
 
 def _told_options(options: Mapping[str, object]) -> dict[str, object]:
