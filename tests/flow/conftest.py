@@ -131,3 +131,37 @@ def needs() -> Callable[..., None]:
             pytest.skip("the extra [models] is not installed")
 
     return skip
+
+
+_PROTEINS = ["CD3", "CD19", "isotype"]
+
+
+@pytest.fixture
+def make_cite_file(tmp_path: Path) -> Callable[..., Path]:
+    """Return a writer of a file of two libraries, whose second one stained more weakly."""
+
+    def make(
+        *, named: str = "columns", change: Callable[[anndata.AnnData], None] = lambda _: None, name: str = "cite"
+    ) -> Path:
+        rng = np.random.default_rng(3)
+        kind = np.arange(160) % 2
+        library = np.arange(160) // 80
+        genes = sorted(load_reference().protein_coding)[:300]
+        marks = np.where(kind[:, None] == 0, np.arange(300) < 60, np.arange(300) >= 240)
+        rna = rng.poisson(rng.lognormal(0, 0.3, (160, 1)) * (0.3 + 1.5 * marks))
+        protein = rng.poisson(
+            np.stack([np.where(kind == 0, 80, 4), np.where(kind == 1, 60, 3), np.full(160, 3)], axis=1)
+        )
+        protein = np.where(library[:, None] == 1, protein // 2, protein).astype(np.float32)
+        obs = pd.DataFrame({"batch": np.array(["one", "two"])[library], "donor": [f"d{n % 4}" for n in range(160)]})
+        obs.index = [f"cell{n}" for n in range(160)]
+        table = anndata.AnnData(X=csr_matrix(rna, dtype=np.float32), obs=obs, var=pd.DataFrame(index=genes))
+        table.obsm["adt"] = pd.DataFrame(protein, index=obs.index, columns=_PROTEINS) if named == "columns" else protein
+        if named == "uns":
+            table.uns["protein_names"] = np.array(_PROTEINS)
+        change(table)
+        path = tmp_path / f"{name}.h5ad"
+        table.write_h5ad(path)
+        return path
+
+    return make

@@ -3,9 +3,7 @@
 import importlib.util
 import json
 
-import anndata
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_matrix
@@ -13,9 +11,9 @@ from typer.testing import CliRunner
 
 from cytolabe.cli.main import app
 from cytolabe.errors import RefusedError, UnmeasuredGeneError, UsageError
-from cytolabe.flow import omics
-from cytolabe.flow.omics import AskedOmics, embed_omics, read_omics
-from cytolabe.genes.reference import load_reference
+from cytolabe.flow.omics import embed_omics
+from cytolabe.flow.omics_file import AskedOmics, read_omics
+from cytolabe.flow.omics_hidden import across
 from cytolabe.models.omics import OmicsCells
 
 PROTEINS = ["CD3", "CD19", "isotype"]
@@ -24,44 +22,15 @@ PROTEINS = ["CD3", "CD19", "isotype"]
 SIZES = {"n_hidden": 16, "n_latent": 4, "max_epochs": 2}
 
 
-@pytest.fixture
-def make_file(tmp_path):
-    """Return a writer of a file of two libraries, whose second one stained more weakly."""
-
-    def make(*, named="columns", change=lambda table: None, name="cite"):
-        rng = np.random.default_rng(3)
-        kind = np.arange(160) % 2
-        library = np.arange(160) // 80
-        genes = sorted(load_reference().protein_coding)[:300]
-        marks = np.where(kind[:, None] == 0, np.arange(300) < 60, np.arange(300) >= 240)
-        rna = rng.poisson(rng.lognormal(0, 0.3, (160, 1)) * (0.3 + 1.5 * marks))
-        protein = rng.poisson(
-            np.stack([np.where(kind == 0, 80, 4), np.where(kind == 1, 60, 3), np.full(160, 3)], axis=1)
-        )
-        protein = np.where(library[:, None] == 1, protein // 2, protein).astype(np.float32)
-        obs = pd.DataFrame({"batch": np.array(["one", "two"])[library], "donor": [f"d{n % 4}" for n in range(160)]})
-        obs.index = [f"cell{n}" for n in range(160)]
-        table = anndata.AnnData(X=csr_matrix(rna, dtype=np.float32), obs=obs, var=pd.DataFrame(index=genes))
-        table.obsm["adt"] = pd.DataFrame(protein, index=obs.index, columns=PROTEINS) if named == "columns" else protein
-        if named == "uns":
-            table.uns["protein_names"] = np.array(PROTEINS)
-        change(table)
-        path = tmp_path / f"{name}.h5ad"
-        table.write_h5ad(path)
-        return path
-
-    return make
-
-
 @pytest.mark.parametrize("named", ["columns", "uns"])
-def test_both_measurements_are_read_with_names_libraries_and_persons(make_file, named):
-    cells = read_omics(make_file(named=named), AskedOmics(proteins="adt", batch="batch", person="donor"))
+def test_both_measurements_are_read_with_names_libraries_and_persons(make_cite_file, named):
+    cells, _ = read_omics(make_cite_file(named=named), AskedOmics(proteins="adt", batch="batch", person="donor"))
     assert isinstance(cells, OmicsCells)
     assert cells.modalities["protein"].features == tuple(PROTEINS)
     assert cells.modalities["rna"].counts.shape == (160, 300)
     assert sorted(set(cells.batches)) == ["one", "two"]
     assert sorted(set(cells.persons)) == ["d0", "d1", "d2", "d3"]
-    alone = read_omics(make_file(), AskedOmics(proteins="adt"))
+    alone, _ = read_omics(make_cite_file(), AskedOmics(proteins="adt"))
     assert set(alone.batches) == {"all"}
     assert set(alone.persons) == {"unknown"}
 
@@ -75,20 +44,20 @@ def test_both_measurements_are_read_with_names_libraries_and_persons(make_file, 
         ({}, lambda t: t.obsm.__setitem__("adt", t.obsm["adt"].to_numpy()), UsageError, "which array of uns names the 3"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_says_what_is_there(make_file, asked, change, error, told):
-    path = make_file(change=change or (lambda table: None))
+def test_what_cannot_be_read_says_what_is_there(make_cite_file, asked, change, error, told):
+    path = make_cite_file(change=change or (lambda table: None))
     with pytest.raises(error, match=told):
         read_omics(path, AskedOmics(**{"proteins": "adt", **asked}))
 
 
 @pytest.mark.models
-def test_hidden_proteins_are_expected_beside_their_floors(make_file, tmp_path):
+def test_hidden_proteins_are_expected_beside_their_floors(make_cite_file, tmp_path):
     if not importlib.util.find_spec("scvi"):
         pytest.skip("the extra [models] is not installed")
     out = tmp_path / "e.parquet"
     words = [
         "omics",
-        str(make_file()),
+        str(make_cite_file()),
         "--proteins",
         "adt",
         "--batch",
@@ -120,26 +89,26 @@ def test_hidden_proteins_are_expected_beside_their_floors(make_file, tmp_path):
     assert table.num_rows == 160
 
 
-def test_a_library_that_is_not_there_and_an_option_that_is_not_known_are_told(make_file, tmp_path):
+def test_a_library_that_is_not_there_and_an_option_that_is_not_known_are_told(make_cite_file, tmp_path):
     asked = AskedOmics(proteins="adt", batch="batch", held_out="three")
     with pytest.raises(UsageError, match="there are one, two"):
-        embed_omics(make_file(), asked, out=tmp_path / "e.parquet")
+        embed_omics(make_cite_file(), asked, out=tmp_path / "e.parquet")
     with pytest.raises(UsageError, match="totalvi knows learning_rate, max_epochs"):
-        embed_omics(make_file(), AskedOmics(proteins="adt", options={"n_hiden": 3}), out=tmp_path / "e.parquet")
+        embed_omics(make_cite_file(), AskedOmics(proteins="adt", options={"n_hiden": 3}), out=tmp_path / "e.parquet")
     with pytest.raises(UsageError, match="n_latent=0: a number above 0"):
-        embed_omics(make_file(), AskedOmics(proteins="adt", options={"n_latent": 0}), out=tmp_path / "e.parquet")
+        embed_omics(make_cite_file(), AskedOmics(proteins="adt", options={"n_latent": 0}), out=tmp_path / "e.parquet")
 
 
-def test_cells_that_stand_in_both_libraries_are_counted(make_file):
+def test_cells_that_stand_in_both_libraries_are_counted(make_cite_file):
     def twice(table):
         counts = table.X.tolil()
         counts[80] = counts[0]
         table.X = csr_matrix(counts)
 
-    cells = read_omics(make_file(change=twice), AskedOmics(proteins="adt", batch="batch"))
+    cells, _ = read_omics(make_cite_file(change=twice), AskedOmics(proteins="adt", batch="batch"))
     first, second = (cells.take(np.flatnonzero(cells.batches == one)) for one in ("one", "two"))
-    across, doubts = omics._across(first, second)
-    assert (across["n_shared_cells"], across["n_shared_persons"]) == (1, None)
+    shared, doubts = across(first, second, fit_on_query="unlabelled_query")
+    assert (shared["n_shared_cells"], shared["n_shared_persons"]) == (1, None)
     assert any("persons unknown" in doubt for doubt in doubts)
 
 
@@ -149,9 +118,9 @@ def values(path):
 
 
 @pytest.mark.models
-def test_a_stored_model_answers_in_the_place_of_a_training(make_file, tmp_path):
+def test_a_stored_model_answers_in_the_place_of_a_training(make_cite_file, tmp_path):
     pytest.importorskip("scvi", reason="the extra [models] is not installed")
-    path, folder, asked = make_file(), tmp_path / "model", {"proteins": "adt", "batch": "batch", "held_out": "two"}
+    path, folder, asked = make_cite_file(), tmp_path / "model", {"proteins": "adt", "batch": "batch", "held_out": "two"}
     first, again = tmp_path / "first.parquet", tmp_path / "again.parquet"
     words = ["omics", str(path), "--proteins", "adt", "--batch", "batch", "--hold-out", "two", "--json"]
     sizes = [word for name, value in SIZES.items() for word in ("--option", f"{name}={value}")]
@@ -179,7 +148,7 @@ def test_a_stored_model_answers_in_the_place_of_a_training(make_file, tmp_path):
     assert card["card"]["weights_digest"] == trained["weights"] == stored["weights"]
     assert (trained["n_train"], stored["n_train"], stored["mapped"]) == (80, 80, ["two"])
     # A second file: the library that the model never saw, its antibodies in another order and one more.
-    second = make_file(name="second", change=_second_library)
+    second = make_cite_file(name="second", change=_second_library)
     answer = embed_omics(second, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
     assert (answer["mapped"], answer["fit_on_query"], answer["n_cells"]) == (["two"], "unlabelled_query", 160)
     assert any("1 proteins of the file are not read by the model: CD8" in note for note in answer["notes"])
@@ -196,25 +165,29 @@ def test_a_stored_model_answers_in_the_place_of_a_training(make_file, tmp_path):
             embed_omics(path, AskedOmics(**{**asked, "model": folder, **change}), out=again)
     with pytest.raises(UsageError, match="something lies there"):
         embed_omics(path, AskedOmics(**asked, save=folder), out=again)
-    lacking = make_file(name="third", change=lambda t: t.obsm.__setitem__("adt", t.obsm["adt"][["CD3", "isotype"]]))
+    lacking = make_cite_file(
+        name="third", change=lambda t: t.obsm.__setitem__("adt", t.obsm["adt"][["CD3", "isotype"]])
+    )
     with pytest.raises(UnmeasuredGeneError, match="1 of 3 proteins of the model were not measured here: CD19"):
         embed_omics(lacking, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
     with pytest.raises(UsageError, match="the other 80 cells of the file are not those that the model was trained on"):
-        embed_omics(make_file(name="fourth", change=_one_count_more), AskedOmics(**asked, model=folder), out=again)
+        embed_omics(make_cite_file(name="fourth", change=_one_count_more), AskedOmics(**asked, model=folder), out=again)
     same = embed_omics(path, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
     assert any("read as of the same libraries by their names: one" in note for note in same["notes"])
 
 
 @pytest.mark.models
-def test_a_file_that_names_no_library_is_not_taken_for_that_of_the_training(make_file, tmp_path):
+def test_a_file_that_names_no_library_is_not_taken_for_that_of_the_training(make_cite_file, tmp_path):
     pytest.importorskip("scvi", reason="the extra [models] is not installed")
-    out, folder, path = tmp_path / "e.parquet", tmp_path / "model", make_file()
+    out, folder, path = tmp_path / "e.parquet", tmp_path / "model", make_cite_file()
     embed_omics(path, AskedOmics(proteins="adt", options=SIZES, save=folder), out=out)
     before = values(out)
     embed_omics(path, AskedOmics(proteins="adt", model=folder), out=out)
     np.testing.assert_array_equal(values(out), before)
     with pytest.raises(UsageError, match="not the one that the model was trained on, and neither names its libraries"):
-        embed_omics(make_file(name="other", change=_one_count_more), AskedOmics(proteins="adt", model=folder), out=out)
+        embed_omics(
+            make_cite_file(name="other", change=_one_count_more), AskedOmics(proteins="adt", model=folder), out=out
+        )
 
 
 def _second_library(table):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from cytolabe.ontology.graph import PINNED_RELEASES
 from cytolabe.records import UNKNOWN, FitOnQuery, ModelCard, Protocol
 
-__all__ = ["CARDS", "METADATA_COLUMNS", "TOTALVI_CARD", "external_card", "precomputed_card"]
+__all__ = ["CARDS", "METADATA_COLUMNS", "SCGPT_OMICS_CARD", "TOTALVI_CARD", "external_card", "precomputed_card"]
 
 METADATA_COLUMNS = ("assay", "site", "suspension_type")
 """All that the metadata-only floor may read (rule R12): never a column that could have been made from cell types."""
@@ -268,6 +268,15 @@ _SCGPT_INTEGRATOR = replace(
     fit_on_query=FitOnQuery.UNLABELLED,
     inputs=("dataset_id", "batch"),
 )
+
+SCGPT_OMICS_CARD = replace(
+    _SCGPT_SCRATCH,
+    name="scgpt_omics",
+    title="scGPT trained on masked counts of RNA with proteins or peaks of the same cells; then frozen",
+    capabilities=("embed_cells", "fit"),
+    inputs=("batch",),
+)
+"""Of a model that no study can name, as `TOTALVI_CARD`."""
 
 _PRECOMPUTED = ModelCard(
     name="precomputed",

@@ -3,8 +3,9 @@
 The stages of an atlas hand RNA alone to their models; these records are for arrays, and for the files of `flow.omics`.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -28,6 +29,11 @@ class Measured:
         """Names of the tokens."""
         return tuple(f"{self.prefix}{feature}" for feature in self.features)
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether no value is above 1: something is there or not, and nothing is said of amounts."""
+        return bool((self.counts.data <= 1).all())
+
 
 @dataclass(frozen=True, kw_only=True)
 class OmicsCells:
@@ -46,7 +52,7 @@ class OmicsCells:
                 msg = f"{name}: counts are {measured.counts.shape}, for {n_cells} cells and {len(measured.features)} features."
                 raise UsageError(msg)
         names = [token for measured in self.modalities.values() for token in measured.names]
-        twice = sorted({token for token in names if names.count(token) > 1}) if len(set(names)) < len(names) else []
+        twice = sorted(token for token, times in Counter(names).items() if times > 1)
         if twice:
             msg = f"{len(twice)} feature(s) stand twice, for example {twice[0]!r}. Give one modality a prefix, such as 'p_'."
             raise UsageError(msg)
@@ -62,3 +68,26 @@ class OmicsCells:
             batches=self.batches[rows],
             persons=self.persons[rows],
         )
+
+    def over(self, columns: Mapping[str, np.ndarray]) -> "OmicsCells":
+        """Return the same cells over some features of some modalities, named by their positions; other modalities stay whole."""
+        return replace(
+            self,
+            modalities={
+                name: Measured(
+                    counts=one.counts[:, columns[name]],
+                    features=tuple(one.features[column] for column in columns[name].tolist()),
+                    prefix=one.prefix,
+                )
+                if name in columns
+                else one
+                for name, one in self.modalities.items()
+            },
+        )
+
+    def without(self, modality: str, hidden: np.ndarray) -> "OmicsCells":
+        """Return the same cells, of which those that `hidden` marks (one bool per cell) have no count of a modality."""
+        one = self.modalities[modality]
+        counts = csr_matrix(one.counts.multiply(~hidden[:, None]))
+        counts.eliminate_zeros()
+        return replace(self, modalities={**self.modalities, modality: replace(one, counts=counts)})

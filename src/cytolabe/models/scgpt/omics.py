@@ -5,7 +5,13 @@ transcripts are no amounts of one scale. Decoders read the modality of a token (
 for each). Proteins are told from genes of the same name by `p_` before theirs, as in the published tutorial.
 
 From a checkpoint only the rows of known genes are inherited, as there: the encoder learned what a cell of RNA looks like,
-and everything else starts fresh. This is a component for arrays: the stages of an atlas hand RNA alone to their models.
+and everything else starts fresh. Its vocabulary speaks symbols; where genes are ids, a reference leads them to it, and a gene that
+it does not have is not read.
+
+Where a modality has no value but 0 and 1 (peaks that are open or not), every value is a tie and a random bin would say
+something of each that nobody measured: all get the middle bin. `<cls>` then reads which features are there, and no amounts.
+
+This is a component for arrays, which `cytolabe omics` hands it from a file; the stages of an atlas hand RNA alone to their models.
 """
 
 import hashlib
@@ -17,10 +23,12 @@ import numpy as np
 from jaxtyping import Float
 
 from cytolabe.errors import UnmeasuredGeneError, UsageError
+from cytolabe.genes.reference import GeneReference
 from cytolabe.models.extras import import_extra
 from cytolabe.models.held_out import hold_out_persons
 from cytolabe.models.learning import run_training
-from cytolabe.models.omics import OmicsCells
+from cytolabe.models.omics import Measured, OmicsCells
+from cytolabe.models.protocols import EmbeddingFacts
 from cytolabe.models.scgpt.checkpoint import Scgpt, fresh_network
 from cytolabe.models.scgpt.configuration import ScgptConfig
 from cytolabe.models.scgpt.embedder import unit_states
@@ -33,7 +41,7 @@ from cytolabe.provenance import canonical_json
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, Protocol
 
-__all__ = ["FIRST_MODALITY", "FittedOmics", "extended", "fit_omics", "joined"]
+__all__ = ["FIRST_MODALITY", "FittedOmics", "extended", "fit_omics", "joined", "random_control"]
 
 FIRST_MODALITY = 2
 """Code of the first modality; 0 is padding and 1 is `<cls>`."""
@@ -49,6 +57,23 @@ class FittedOmics:
     scopes: tuple[FitScope, ...]
     notes: tuple[str, ...]
 
+    @property
+    def facts(self) -> EmbeddingFacts:
+        """Where in the network the embedding comes from, and what else decides it."""
+        tokenizers = self.tokenizers
+        return EmbeddingFacts(
+            layer=f"{self.model.config.n_layers} (last)",
+            pooling="<cls>, length 1",
+            precision="float32",
+            details={
+                "vocabulary": self.model.vocabulary.digest,
+                "seed": str(self.seed),
+                "n_bins": str(self.model.config.n_bins),
+                **{f"max_length.{name}": str(one.max_length) for name, one in tokenizers.items()},
+                **{f"ties.{name}": one.ties for name, one in tokenizers.items()},
+            },
+        )
+
     def embed(self, cells: OmicsCells) -> Float[np.ndarray, "cells dims"]:
         """Return the state of `<cls>` of each cell, scaled to length 1, float32.
 
@@ -61,13 +86,23 @@ class FittedOmics:
         ModelFailedError
             If a value is not finite.
         """
+        tokens, _ = self.read(cells)
+        return unit_states(self.model.network, tokens)
+
+    def read(self, cells: OmicsCells) -> tuple[TokenizedCells, np.ndarray]:
+        """Return the tokens of cells, and the modality of each; see `joined`.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If a modality or a feature of the fit is missing, added or moved.
+        """
         for name, tokenizer in self.tokenizers.items():
             found = cells.modalities.get(name)
             if found is None or found.names != tuple(tokenizer.genes):
                 msg = f"{name}: the features are not those of the fit. An unmeasured feature is not a zero."
                 raise UnmeasuredGeneError(msg)
-        tokens, _ = joined(_tokenized(self.tokenizers, cells, seed=self.seed))
-        return unit_states(self.model.network, tokens)
+        return joined(_tokenized(self.tokenizers, cells, seed=self.seed))
 
 
 def joined(parts: Sequence[TokenizedCells]) -> tuple[TokenizedCells, np.ndarray]:
@@ -118,7 +153,22 @@ def extended(model: Scgpt, names: Sequence[str], *, seed: int, fields: Mapping[s
     return replace(model, network=network, vocabulary=ScgptVocabulary(tokens=tokens, digest=digest), weights_digest="")
 
 
-def fit_omics(cells: OmicsCells, learning: Learning, *, seed: int, contrast: float = 0.0) -> FittedOmics:
+def random_control(fitted: FittedOmics, *, seed: int) -> FittedOmics:
+    """Return the same reading of cells by a network of the same shape that has learned nothing: what the shape alone gives."""
+    network = fresh_network(fitted.model.config, seed=derive_seed(seed, "models", "scgpt", "control"))
+    origin = replace(fitted.model.origin, protocol=Protocol.CONTROL, pretraining=(), scopes=())
+    model = replace(fitted.model, network=network, weights_digest="", origin=origin)
+    return replace(fitted, model=model, scopes=(), notes=())
+
+
+def fit_omics(
+    cells: OmicsCells,
+    learning: Learning,
+    *,
+    seed: int,
+    contrast: float = 0.0,
+    reference: GeneReference | None = None,
+) -> FittedOmics:
     """Train a network on masked counts of all modalities; no label is read.
 
     Where cells are of several batches, decoders read the batch and an adversary is trained against it, as in the
@@ -128,6 +178,9 @@ def fit_omics(cells: OmicsCells, learning: Learning, *, seed: int, contrast: flo
     ----------
     contrast
         Weight of the contrast of two passes of a cell (CCE); off as published, 10 where the published code has it on.
+    reference
+        Leads symbols of a checkpoint to features that are ids of it. A feature of the first modality that the vocabulary does
+        not have is then not read; without a reference it is a new token.
 
     Raises
     ------
@@ -140,19 +193,13 @@ def fit_omics(cells: OmicsCells, learning: Learning, *, seed: int, contrast: flo
     if not cells.modalities:
         msg = "No modality was given, so that there is nothing to learn from."
         raise UsageError(msg)
-    names = [name for measured in cells.modalities.values() for name in measured.names]
+    first = next(iter(cells.modalities))
+    by_id = reference if learning.checkpoint else None
+    names = [token for name, one in cells.modalities.items() for token in one.names if by_id is None or name != first]
     levels = np.unique(cells.batches.astype(str))
     model = _start(learning, names, n_modalities=len(cells.modalities), n_batches=len(levels), seed=seed)
     tokenizers = {
-        name: ScgptTokenizer(
-            vocabulary=model.vocabulary,
-            genes=measured.names,
-            max_length=learning.max_length or model.config.max_length,
-            n_bins=model.config.n_bins,
-            ties=learning.ties,
-            pad_value=model.config.pad_value,
-            cls_value=model.config.pad_value,
-        )
+        name: _tokenizer(model, learning, measured, reference=by_id if name == first else None)
         for name, measured in cells.modalities.items()
     }
     tokens, codes = joined(_tokenized(tokenizers, cells, seed=seed))
@@ -174,7 +221,35 @@ def fit_omics(cells: OmicsCells, learning: Learning, *, seed: int, contrast: flo
     scope = fit_scope("scgpt/omics", cells.cell_ids)
     protocol = Protocol.FINE_TUNED if learning.checkpoint else Protocol.SELF_SUPERVISED
     model = learned(model, protocol=protocol, scopes=(scope,))
-    return FittedOmics(model=model, tokenizers=tokenizers, seed=seed, scopes=model.origin.scopes, notes=(note, told))
+    notes = (note, told, *_said_of(tokenizers, learning))
+    return FittedOmics(model=model, tokenizers=tokenizers, seed=seed, scopes=model.origin.scopes, notes=notes)
+
+
+def _tokenizer(
+    model: Scgpt, learning: Learning, measured: Measured, *, reference: GeneReference | None
+) -> ScgptTokenizer:
+    return ScgptTokenizer(
+        vocabulary=model.vocabulary,
+        genes=measured.names,
+        reference=reference,
+        max_length=learning.max_length or model.config.max_length,
+        n_bins=model.config.n_bins,
+        ties="mid" if measured.is_binary else learning.ties,
+        pad_value=model.config.pad_value,
+        cls_value=model.config.pad_value,
+    )
+
+
+def _said_of(tokenizers: Mapping[str, ScgptTokenizer], learning: Learning) -> list[str]:
+    notes = []
+    for name, tokenizer in tokenizers.items():
+        if tokenizer.lost:
+            notes.append(
+                f"{len(tokenizer.lost):,} of {len(tokenizer.genes):,} features of {name} are not in the vocabulary of the checkpoint and not read"
+            )
+        if tokenizer.ties != learning.ties:
+            notes.append(f"{name} has no value but 0 and 1: read is which features are there, in the middle bin")
+    return notes
 
 
 def _start(learning: Learning, names: Sequence[str], *, n_modalities: int, n_batches: int, seed: int) -> Scgpt:

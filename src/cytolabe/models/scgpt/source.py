@@ -23,6 +23,7 @@ __all__ = [
     "Learning",
     "ScgptAnnotatorSource",
     "ScgptIntegratorSource",
+    "ScgptOmicsSource",
     "ScgptRandomSource",
     "ScgptRandomTunedSource",
     "ScgptScratchSource",
@@ -304,3 +305,14 @@ class ScgptScratchTunedSource(ScgptRandomTunedSource):
             msg = "scgpt_scratch_tuned: start names a checkpoint, which is not from scratch. Fine-tune it by scgpt_annotator."
             raise UsageError(msg)
         return self._made("scgpt_scratch_tuned", chosen.read())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScgptOmicsSource(Learning):
+    """Options of scGPT over several modalities of the same cells, in `cytolabe omics`."""
+
+    learning_rate: float = 1e-3
+    n_top_genes: int = 1200
+    """Variable genes of the training cells that are read, as in the published tutorials."""
+    n_top_peaks: int = 4000
+    """Peaks that are read: those with a count in the most training cells."""
