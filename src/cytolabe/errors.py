@@ -17,6 +17,7 @@ CytolabeError
 │   └── ConfoundedError            1  the contrast is not estimable from these data
 ├── ModelFailedError               1  a model stopped; its score is FAILED, never zero
 ├── WorkerDiedError                3  a process of this run was ended by the system, most often for want of memory
+├── NotEnoughMemoryError           3  a step asked for more memory than there is
 ├── MissingExtraError              2  an optional dependency is not installed
 ├── IntegrityError                 4  bytes differ from the digest that names them
 └── ConflictError                  5  somebody else published first
@@ -35,6 +36,7 @@ __all__ = [
     "LeakageError",
     "MissingExtraError",
     "ModelFailedError",
+    "NotEnoughMemoryError",
     "NotRawCountsError",
     "RefusedError",
     "UnknownGenesError",
@@ -128,6 +130,12 @@ class ModelFailedError(CytolabeError):
 
 class WorkerDiedError(CytolabeError):
     """A process of this run was ended by the system, most often for want of memory; nothing of it was published."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class NotEnoughMemoryError(CytolabeError):
+    """A step asked for more memory than there is; the message names the step, the size and what makes it less."""
 
     exit_code: ClassVar[int] = 3
 

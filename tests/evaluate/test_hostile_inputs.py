@@ -1,6 +1,7 @@
 """What a careless or hostile study brings: each planned row still appears, with the right status and the right reason."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -223,6 +224,33 @@ def test_a_model_that_raises_or_quits_fails_in_its_rows_only(simulated_study, mo
     assert found.status is ScoreStatus.FAILED
     assert found.reason.startswith(type(error).__name__)
     assert found.value is found.raw_value is None
+    assert row(result).status is ScoreStatus.SCORED
+
+
+@dataclasses.dataclass(frozen=True)
+class Starved(Raising):
+    """A model that really asks for more than there is, of NumPy or of torch."""
+
+    library: str = "numpy"
+
+    def fit(self, train, *, query, seed):
+        if self.library == "numpy":
+            return np.empty((2**30, 2**28))
+        return pytest.importorskip("torch").empty(2**58)
+
+
+@pytest.mark.parametrize(("library", "size"), [("numpy", r"2\.00 EiB for an array with shape"), ("torch", "1 EiB")])
+def test_a_model_without_memory_fails_in_its_rows_with_what_it_asked_for_and_what_is_less(
+    simulated_study, monkeypatch, library, size
+):
+    real = fitting.make_model
+    starved = Starved(MemoryError(), library=library)
+    monkeypatch.setattr(fitting, "make_model", lambda name, **o: starved if name == "centroid" else real(name, **o))
+    result = scored(simulated_study(models=("pca+knn", "centroid")))
+    found = row(result, "centroid")
+    assert found.status is ScoreStatus.FAILED
+    assert re.search(rf"Error: centroid on [\d,]+ training and [\d,]+ query cells, 560 genes: .*{size}", found.reason)
+    assert "a smaller n_top_genes of the model, fewer --workers" in found.reason
     assert row(result).status is ScoreStatus.SCORED
 
 

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from cytolabe.cli.lifecycle import record_artifact, record_run
-from cytolabe.cli.options import AsJson, AsRecorded, ModelOptions, ReferenceAtlas, Seed, SnapshotName, model_options
+from cytolabe.cli.options import (
+    AsJson,
+    AsRecorded,
+    ModelOptions,
+    ReferenceAtlas,
+    Seed,
+    SnapshotName,
+    model_options,
+    told_model,
+)
 from cytolabe.cli.output import print_document, print_findings, print_table, progress, writable_file
 
 __all__ = ["annotate"]
@@ -41,11 +50,13 @@ def annotate(
     as_json: AsJson = False,
 ) -> int:
     """Name the cells of a file at the finest resolution that the evidence supports, or leave them unknown."""
+    from cytolabe.engine import naming_shortage
     from cytolabe.evaluate.decisions import Wish
     from cytolabe.flow.annotate import AnnotationPlan, annotate_query, check_plan
     from cytolabe.flow.annotated_file import refuse_taken, write_annotated
     from cytolabe.flow.annotation_record import annotate_step, annotation_record
     from cytolabe.flow.answer_columns import COLUMNS
+    from cytolabe.models.registry import smaller_options
     from cytolabe.report import write_annotation_page
     from cytolabe.snapshot.access import declared_access
     from cytolabe.snapshot.atlas import open_atlas
@@ -67,7 +78,11 @@ def annotate(
         writable_file(report, "--report")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    made = annotate_query(frozen, query, plan, on_progress=progress())
+    smaller = f"Less: {smaller_options(model)} or fewer atlas cells (--where)."
+    with naming_shortage(
+        f"annotating {query.name} by {told_model(model, plan.options.get('checkpoint'))}", smaller=smaller
+    ):
+        made = annotate_query(frozen, query, plan, on_progress=progress())
     record = annotation_record(made, access=declared_access(frozen))
     write_annotated(query, out, made.columns, key=key, record=record)
     if report is not None:

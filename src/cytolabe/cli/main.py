@@ -47,7 +47,7 @@ _TERMINATED = 143
 _SOON = 0.05
 """Seconds after which a swallowed request to end is made again: the callback is left by then."""
 _NO_MEMORY = (
-    "there was not enough memory. Give more, a smaller --memory or fewer --workers where the command has them, or less "
+    "Give more, a smaller --memory or fewer --workers where the command has them, or less "
     "at a time. What was published before stays whole; the same ingest goes on where this one stopped."
 )
 
@@ -135,8 +135,14 @@ def _main() -> NoReturn:
     except _TerminatedError:
         print_error("Terminated", "it was asked to end; what was published before stays whole.", as_json=as_json)
         sys.exit(_TERMINATED)
-    except MemoryError:
-        print_error("MemoryError", _NO_MEMORY, as_json=as_json)
+    except (MemoryError, RuntimeError) as error:
+        from cytolabe.engine import memory_shortage, shortage_told
+
+        # torch says it by a RuntimeError; every other one is a fault of ours, to be seen whole.
+        asked = memory_shortage(error)
+        if asked is None:
+            raise
+        print_error("MemoryError", shortage_told("this command", asked, smaller=_NO_MEMORY), as_json=as_json)
         sys.exit(UnreadableInputError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -24,6 +24,7 @@ __all__ = [
     "Workers",
     "model_options",
     "source_or_place",
+    "told_model",
 ]
 
 _CATALOGS = ("cellxgene:", "census:")
@@ -87,6 +88,11 @@ def source_or_place(text: str) -> "str | Place":
 
         return text if is_remote(text) else place_of(text)
     return place_of(text)
+
+
+def told_model(model: str, checkpoint: object) -> str:
+    """Return the name of a model, with that of its checkpoint where it has one."""
+    return f"{model} ({Path(str(checkpoint)).name})" if checkpoint else model
 
 
 def model_options(words: list[str]) -> dict[str, object]:

@@ -6,7 +6,16 @@ from typing import Annotated, Any, cast
 import typer
 
 from cytolabe.cli.lifecycle import record_artifact, record_run
-from cytolabe.cli.options import AsJson, AsRecorded, AtlasPath, ModelOptions, Seed, SnapshotName, model_options
+from cytolabe.cli.options import (
+    AsJson,
+    AsRecorded,
+    AtlasPath,
+    ModelOptions,
+    Seed,
+    SnapshotName,
+    model_options,
+    told_model,
+)
 from cytolabe.cli.output import print_document, print_table, progress, writable_file
 
 __all__ = ["perturb"]
@@ -35,6 +44,7 @@ def perturb(
     as_json: AsJson = False,
 ) -> int:
     """Delete genes in cells, or rank them first, and tell how far a Geneformer's vectors move beside matched genes."""
+    from cytolabe.engine import naming_shortage
     from cytolabe.errors import UsageError
     from cytolabe.flow.perturb import AskedPerturbation, perturb_snapshot, perturb_step
     from cytolabe.snapshot.atlas import open_atlas
@@ -51,7 +61,9 @@ def perturb(
     options = {**model_options(option or []), "checkpoint": checkpoint, "expected": expected}
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    document = perturb_snapshot(frozen, asked, out=out, on_progress=progress(), **options)
+    smaller = f"Less: fewer --cells ({cells}) or --matched ({matched}), or --option max_length=N."
+    with naming_shortage(f"perturbing cells by {told_model('geneformer', checkpoint)}", smaller=smaller):
+        document = perturb_snapshot(frozen, asked, out=out, on_progress=progress(), **options)
     record_artifact(opened, "perturbation", out, snapshot_id=frozen.snapshot_id, name=out.name)
     record_run(opened, perturb_step(document, asked, checkpoint=checkpoint, out=out), snapshot_id=frozen.snapshot_id)
     if as_json:

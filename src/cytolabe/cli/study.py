@@ -18,6 +18,7 @@ from cytolabe.cli.options import (
     SnapshotName,
     Workers,
     model_options,
+    told_model,
 )
 from cytolabe.cli.output import made_folder, print_document, print_findings, print_table, progress, writable_file
 
@@ -72,13 +73,18 @@ def benchmark(
 ) -> int:
     """Run a whole study: atlas, splits, audits, models, scores and the report."""
     from cytolabe.config import read_study, read_study_on_recipe
+    from cytolabe.engine import naming_shortage
     from cytolabe.flow.runs import climbed, evidence_of_study, published
 
     made_folder(out, "--out")
     tell = progress()
     asked = read_study(study, data=data) if recipe is None else read_study_on_recipe(study, recipe=recipe, data=data)
-    evidence = evidence_of_study(asked, out, cache=cache, n_workers=workers, on_progress=tell)
-    finished = climbed(evidence, out, n_workers=workers, on_progress=tell) if ladder else published(evidence, out)
+    smaller = (
+        f"Less: fewer --workers ({workers}), or fewer cells or models in {study.name}; fits that are done are taken up."
+    )
+    with naming_shortage(f"the study {study.name}", smaller=smaller):
+        evidence = evidence_of_study(asked, out, cache=cache, n_workers=workers, on_progress=tell)
+        finished = climbed(evidence, out, n_workers=workers, on_progress=tell) if ladder else published(evidence, out)
     _print_run(finished, out, as_json=as_json)
     return finished.exit_code
 
@@ -136,8 +142,10 @@ def embed(
     as_json: AsJson = False,
 ) -> int:
     """Fit an embedding on the training side of a split and embed both sides."""
+    from cytolabe.engine import naming_shortage
     from cytolabe.flow.split_records import embed_step
     from cytolabe.flow.splits import embed_fold
+    from cytolabe.models.registry import smaller_options
     from cytolabe.snapshot.atlas import open_atlas
 
     if out.suffix == ".zarr":
@@ -149,7 +157,11 @@ def embed(
     progress()(f"fitting {model} on the training side")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-    document, findings = embed_fold(frozen, model=model, split_file=split, fold_id=fold, seed=seed, out=out, **options)
+    smaller = f"Less: {smaller_options(model)} or a fold with fewer cells (--fold)."
+    with naming_shortage(f"embedding the cells of {split.name} by {told_model(model, checkpoint)}", smaller=smaller):
+        document, findings = embed_fold(
+            frozen, model=model, split_file=split, fold_id=fold, seed=seed, out=out, **options
+        )
     named = str(document["content"])
     record_artifact(opened, "embedding", named, snapshot_id=frozen.snapshot_id, name=out.name)
     record_run(

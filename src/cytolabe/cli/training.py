@@ -58,6 +58,7 @@ def train(
     """Train a model from scratch, or fine-tune one, on the training side of a split, and on nothing else."""
     import dataclasses
 
+    from cytolabe.engine import naming_shortage
     from cytolabe.errors import UsageError
     from cytolabe.flow.split_records import model_step
     from cytolabe.flow.training_files import TrainingOrder
@@ -80,7 +81,8 @@ def train(
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
     order = TrainingOrder(split=split, fold=fold, seed=seed, out=out, on_progress=progress())
-    document = pretrain(frozen, asked, order)
+    with naming_shortage(f"training {model} of {config.name} on {split.name}", smaller=_smaller(model, config)):
+        document = pretrain(frozen, asked, order)
     record_artifact(opened, "model", str(document["weights"]), snapshot_id=frozen.snapshot_id, name=out.name)
     step = model_step(document, split, config, model=model, out=out, seed=seed)
     if model in ("geneformer_genes", "geneformer_cells"):
@@ -93,6 +95,17 @@ def train(
             model, _print_steps
         )(document)
     return 0
+
+
+_KEYS = {
+    "geneformer": "minibatch or preset", "scgpt": "tokens_per_minibatch, max_length or preset", "scvi": "n_top_genes or n_hidden",
+    "geneformer_cells": "minibatch or max_length", "geneformer_genes": "minibatch or max_length",
+}  # fmt: skip
+"""What makes a training smaller in its file."""
+
+
+def _smaller(model: str, config: Path) -> str:
+    return f"Write a smaller {_KEYS[model]} into {config.name}; a training that saved its state goes on with its own file alone."
 
 
 def _training_of(model: str) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from cytolabe.engine import memory_shortage
 from cytolabe.errors import MissingExtraError, RefusedError, UnseenLevelsError
 from cytolabe.models.protocols import AnnotatorOutput
 from cytolabe.records import UNKNOWN, FitScope, ScoreStatus
@@ -87,8 +88,15 @@ def combined(answers: Mapping[str, tuple[np.ndarray, Answer]], query_rows: np.nd
     )
 
 
-def attempt(work: Callable[[], T]) -> T | Failure:
+def attempt(work: Callable[[], T], *, told: Callable[[str], str] | None = None) -> T | Failure:
     """Run foreign code. Whatever it raises is the model's result, not the end of the study, unless somebody asked for that.
+
+    Parameters
+    ----------
+    work
+        The code.
+    told
+        Makes the reason where memory runs out, of what was asked for.
 
     Raises
     ------
@@ -113,11 +121,13 @@ def attempt(work: Callable[[], T]) -> T | Failure:
             raise
         return _failed(error)
     except Exception as error:  # noqa: BLE001  a model may raise anything, and its row must still appear
-        return _failed(error)
+        return _failed(error, told=told)
 
 
-def _failed(error: BaseException) -> Failure:
-    return Failure(status=ScoreStatus.FAILED, reason=f"{type(error).__name__}: {last_line(str(error))}")
+def _failed(error: BaseException, *, told: Callable[[str], str] | None = None) -> Failure:
+    asked = memory_shortage(error)
+    why = last_line(str(error)) if asked is None or told is None else told(asked)
+    return Failure(status=ScoreStatus.FAILED, reason=f"{type(error).__name__}: {why}")
 
 
 def _was_interrupted(error: SystemExit) -> bool:

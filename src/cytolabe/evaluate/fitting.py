@@ -11,7 +11,7 @@ the model is given the data set as its batch, and the answer says so.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from cytolabe.apply.views import query_view, train_view
+from cytolabe.engine import shortage_told
 from cytolabe.errors import LeakageError, MissingExtraError, ModelFailedError, RefusedError
 from cytolabe.evaluate.answers import (
     Answer,
@@ -50,7 +51,7 @@ from cytolabe.models.protocols import (
     TrainView,
     TunedAnnotator,
 )
-from cytolabe.models.registry import import_needs, make_model, offer_named
+from cytolabe.models.registry import import_needs, make_model, offer_named, smaller_options
 from cytolabe.models.threads import fit_threads
 from cytolabe.models.tuned import UNLABELLED_CELLS
 from cytolabe.provenance import digest_of
@@ -161,8 +162,13 @@ class ModelRunner:
             embedded = self._embedded(annotator, cast("Embedder", model), task)
             if isinstance(embedded, Failure):
                 return embedded
-            return attempt(lambda: self._probed(annotator, embedded, task, terms=terms))
-        return attempt(lambda: self._annotated(annotator, cast("Annotator", model), task, terms=terms))
+            return attempt(
+                lambda: self._probed(annotator, embedded, task, terms=terms), told=_told_shortage(annotator, task)
+            )
+        return attempt(
+            lambda: self._annotated(annotator, cast("Annotator", model), task, terms=terms),
+            told=_told_shortage(annotator, task),
+        )
 
     def embedding(self, annotator: AnnotatorPlan, task: FitTask) -> Float[np.ndarray, "cells dims"] | Failure:
         """Return the embedding of the training cells and then the query cells of a task, or why there is none."""
@@ -173,7 +179,9 @@ class ModelRunner:
     def _embedded(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded | Failure:
         key = f"{_model_key(annotator)} {task.key}"
         if key not in self._embeddings:
-            self._embeddings[key] = attempt(lambda: self._embed(annotator, model, task))
+            self._embeddings[key] = attempt(
+                lambda: self._embed(annotator, model, task), told=_told_shortage(annotator, task)
+            )
         return self._embeddings[key]
 
     def _embed(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded:
@@ -327,6 +335,18 @@ class ModelRunner:
     def _merged(self, technical: pd.DataFrame) -> pd.DataFrame:
         is_merged = technical["dataset_id"].isin(sorted(self._merged_batches))
         return technical.assign(batch=technical["batch"].where(~is_merged, technical["dataset_id"]))
+
+
+def _told_shortage(annotator: AnnotatorPlan, task: FitTask) -> Callable[[str], str]:
+    """Return what is told where memory runs out in a fit: whose it was, what was asked for, and what makes it smaller."""
+
+    def told(asked: str) -> str:
+        n_train, n_query, n_genes = len(task.train_rows), len(task.query_rows), len(task.genes)
+        step = f"{annotator.name} on {n_train:,} training and {n_query:,} query cells, {n_genes:,} genes"
+        smaller = f"Less: {smaller_options(annotator.component)} fewer --workers at a time, or fewer cells."
+        return shortage_told(step, asked, smaller=smaller)
+
+    return told
 
 
 def _model_key(annotator: AnnotatorPlan) -> str:

@@ -58,6 +58,7 @@ __all__ = [
     "offer_named",
     "offered_names",
     "refused_offers",
+    "smaller_options",
 ]
 
 
@@ -265,6 +266,20 @@ def make_model(name: str, /, **options: object) -> Embedder | Annotator:
 
 def _has_no_default(field: "dataclasses.Field[object]") -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+_SMALLER = ("minibatch", "tokens_per_minibatch", "max_length", "preset", "n_top_genes", "n_hidden")
+"""Options that bound the memory of a fit, those that move it most first."""
+
+
+def smaller_options(name: str) -> str:
+    """Say which options of a model make it smaller in memory, as the beginning of a list; empty where there is none."""
+    try:
+        own = set(model_options(name))
+    except UsageError:
+        return ""
+    told = [option for option in _SMALLER if option in own]
+    return f"a smaller {' or '.join(told)} of the model," if told else ""
 
 
 def _entry(name: str) -> _Entry:
