@@ -9,7 +9,7 @@ import pytest
 from cytolabe.ontology.graph import load_ontology
 from cytolabe.randomness import rng_for
 from cytolabe.reconcile.ranking import ranker
-from cytolabe.reconcile.scored import folds, read_label_table, scoring
+from cytolabe.reconcile.scored import FURTHER_PROTOCOLS, folds, read_label_table, scoring
 from cytolabe.reconcile.scored.ladder import RUNGS
 
 T, CD4, B = "CL:0000084", "CL:0000624", "CL:0000236"
@@ -85,13 +85,21 @@ class Watch:
     """What the scorer asked of the memory, and how it halved its teachers."""
 
     def __init__(self):
-        self.asked, self.halves, self.recurating = [], [], set()
+        self.protocol, self.asked, self.halves, self.recurating = "", [], [], set()
+
+    def folded(self, inner):
+        def watched(trial, fold, protocol):
+            self.protocol = protocol
+            return inner(trial, fold, protocol)
+
+        return watched
 
     def weigh(self, inner):
-        def watched(bench, groups):
+        def watched(bench, groups, **options):
             sources = np.array(bench.query.source)
-            self.asked += [(set(sources[group.rows].tolist()), set(group.barred)) for group in groups]
-            return inner(bench, groups)
+            rows = [(set(sources[group.rows].tolist()), set(group.barred)) for group in groups]
+            self.asked += [(self.protocol, *row) for row in rows]
+            return inner(bench, groups, **options)
 
         return watched
 
@@ -113,6 +121,7 @@ def scored(table, call):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranker, "_TREES", {**ranker._TREES, "max_iter": 30})
         patch.setattr(folds, "_LARGEST_FOLD", 0.3)
+        patch.setattr(scoring, "_weighed_fold", watch.folded(scoring._weighed_fold))
         patch.setattr(scoring, "weigh", watch.weigh(scoring.weigh))
         patch.setattr(scoring, "_halves", watch.halved(scoring._halves))
         called = call("reconcile", "--score", table, "--json")
@@ -135,7 +144,7 @@ def test_a_table_of_many_studies_teaches_itself_and_says_so(document):
 
 def test_every_mapper_and_protocol_is_measured_on_the_same_rows(document):
     assert set(document["baselines"]) == set(RUNGS)
-    assert set(document["protocols"]) == {"leave_whole_family_out", "leave_study_or_family_out"}
+    assert set(document["protocols"]) == set(FURTHER_PROTOCOLS)
     beside = [*document["baselines"].values(), *document["protocols"].values(), document["shipped"]]
     assert {measures["n"] for measures in beside} == {document["n"]}
     for measures in [document, *beside]:
@@ -199,9 +208,10 @@ def test_answers_that_a_study_alone_knows_are_not_known_when_it_is_scored(docume
 def test_no_row_asks_a_memory_that_holds_its_own_study(scored):
     _, watch = scored
     assert len(watch.asked) > 50
-    assert [sources - barred for sources, barred in watch.asked if sources - barred] == []
+    assert [sources - barred for _, sources, barred in watch.asked if sources - barred] == []
     levels = {f"reference:{level}" for level in range(4)}
-    assert all(levels <= barred for sources, barred in watch.asked if sources & levels)
+    strict = [(sources, barred) for protocol, sources, barred in watch.asked if protocol != "leave_one_study_out"]
+    assert all(levels <= barred for sources, barred in strict if sources & levels)
 
 
 def test_a_family_that_recurates_itself_is_in_one_half_of_the_calibration(scored):

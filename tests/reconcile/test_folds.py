@@ -48,6 +48,17 @@ def test_a_study_that_a_recurating_family_copied_bars_the_whole_family():
     assert "lab:1" not in barred
 
 
+def test_leaving_one_study_out_lets_the_twin_reference_of_the_family_teach():
+    twins = table_of([
+        *study("tool:man", "tool", COPIED), *study("tool:mouse", "tool", [*COPIED, "one more"]),
+        *study("crosswalk", "crosswalk", COPIED),
+    ])  # fmt: skip
+    twins = dataclasses.replace(twins, tissue=("man",) * 12 + ("mouse",) * 13 + ("",) * 12)
+    kinship = kinship_of(twins)
+    assert "tool:mouse" in kinship.barred("tool:man", "leave_study_out")
+    assert kinship.barred("tool:man", "leave_one_study_out") == {"tool:man", "crosswalk"}
+
+
 def test_the_answers_do_not_move_the_kinship():
     other = LabelTable(
         label=CROSSWALK.label, term=("CL:0000236",) * len(CROSSWALK), source=CROSSWALK.source,

@@ -326,3 +326,44 @@ def test_the_same_seed_makes_the_same_studies_of_live_terms():
 def test_features_of_words_and_of_memory_are_told_apart():
     assert len(set(FEATURES)) == len(FEATURES)
     assert FEATURES[-len(MEMORY_FEATURES) :] == MEMORY_FEATURES
+
+
+def wide_terms(asked):
+    bench = bench_of(asked, SEEDS, index=INDEX, wide=True)
+    rows = np.arange(len(asked.label), dtype=np.int64)
+    narrow, wide = (weigh(bench, [Group(rows=rows, barred=frozenset())], wide=wide) for wide in (False, True))
+    return [
+        [set(found.pairs.term[found.pairs.row == row].tolist()) for row in range(len(asked.label))]
+        for found in (narrow, wide)
+    ]
+
+
+def test_a_wide_choice_has_everything_above_the_nearest_terms():
+    narrow, wide = wide_terms(query("CD4-positive, alpha-beta memory T cell"))
+    position = INDEX.position["CL:0000897"]
+    above = set(INDEX.closure[position].indices.tolist())
+    assert not above <= narrow[0]
+    assert above <= wide[0]
+
+
+def test_a_wide_choice_keeps_every_candidate_of_the_narrow_one():
+    narrow, wide = wide_terms(query("NK", "B cells", "zzz 17"))
+    assert all(few <= many for few, many in zip(narrow, wide, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("tissue", "other", "same"),
+    [
+        ("lung", "Lung_v2_L4", True),
+        ("lungparenchyma", "lung", True),
+        ("caudatelobeofliver", "Healthy_Human_Liver_pkl", True),
+        ("lung", "liver", False),
+        ("", "", False),
+        ("na", "na", False),
+    ],
+)
+def test_what_curators_chose_in_an_organ_counts_for_every_spelling_of_it(tissue, other, same):
+    entries = entries_of(["qwv"], ["CL:0000182"], sources=["elsewhere"], tissues=[other], index=INDEX)
+    found = weighed(query("zzq", tissue=tissue), entries)
+    used = column(found, "tissue_usage")[found.pairs.term == INDEX.position["CL:0000182"]]
+    assert bool((used > 0).any()) is same

@@ -11,7 +11,8 @@ from cytolabe.reconcile.ranking.engine import bench_of
 from cytolabe.reconcile.ranking.lexical import term_index_of
 from cytolabe.reconcile.ranking.memory import Query, seed_entries
 from cytolabe.reconcile.ranking.synthetic import synthetic_studies
-from cytolabe.reconcile.scored import LabelTable, read_label_table, score_table
+from cytolabe.reconcile.scored import LabelTable, read_label_table, score_table, scoring
+from cytolabe.reconcile.scored.folds import folds_of
 from cytolabe.reconcile.scored.ladder import RUNGS, ladder_of
 from cytolabe.reconcile.scored.measures import (
     calibration_error,
@@ -21,6 +22,7 @@ from cytolabe.reconcile.scored.measures import (
     outcome_of,
     verbatim_rows,
 )
+from cytolabe.reconcile.scored.vintage import vintage_shift
 
 CL = load_ontology()
 INDEX = term_index_of(CL)
@@ -152,3 +154,26 @@ def test_rungs_that_learn_nothing_score_on_the_public_table_what_the_docs_say():
     assert 0.36 < hits["raw_tfidf"] < 0.48
     assert hits["modifiers_composites"] > 0.52
     assert list(hits.values()) == sorted(hits.values())
+
+
+def test_the_age_of_a_familys_terms_is_told_by_its_other_studies_alone():
+    old, new = "CL:0000617", "CL:4023017"  # GABAergic neuron, sst GABAergic interneuron
+    rows = [(f"label {i}", new, "own", "labs") for i in range(9)]
+    rows += [(f"other label {i}", old, "sister", "labs") for i in range(60)]
+    rows += [(f"far label {i}", term, "far", "else") for i in range(30) for term in (old, new)]
+    trial = scoring._trial(table(*rows), None, CL)
+    (fold,) = folds_of(trial.kinship, sources=["own"])
+    shift = scoring._shifts(trial, fold, "leave_study_out")["own"]
+    taught = at(*[old] * 60, *[old, new] * 30)
+    assert np.array_equal(shift, vintage_shift(taught, np.arange(120) < 60, index=INDEX))
+    assert shift[INDEX.position[new]] < -3
+
+
+def test_a_table_whose_labels_begin_with_numbers_of_clusters_is_read_without_them():
+    names = ("B cells", "NK cells", "CD8 T cells", "Podocytes", "Platelets")
+    truth = (B, "CL:0000623", "CL:0000625", "CL:0000653", "CL:0000233")
+    numbered = score_table(
+        table(*((f"{i}.{n}", t, "a", "f") for i, (n, t) in enumerate(zip(names, truth, strict=True)))), ontology=CL
+    )
+    plain = score_table(table(*((n, t, "a", "f") for n, t in zip(names, truth, strict=True))), ontology=CL)
+    assert numbered["hit_at_1"] == plain["hit_at_1"] >= 0.8

@@ -18,6 +18,7 @@ import pandas as pd
 from cytolabe.errors import UnresolvedLabelError
 from cytolabe.ontology.graph import Ontology
 from cytolabe.reconcile.candidates import Candidate, Lexicon, candidates_for, lexicon_of
+from cytolabe.reconcile.cluster_numbers import with_reading
 from cytolabe.reconcile.evidence import confidence_in_context, neighbor_terms
 from cytolabe.reconcile.labels import CLAIMED_CONFIDENCE, NEIGHBOR_CONFIDENCE
 from cytolabe.reconcile.learned import LEARNED, Learned, learned_orders, predicate_of
@@ -76,27 +77,30 @@ def justify_labels(
     lexicon = lexicon_of(ontology)
     labels = with_tissues_in_words(labels, cells=ontology)
     found: list[Justification] = []
+    labels = with_reading(labels)
     learned = learned_orders(
         (
             (str(label), str(tissue))
-            for label, tissue in zip(labels["contributor_label"], labels["tissue"], strict=True)
+            for label, tissue in zip(labels["read"], labels["tissue"], strict=True)
             if not is_reserved(str(label)) and not is_code(str(label))
         ),
         ontology=ontology,
     )
     for dataset_id, part in labels.groupby("dataset_id", sort=True):
         table = part.sort_values("contributor_label", kind="stable")
-        neighbors = neighbor_terms([str(label) for label in table["contributor_label"]], lexicon)
+        neighbors = neighbor_terms([str(label) for label in table["read"]], lexicon)
         for record in table.to_dict("records"):
-            label = str(record["contributor_label"])
-            if is_reserved(label) or is_code(label):
+            read = str(record["read"])
+            if is_reserved(read) or is_code(read):
                 continue
-            maker = _Maker(dataset_id=str(dataset_id), label=label, lexicon=lexicon)
+            maker = _Maker(
+                dataset_id=str(dataset_id), label=str(record["contributor_label"]), read=read, lexicon=lexicon
+            )
             claimed = maker.claims(str(record.get("claimed_term", "") or ""))
-            beside = maker.neighbor(*neighbors[label]) if label in neighbors else ()
+            beside = maker.neighbor(*neighbors[read]) if read in neighbors else ()
             recalled = maker.memories(memory) if memory is not None else ()
             tissue = str(record["tissue"])
-            ordered = maker.ordered(learned.get((label, tissue)), tissue)
+            ordered = maker.ordered(learned.get((read, tissue)), tissue)
             found += in_order([*claimed, *beside, *recalled, *ordered, *maker.words(tissue)])
     return tuple(found)
 
@@ -108,10 +112,11 @@ def in_order(reasons: Iterable[Justification]) -> list[Justification]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Maker:
-    """Makes the reasons of one label."""
+    """Makes the reasons of one label; `read` is the label without the number of a cluster."""
 
     dataset_id: str
     label: str
+    read: str
     lexicon: Lexicon
 
     def claims(self, claimed: str) -> Sequence[Justification]:
@@ -133,7 +138,7 @@ class _Maker:
 
     def words(self, tissue: str) -> Sequence[Justification]:
         """Return what the label's own words say, the best candidates first."""
-        candidates = candidates_for(self.label, tissue, self.lexicon)
+        candidates = candidates_for(self.read, tissue, self.lexicon)
         return [self._of_candidate(candidate) for candidate in candidates[:N_REASONS]]
 
     def ordered(self, learned: Learned | None, tissue: str) -> Sequence[Justification]:
@@ -147,7 +152,7 @@ class _Maker:
                 LEARNED,
                 confidence,
                 matched=learned.told if place == 1 else f"learned order: place {place}",
-                predicate=predicate_of(self.label, term, self.lexicon, tissue=tissue),
+                predicate=predicate_of(self.read, term, self.lexicon, tissue=tissue),
             )
             for place, (term, confidence) in enumerate(zip(learned.terms, claims, strict=True), start=1)
             if place == 1 or confidence >= _LEAST_SHARE

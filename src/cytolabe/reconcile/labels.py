@@ -18,6 +18,7 @@ import pandas as pd
 from cytolabe.errors import UnresolvedLabelError
 from cytolabe.ontology.graph import Ontology
 from cytolabe.reconcile.candidates import KINDS, Candidate, Lexicon, candidates_for, lexicon_of
+from cytolabe.reconcile.cluster_numbers import with_reading
 from cytolabe.reconcile.combine import ACCEPT, decision_of
 from cytolabe.reconcile.evidence import compatible_first, confidence_in_context, neighbor_terms
 from cytolabe.reconcile.learned import LEARNED, Learned, choice_of, learned_orders, predicate_of
@@ -109,17 +110,17 @@ def reconcile_labels(
     lexicon = lexicon_of(ontology)
     labels = with_tissues_in_words(labels, cells=ontology)
     declared, findings = _checked_context(context, labels, ontology)
+    labels = with_reading(labels)
     asked = [
         (str(label), str(tissue))
-        for label, tissue in zip(labels["contributor_label"], labels["tissue"], strict=True)
+        for label, tissue in zip(labels["read"], labels["tissue"], strict=True)
         if not is_reserved(str(label)) and not is_code(str(label))
     ]
     learned = learned_orders(asked, ontology=ontology)
     mappings: list[LabelMapping] = []
     for dataset_id, part in labels.groupby("dataset_id", sort=True):
         table = part.sort_values("contributor_label", kind="stable")
-        names = [str(label) for label in table["contributor_label"]]
-        neighbors = neighbor_terms(names, lexicon)
+        neighbors = neighbor_terms([str(label) for label in table["read"]], lexicon)
         rows = [
             _decide(_Label.of(record, learned), declared=declared, neighbors=neighbors, lexicon=lexicon, memory=memory)
             for record in table.to_dict("records")
@@ -132,10 +133,11 @@ def reconcile_labels(
 
 @dataclass(frozen=True, kw_only=True)
 class _Label:
-    """One row of the label table."""
+    """One row of the label table; `read` is the text without the number of a cluster."""
 
     dataset_id: str
     text: str
+    read: str
     parent: str
     tissue: str
     claimed: str
@@ -151,11 +153,12 @@ class _Label:
         return cls(
             dataset_id=str(record["dataset_id"]),
             text=text,
+            read=str(record["read"]),
             parent=str(record["label_parent"]),
             tissue=str(record["tissue"]),
             claimed="" if claimed == "unknown" else claimed,
             n_cells=int(str(record["n_cells"])),
-            learned=learned.get((text, str(record["tissue"]))),
+            learned=learned.get((str(record["read"]), str(record["tissue"]))),
         )
 
 
@@ -172,18 +175,18 @@ def _decide(
         row = _row(label, lexicon, term=said.term, confidence=1000, justification=MANUAL, evidence=said.evidence)
         mapping = replace(row.mapping, predicate=Predicate(said.predicate), decision="reviewed", reviewer=said.reviewer)
         return replace(row, mapping=mapping)
-    if is_reserved(label.text) or is_code(label.text):
-        why = "names no cell type" if is_reserved(label.text) else "a code, whose meaning only its author knows"
+    if is_reserved(label.read) or is_code(label.read):
+        why = "names no cell type" if is_reserved(label.read) else "a code, whose meaning only its author knows"
         row = _row(label, lexicon, term="", confidence=0, justification=UNSPECIFIED, evidence=why)
         return replace(row, mapping=replace(row.mapping, decision="reserved"))
-    candidates = candidates_for(label.text, label.tissue, lexicon)
+    candidates = candidates_for(label.read, label.tissue, lexicon)
     if label.claimed:
         claimed = _claimed(label, candidates, lexicon)
         if claimed.mapping.term:
             return claimed
         return replace(_lexical(label, candidates, lexicon), problem=claimed.problem, problem_text=claimed.problem_text)
-    if label.text in neighbors:
-        term, why = neighbors[label.text]
+    if label.read in neighbors:
+        term, why = neighbors[label.read]
         return _row(label, lexicon, term=term, confidence=NEIGHBOR_CONFIDENCE, justification=COMPOSITE, evidence=why)
     row = _lexical(label, candidates, lexicon)
     return row if memory is None or row.problem else replace(row, mapping=remembered(row.mapping, memory))
@@ -253,7 +256,7 @@ def _row(  # noqa: PLR0913 - one record of seven fields, private
     kept = term if decision != "abstained" else ""
     predicate = Predicate.BROAD if candidate is not None and candidate.broader else Predicate.EXACT
     if justification == LEARNED:
-        predicate = predicate_of(label.text, term, lexicon, tissue=label.tissue)
+        predicate = predicate_of(label.read, term, lexicon, tissue=label.tissue)
     if term and not kept:
         evidence = f"best guess {term} ({lexicon.ontology.name(term)}) is too weak; {evidence}"
     mapping = LabelMapping(
@@ -270,7 +273,7 @@ def _row(  # noqa: PLR0913 - one record of seven fields, private
         evidence=evidence,
     )
     rank = KINDS.index(candidate.kind) if candidate else len(KINDS) if justification == LEARNED else -1
-    bag = bag_of(lexicon.normalize(label.text))
+    bag = bag_of(lexicon.normalize(label.read))
     return _Row(mapping=mapping, literal=(rank, len(bag), -label.n_cells, " ".join(bag)))
 
 

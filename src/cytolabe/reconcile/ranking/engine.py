@@ -18,7 +18,7 @@ from cytolabe.reconcile.ranking.memory import (
     proposed,
     recall,
 )
-from cytolabe.reconcile.ranking.pool import Pool, pool_of
+from cytolabe.reconcile.ranking.pool import Pool, pool_of, wider_terms
 
 __all__ = ["FEATURES", "Bench", "Group", "Weighed", "bench_of", "weigh"]
 
@@ -27,7 +27,7 @@ FEATURES = (*WORD_FEATURES, *MEMORY_FEATURES)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bench:
-    """A query with all that does not depend on who may teach."""
+    """A query with all that does not depend on who may teach. `wider` is empty unless it was asked for."""
 
     index: TermIndex
     query: Query
@@ -35,6 +35,7 @@ class Bench:
     pool: Pool
     facts: LabelFacts
     memory: Memory
+    wider: tuple[Int64[np.ndarray, " ..."], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,8 +65,8 @@ class Weighed:
         return Weighed(rows=self.rows[kept], pairs=pairs, features=self.features[of_pair])
 
 
-def bench_of(query: Query, entries: Entries, *, index: TermIndex) -> Bench:
-    """Compare a query with the release and with a memory: the slow part, done once."""
+def bench_of(query: Query, entries: Entries, *, index: TermIndex, wide: bool = False) -> Bench:
+    """Compare a query with the release and with a memory: the slow part, done once. `wide` finds `wider_terms`, too."""
     views = views_of(query.label, index)
     pool = pool_of(query.label, query.tissue, index=index, views=views)
     facts = facts_of(query.label, query.tissue, sources=query.source, matched=pool.matched, index=index, views=views)
@@ -76,16 +77,21 @@ def bench_of(query: Query, entries: Entries, *, index: TermIndex) -> Bench:
         letters=letters_of([index.lexicon.normalize(label) for label in distinct], index),
     )
     memory = memory_of(entries, query, index=index, queried=views, remembered=remembered)
-    return Bench(index=index, query=query, views=views, pool=pool, facts=facts, memory=memory)
+    wider = wider_terms(query.label, pool=pool, index=index, views=views) if wide else ()
+    return Bench(index=index, query=query, views=views, pool=pool, facts=facts, memory=memory, wider=wider)
 
 
-def weigh(bench: Bench, groups: Sequence[Group]) -> Weighed:
-    """Return the candidates of the groups' rows with their features, rows in ascending order."""
+def weigh(bench: Bench, groups: Sequence[Group], *, wide: bool = False) -> Weighed:
+    """Return the candidates of the groups' rows with their features, rows in ascending order.
+
+    `wide` weighs `wider_terms` as well, of a bench that has them.
+    """
     recalls = [recall(bench.memory, bench.query, rows=group.rows, barred=group.barred) for group in groups]
     terms: dict[int, np.ndarray] = {}
     for asked in recalls:
         for row, found in zip(asked.rows, proposed(asked), strict=True):
-            terms[int(row)] = np.union1d(bench.pool.terms[int(row)], found)
+            mine = np.union1d(bench.pool.terms[int(row)], found)
+            terms[int(row)] = np.union1d(mine, bench.wider[int(row)]) if wide else mine
     rows = np.array(sorted(terms), dtype=np.int64)
     pairs = Pairs.of([terms[int(row)] for row in rows])
     matched = [bench.pool.matched[int(row)] for row in rows]

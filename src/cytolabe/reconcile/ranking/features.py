@@ -17,7 +17,7 @@ from cytolabe.reconcile.candidates import Candidate
 from cytolabe.reconcile.ranking.lexical import VIEWS, LabelViews, TermIndex, core_words, organ_words_of
 from cytolabe.reconcile.ranking.pool import blend_of, kind_code
 
-__all__ = ["WORD_FEATURES", "LabelFacts", "Pairs", "facts_of", "word_features"]
+__all__ = ["WORD_FEATURES", "LabelFacts", "Pairs", "facts_of", "id_blocks", "word_features"]
 
 _NO_KIND = 9
 _ID_FACTS = ("id_recent", "id_organ", "id_middle", "id_number")
@@ -362,3 +362,9 @@ def _id_facts(term: str) -> list[float]:
     """Return which block of ids a term is of, and its number on a log scale: about when CL got the term."""
     number = int(term.partition(":")[2])
     return [*(float(first <= number < end) for first, end in _ID_BLOCKS), float(np.log1p(number)) / 10]
+
+
+def id_blocks(index: TermIndex) -> Int64[np.ndarray, " terms"]:
+    """Return the number of the block of ids that each term is of, the oldest ids first."""
+    numbers = np.array([int(term.partition(":")[2]) for term in index.terms], dtype=np.int64)
+    return np.digitize(numbers, sorted(first for first, _ in _ID_BLOCKS)).astype(np.int64)

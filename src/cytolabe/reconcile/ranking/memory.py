@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from scipy.sparse import csr_matrix
 
-from cytolabe.reconcile.candidates import seed_table
+from cytolabe.reconcile.candidates import scopes_of, seed_table
 from cytolabe.reconcile.normalize import bag_of
 from cytolabe.reconcile.ranking.lexical import LabelViews, TermIndex, raw_words
 
@@ -177,9 +177,9 @@ def memory_of(
         counts.append(csr_matrix(entry_words[own].T @ chosen[own]))
         used[at, entries.term[own]] = 1
     tissues = sorted(set(query.tissue))
-    match = np.array(
-        [[_share_words(tissue, other) for other in entries.tissue] for tissue in tissues], dtype=np.float32
-    )
+    places = {other: at for at, other in enumerate(sorted(set(entries.tissue)))}
+    match = np.array([[_same_organ(tissue, other, index) for other in places] for tissue in tissues], dtype=np.float32)
+    place_of = np.array([places[other] for other in entries.tissue], dtype=np.int64)
     closure = np.asarray(index.closure.todense()) > 0
     return Memory(
         index=index,
@@ -193,7 +193,7 @@ def memory_of(
         word_counts=tuple(counts),
         used=used,
         tissue_at={tissue: at for at, tissue in enumerate(tissues)},
-        tissue_match=match.reshape(len(tissues), len(entries.tissue)),
+        tissue_match=match.reshape(len(tissues), len(places))[:, place_of],
         near=closure,
     )
 
@@ -352,8 +352,11 @@ def _word_matrices(groups: Sequence[Sequence[str]], index: TermIndex) -> list[cs
     return out
 
 
-def _share_words(tissue: str, other: str) -> float:
-    """Return whether two tissues share a word of three letters or more; blank tissues share nothing."""
-    first = {word for word in raw_words(tissue).split() if len(word) > 2}
-    second = {word for word in raw_words(other).split() if len(word) > 2}
-    return float(bool(first & second))
+def _same_organ(tissue: str, other: str, index: TermIndex) -> bool:
+    """Return whether two tissues share a word of three letters or more, or a scope of the seed table; blanks share nothing.
+
+    A scope is opened by what a word is part of: `lungparenchyma` is of the lung.
+    """
+    first, second = ({word for word in raw_words(text).split() if len(word) > 2} for text in (tissue, other))
+    opened, also = (set(scopes_of(text, index.lexicon)) for text in (tissue, other))
+    return bool(first & second) or bool(opened & (also | {other}))

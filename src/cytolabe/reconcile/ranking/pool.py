@@ -3,6 +3,8 @@
 From the row alone: what the words match (`matched_candidates`), the nearest names in every view, the parents and the
 best children of the nearest terms (half of the errors of a good mapper are one step too general or too specific), and
 terms that lie near in the row's own tissue. What a memory proposes is added per set of barred sources.
+
+`wider_terms` are for a ranker that learned from people's choices: people stop at any height above what the words say.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from jaxtyping import Bool, Float32, Int64
 from cytolabe.reconcile.candidates import KINDS, Candidate, matched_candidates, scopes_of
 from cytolabe.reconcile.ranking.lexical import LabelViews, TermIndex, organ_words_of
 
-__all__ = ["Pool", "blend_of", "kind_code", "pool_of"]
+__all__ = ["Pool", "blend_of", "kind_code", "pool_of", "wider_terms"]
 
 _TAKEN = {"blend": 15, "raw": 8, "read": 8, "core": 8, "words": 8, "definition": 5}
 _N_FAMILY = 4
@@ -61,6 +63,20 @@ def pool_of(labels: Sequence[str], tissues: Sequence[str], *, index: TermIndex, 
         terms.append(np.array(sorted(pool), dtype=np.int64))
         matched.append(mine)
     return Pool(terms=tuple(terms), matched=tuple(matched))
+
+
+def wider_terms(
+    labels: Sequence[str], *, pool: Pool, index: TermIndex, views: LabelViews
+) -> tuple[Int64[np.ndarray, " ..."], ...]:
+    """Return for each row everything above its two nearest terms."""
+    blend = blend_of(views)
+    closure = index.closure
+    found = []
+    for label, matched in zip(labels, pool.matched, strict=True):
+        nearest = [index.position[c.term] for c in matched[:2]] or _top(blend[views.position[label]], 2)
+        above = [closure.indices[closure.indptr[term] : closure.indptr[term + 1]] for term in nearest]
+        found.append(np.unique(np.concatenate([*above, np.empty(0)])).astype(np.int64))
+    return tuple(found)
 
 
 def _nearest(at: int, blend: Float32[np.ndarray, " terms"], *, views: LabelViews, index: TermIndex) -> list[int]:

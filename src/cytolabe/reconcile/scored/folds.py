@@ -1,12 +1,14 @@
 """Which rows may teach the mapper what a row means, so that no curator's work is scored against itself.
 
 Published tables copy each other: one cross-walk re-curates the labels of an annotation tool, several levels of one
-reference repeat its labels, two loaders read one study. So five protocols are told apart:
+reference repeat its labels, two loaders read one study. So six protocols are told apart:
 
 * `leave_study_out` (the headline): a row of source s learns from no row of its study: of s; where its family re-curates
   itself, of every source of the family with a tissue of s (the levels of one reference); of no source that is *linked*
   to one of these, and no other level of its study; and of no other re-curating family that has such a link. Inside a family this leaves one study out,
   across families it leaves out those that curated the same labels.
+* `leave_one_study_out`: inside a family only the row's study (as above) is left out, and of the other families those that curated
+  the same labels. Two references of one family that share their labels, as of one organ in man and mouse, teach each other.
 * `leave_whole_family_out`: as the headline, and a family that re-curates itself teaches nothing about itself at all.
 * `leave_study_or_family_out`: only the row's own source, or its own family where that re-curates itself, is left out; a
   cross-walk of another family that copied its labels still teaches.
@@ -34,6 +36,7 @@ _LEVEL = re.compile(r"(\s*(csv|tsv|v\d+|l(evel)?\s?\d+|\d+))+\Z")
 """What tells levels of one study apart at the end of a tissue's name: `pbmc1.csv`, `lung_L2`."""
 PROTOCOLS = (
     "leave_study_out",
+    "leave_one_study_out",
     "leave_whole_family_out",
     "leave_study_or_family_out",
     "leave_family_out",
@@ -71,12 +74,15 @@ class Kinship:
         own = {other for other, family in self.family.items() if family == self.family[source]}
         if protocol == "leave_family_out":
             return frozenset(own)
-        mine = self.study[source] if protocol == "leave_study_out" else own
+        one_study = protocol in {"leave_study_out", "leave_one_study_out"}
+        mine = self.study[source] if one_study else own
         if self.family[source] not in self.recurating:
             mine = {source}
         if protocol == "leave_study_or_family_out":
             return frozenset(mine)
         linked = frozenset().union(*(self.linked[level] for level in mine))
+        if protocol == "leave_one_study_out":
+            linked -= own
         families = ({self.family[other] for other in linked} & self.recurating) - {self.family[source]}
         same = {other for other, family in self.family.items() if family in families}
         levels = frozenset().union(*(self.study[o] for o in linked if self.family[o] in self.recurating))

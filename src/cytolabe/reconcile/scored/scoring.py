@@ -10,12 +10,13 @@ studies of it teach, they say most about how its curators choose. The settings o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from cytolabe.ontology.graph import Ontology
+from cytolabe.reconcile.cluster_numbers import labels_as_read
 from cytolabe.reconcile.ranking.calibration import Calibrator, Ranked, fit_calibrator, ranked_of
 from cytolabe.reconcile.ranking.engine import Bench, Group, Weighed, bench_of, weigh
 from cytolabe.reconcile.ranking.lexical import term_index_of
@@ -34,17 +35,22 @@ from cytolabe.reconcile.scored.measures import (
     verbatim_rows,
 )
 from cytolabe.reconcile.scored.tables import LabelTable
+from cytolabe.reconcile.scored.vintage import vintage_shift
 
 __all__ = ["FURTHER_PROTOCOLS", "can_teach_itself", "score_table"]
 
-FURTHER_PROTOCOLS = ("leave_whole_family_out", "leave_study_or_family_out")
+FURTHER_PROTOCOLS = ("leave_one_study_out", "leave_whole_family_out", "leave_study_or_family_out")
 """Reported beside the headline, where a table teaches itself or another one teaches it."""
+_CALIBRATED = frozenset({"leave_one_study_out"})
+"""Those of them that state probabilities and accept, too; each takes as long as the headline."""
 
 SEED = 0
 _STUDY_POWER = 0.5
 """A study with four times the rows of another counts twice as much to the linear order."""
 _LEAST_ROWS = 500
 _LEAST_SOURCES = 10
+_LEAST_TAUGHT = 100
+"""Rows that may teach below which the model of the package answers a fold."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +119,7 @@ def score_table(
         "ceiling": ceiling_of(table, index=trial.bench.index),
         "baselines": _ladder(trial),
         "shipped": measures_of(shipped),
-        "protocols": {name: _order_only(trial, name) for name in protocols},
+        "protocols": {name: _measured(trial, name) for name in protocols},
         "folds": list(folds),
         "recurating_families": sorted(trial.kinship.recurating),
         "rows_set_aside": {
@@ -132,6 +138,7 @@ def _trial(table: LabelTable, train: LabelTable | None, ontology: Ontology) -> _
     both = table if train is None else _together(table, train)
     is_scored = np.arange(len(both)) < len(table)
     is_teacher = np.ones(len(both), dtype=bool) if train is None else ~is_scored
+    both = replace(both, label=labels_as_read(both.label, both.source))
     teachers = both.rows(np.flatnonzero(is_teacher))
     entries = entries_of(teachers.label, teachers.term, sources=teachers.source, tissues=teachers.tissue, index=index)
     query = Query(label=both.label, tissue=both.tissue, source=both.source)
@@ -141,7 +148,7 @@ def _trial(table: LabelTable, train: LabelTable | None, ontology: Ontology) -> _
         is_scored=is_scored,
         is_teacher=is_teacher,
         kinship=kinship_of(both, teachers=is_teacher),
-        bench=bench_of(query, joined(entries, seed_entries(index)), index=index),
+        bench=bench_of(query, joined(entries, seed_entries(index)), index=index, wide=True),
     )
 
 
@@ -162,16 +169,20 @@ def _protocol_answers(trial: _Trial, protocol: str, *, calibrated: bool = True) 
     told = []
     for fold in folds_of(trial.kinship, sources=_scored_sources(trial), protocol=protocol):
         teaching, test = _weighed_fold(trial, fold, protocol)
+        shifts = _shifts(trial, fold, protocol)
         of_row = np.array([trial.kinship.family[trial.table.source[int(row)]] for row in test.rows])
         families = sorted(set(of_row.tolist()))
         ranker, calibrator = shipped_model(trial.bench.index.ontology)
         calibrators: Mapping[str, Calibrator] = dict.fromkeys(families, calibrator)
         if teaching is not None:
             ranker = _fitted(trial, teaching)
-            calibrators = _calibrated(trial, teaching, families) if calibrated else calibrators
+            calibrators = _calibrated(trial, teaching, families, shifts=shifts) if calibrated else calibrators
         for family in families:
             asked = test.part(of_row == family)
-            answers = _answer(trial, asked, ranker=ranker, calibrator=calibrators[family])
+            scores = ranker.scores(asked.features, asked.pairs)
+            if teaching is not None:
+                scores += _shift_of(trial, asked, shifts)
+            answers = _answer(trial, asked, scores, calibrator=calibrators[family])
             for row, terms, exact, lineage, taken in zip(asked.rows, *answers, strict=True):
                 found[int(scored_at[row])] = terms, float(exact), float(lineage), bool(taken)
         told.append({"n": len(test.rows), "n_train": 0 if teaching is None else len(teaching.rows)})
@@ -199,20 +210,52 @@ def _weighed_fold(trial: _Trial, fold: Fold, protocol: str) -> tuple[Weighed | N
         if len(rows):
             n_teaching += len(rows) if source not in fold.barred else 0
             groups.append(Group(rows=rows, barred=barred))
-    weighed = weigh(trial.bench, groups)
+    weighed = weigh(trial.bench, groups, wide=n_teaching >= _LEAST_TAUGHT)
     is_test = np.isin(np.array(trial.table.source)[weighed.rows], sorted(fold.test))
-    teaching = weighed.part(~is_test) if n_teaching >= _LEAST_ROWS // 5 else None
+    teaching = weighed.part(~is_test) if n_teaching >= _LEAST_TAUGHT else None
     return teaching, weighed.part(is_test)
 
 
-def _calibrated(trial: _Trial, teaching: Weighed, families: Sequence[str]) -> Mapping[str, Calibrator]:
+def _shifts(trial: _Trial, fold: Fold, protocol: str) -> Mapping[str, Float64[np.ndarray, " terms"]]:
+    """Return the vintage of the family of each source, from the sources that may teach its rows."""
+    sources, families = np.array(trial.table.source), np.array(trial.table.family)
+    found = {}
+    for source in {*fold.test, *(set(trial.kinship.family) - fold.barred)}:
+        barred = fold.barred | trial.kinship.barred(source, protocol)
+        may_teach = trial.is_teacher & ~np.isin(sources, sorted(barred))
+        is_own = families[may_teach] == trial.kinship.family[source]
+        found[source] = vintage_shift(trial.truth[may_teach], is_own, index=trial.bench.index)
+    return found
+
+
+def _shift_of(
+    trial: _Trial, weighed: Weighed, shifts: Mapping[str, Float64[np.ndarray, " terms"]]
+) -> Float64[np.ndarray, " pairs"]:
+    """Return the vintage of each pair."""
+    sources = [trial.table.source[int(row)] for row in weighed.rows]
+    pairs = weighed.pairs
+    parts = [
+        shifts[source][pairs.term[start:end]]
+        for source, start, end in zip(sources, pairs.starts[:-1], pairs.starts[1:], strict=True)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _calibrated(
+    trial: _Trial,
+    teaching: Weighed,
+    families: Sequence[str],
+    *,
+    shifts: Mapping[str, Float64[np.ndarray, " terms"]],
+) -> Mapping[str, Calibrator]:
     """Fit a calibration for each family of scored rows, on rows of studies that a ranker had not seen."""
     halves = _halves(trial, teaching)
     unseen: list[Ranked] = []
     for own in (True, False):
         fitted = _fitted(trial, teaching.part(halves != own))
         rest = teaching.part(halves == own)
-        unseen.append(ranked_of(rest, fitted.scores(rest.features, rest.pairs), index=trial.bench.index))
+        scores = fitted.scores(rest.features, rest.pairs) + _shift_of(trial, rest, shifts)
+        unseen.append(ranked_of(rest, scores, index=trial.bench.index))
     rows = np.concatenate([part.rows for part in unseen])
     terms = np.concatenate([part.terms for part in unseen])
     facts = np.concatenate([part.facts for part in unseen])
@@ -256,9 +299,9 @@ def _studies(trial: _Trial, rows: Int64[np.ndarray, " rows"]) -> Int64[np.ndarra
 
 
 def _answer(
-    trial: _Trial, weighed: Weighed, *, ranker: Ranker, calibrator: Calibrator
+    trial: _Trial, weighed: Weighed, scores: Float64[np.ndarray, " pairs"], *, calibrator: Calibrator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    ranked = ranked_of(weighed, ranker.scores(weighed.features, weighed.pairs), index=trial.bench.index)
+    ranked = ranked_of(weighed, scores, index=trial.bench.index)
     exact, lineage = calibrator.probabilities(ranked.facts)
     return ranked.terms, exact, lineage, calibrator.accepts(exact, lineage)
 
@@ -273,13 +316,16 @@ def _shipped_answers(trial: _Trial) -> _Answers:
     ]
     weighed = weigh(trial.bench, groups)
     ranker, calibrator = shipped_model(trial.bench.index.ontology)
-    terms, exact, lineage, accepted = _answer(trial, weighed, ranker=ranker, calibrator=calibrator)
+    scores = ranker.scores(weighed.features, weighed.pairs)
+    terms, exact, lineage, accepted = _answer(trial, weighed, scores, calibrator=calibrator)
     return _Answers(terms=terms, exact=exact, lineage=lineage, accepted=accepted)
 
 
-def _order_only(trial: _Trial, protocol: str) -> dict[str, object]:
-    """Return the measures that need no probability, which halves what is fitted."""
-    answers = _protocol_answers(trial, protocol, calibrated=False)
+def _measured(trial: _Trial, name: str) -> dict[str, object]:
+    """Return the measures of a further protocol; most state no probability, which halves what is fitted."""
+    answers = _protocol_answers(trial, name, calibrated=name in _CALIBRATED)
+    if name in _CALIBRATED:
+        return measures_of(_outcome(trial, answers))
     sources = [s for s, scored in zip(trial.table.source, trial.is_scored, strict=True) if scored]
     truth = trial.truth[trial.is_scored]
     return measures_of(outcome_of(answers.terms, truth, source=sources, index=trial.bench.index))
