@@ -14,8 +14,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from shutil import which
 from typing import cast
 
 import numpy as np
@@ -35,10 +33,10 @@ from cytolabe.evaluate.answers import (
     last_line,
 )
 from cytolabe.evaluate.costs import Cost, Watch
+from cytolabe.evaluate.fit_sources import files_of, package_of
 from cytolabe.evaluate.fit_tasks import FitTask
 from cytolabe.evaluate.kept_fits import Fit, TaskFits
 from cytolabe.evaluate.plan import AnnotatorPlan
-from cytolabe.files import sha256_of_file
 from cytolabe.models.baselines.probes import fit_probe
 from cytolabe.models.collapse import collapse_note
 from cytolabe.models.protocols import (
@@ -51,11 +49,10 @@ from cytolabe.models.protocols import (
     TrainView,
     TunedAnnotator,
 )
-from cytolabe.models.registry import import_needs, make_model, offer_named, smaller_options
+from cytolabe.models.registry import import_needs, make_model, smaller_options
 from cytolabe.models.threads import fit_threads
 from cytolabe.models.tuned import UNLABELLED_CELLS
 from cytolabe.provenance import digest_of
-from cytolabe.provenance.ledger import source_state
 from cytolabe.records import FitOnQuery, FitScope, ModelCard, ScoreStatus
 from cytolabe.snapshot.view import SnapshotView
 
@@ -63,12 +60,6 @@ __all__ = ["EMBEDS", "Answer", "Failure", "FitTask", "ModelRunner", "Models", "c
 
 EMBEDS = "embed_cells"
 """Capability of a card: the model embeds cells. Without it the model answers with terms."""
-
-_OF_FILES = ("checkpoint", "path", "program")
-"""Options that name files which a model is read from."""
-
-_SMALL_BYTES = 1 << 24
-"""Files up to this size are told by their contents, larger ones (weights, whose digest a card has) by when they changed."""
 
 _READS_NO_EXPRESSION = "none"
 """`value_semantics` of a card whose model looks at no count."""
@@ -226,8 +217,8 @@ class ModelRunner:
             "snapshot": self._snapshot.snapshot_id,
             "model": _model_key(annotator),
             "card": digest_of(model.card),
-            "files": _files_of(annotator),
-            "package": _package_of(annotator),
+            "files": files_of(annotator),
+            "package": package_of(annotator),
             "fit": task.key,
             "merged_batches": self._merged_batches,
             "labels": None if labels is None else digest_of(labels),
@@ -355,29 +346,6 @@ def _model_key(annotator: AnnotatorPlan) -> str:
 
 def _start_key(start: Embedder, task: FitTask) -> str:
     return f"{digest_of(start)} {task.key}"
-
-
-def _files_of(annotator: AnnotatorPlan) -> dict[str, object]:
-    """Return the state of the files that a model is read from; those of a hub are named by a commit."""
-    named = {name: Path(str(annotator.options[name])) for name in _OF_FILES if annotator.options.get(name)}
-    words = annotator.options.get("command")
-    if isinstance(words, list | tuple):  # what runs, and any file among its words
-        named |= {f"command {k}": Path(which(str(word)) or str(word)) for k, word in enumerate(words)}
-    return {name: [source_state(path), _contents_of(path)] for name, path in named.items() if path.exists()}
-
-
-def _package_of(annotator: AnnotatorPlan) -> list[str]:
-    """Return package, version and code of a model that another package offers."""
-    offer = offer_named(annotator.component)
-    return [] if offer is None else [offer.offer.package, offer.offer.version, offer.code]
-
-
-def _contents_of(path: Path) -> str:
-    """Return a digest over the contents of small files at a path, and over when large ones changed last: times can be set back."""
-    found = sorted(one for one in ([path] if path.is_file() else path.rglob("*")) if one.is_file())
-    return digest_of(
-        [sha256_of_file(one) if one.stat().st_size <= _SMALL_BYTES else str(one.stat().st_ctime_ns) for one in found]
-    )
 
 
 def _cost(annotator: AnnotatorPlan, step: str, task: FitTask, *, n_train: int) -> Cost:
