@@ -125,6 +125,50 @@ def offered_code():
     return lambda name="lab_mean": _OFFERED.replace("NAME", name)
 
 
+_INTEGRATOR = """\
+import dataclasses
+
+import numpy as np
+
+from cytolabe.models.cards import CARDS
+from cytolabe.models.scopes import fit_scope
+from cytolabe.records import FitOnQuery
+
+HANDED = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    mean: object
+    scopes: tuple
+    notes: tuple = ()
+
+    def embed(self, view):
+        return np.log1p(view.counts[:, : len(self.mean)].toarray()) - self.mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    n_genes: int = 3
+    card = dataclasses.replace(
+        CARDS["hvg"], name="lab_joint", source="lab of J", fit_on_query=FitOnQuery.JOINT, inputs=("dataset_id", "batch")
+    )
+
+    def integrate(self, train, *, query, seed):
+        views = [train] if query is None else [train, query]
+        HANDED.append(views)
+        counts = np.concatenate([view.counts[:, : self.n_genes].toarray() for view in views])
+        names = np.concatenate([view.cell_ids for view in views])
+        return Placed(mean=np.log1p(counts).mean(axis=0), scopes=(fit_scope("joint", names),))
+"""
+
+
+@pytest.fixture(scope="session")
+def offered_integrator():
+    """Return a function that gives the source of a module with a joint method `Joint`, which remembers what it was handed."""
+    return lambda: _INTEGRATOR
+
+
 @pytest.fixture
 def install_package(tmp_path, monkeypatch, offered_code):
     """Return a function that puts a made-up distribution on the path: its name, its entries, its one module."""

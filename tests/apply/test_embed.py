@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -7,6 +9,7 @@ from scipy.sparse import csr_matrix
 from cytolabe.apply.embed import embed_snapshot, write_embedding
 from cytolabe.errors import UsageError
 from cytolabe.models.precomputed import PrecomputedEmbedder, read_precomputed
+from cytolabe.models.protocols import QueryView
 from cytolabe.testing.memory import memory_snapshot
 
 GENES = tuple(f"g{gene}" for gene in range(30))
@@ -34,6 +37,18 @@ def test_held_out_cells_do_not_move_the_embedding_of_a_model_without_query(snaps
     alone = embed_snapshot(snapshot, "pca", train_rows=train, rows=rows, genes=GENES, seed=0)
     beside = embed_snapshot(snapshot, "pca", train_rows=train, rows=np.r_[rows, 90:110], genes=GENES, seed=0)
     np.testing.assert_allclose(alone.values, beside.values[:5], atol=1e-6)
+
+
+def test_a_joint_method_of_another_package_gets_the_other_rows_and_no_person(
+    snapshot, install_package, offered_integrator
+):
+    install_package("lab-models", "lab_joint = made_up_embedding:Joint", "made_up_embedding", code=offered_integrator())
+    rows = np.r_[70:90]
+    embedding = embed_snapshot(snapshot, "lab_joint", train_rows=np.arange(80), rows=rows, genes=GENES, seed=0)
+    assert embedding.values.shape == (20, 3)
+    ((train, query),) = sys.modules["made_up_embedding"].HANDED
+    assert (len(train.cell_ids), query.cell_ids.tolist()) == (80, snapshot.cells["cell_id"].iloc[80:90].tolist())
+    assert {type(train), type(query)} == {QueryView}
 
 
 @pytest.mark.models

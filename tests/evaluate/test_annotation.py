@@ -16,15 +16,15 @@ from cytolabe.records import FitOnQuery, ScoreStatus
 
 @dataclasses.dataclass
 class RandomProjection:
-    """An embedder whose fit is random and looks at the query; it remembers what it was handed."""
+    """A joint method whose result is random; it remembers what it was handed."""
 
     card: object
     seen: list
     scopes: tuple = ()
     notes: tuple = ("all 560 genes used", "not converged: logistic regression in 5 iterations")
 
-    def fit(self, train, *, query, seed):
-        self.seen.append((set(train.labels), None if query is None else set(query.cell_ids)))
+    def integrate(self, train, *, query, seed):
+        self.seen.append((hasattr(train, "labels"), set(query.cell_ids)))
         self.axes = np.random.default_rng(seed).normal(size=(train.counts.shape[1], 8))
         self.scopes = (fit_scope("joint", [*train.cell_ids, *query.cell_ids]),)
         return self
@@ -80,9 +80,9 @@ def test_a_fit_on_the_query_reports_its_sensitivity_at_the_decision_level(run):
     assert _headline(result, "broad").sensitivity == {}
 
 
-def test_an_embedder_sees_no_label_and_is_fitted_once_for_all_levels_and_probes(run):
+def test_a_joint_method_sees_no_label_and_is_fitted_once_for_all_levels_and_probes(run):
     _, model = run(n_seeds=1)
-    assert all(labels == {""} for labels, _ in model.seen)
+    assert not any(has_labels for has_labels, _ in model.seen)
     # One fold, and one more fit for the sensitivity, which both probes share.
     assert len(model.seen) == 2
 

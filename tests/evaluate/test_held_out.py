@@ -334,3 +334,11 @@ def test_a_model_that_cannot_annotate_says_why(model, why):
         pytest.importorskip("harmonypy")
     with pytest.raises(UsageError, match=why):
         inductive_embedder(model, {})
+
+
+def test_a_joint_method_of_another_package_cannot_annotate(install_package, offered_integrator):
+    install_package(
+        "lab-models", "lab_joint = made_up_annotating:Joint", "made_up_annotating", code=offered_integrator()
+    )
+    with pytest.raises(UsageError, match=r"lab_joint fits on its query \(joint\)"):
+        inductive_embedder("lab_joint", {})

@@ -7,13 +7,16 @@ import pytest
 
 from cytolabe.config.study import ModelSpec, Study
 from cytolabe.errors import UsageError
-from cytolabe.evaluate import ModelPlan, evaluate_study, kept_fits
+from cytolabe.evaluate import ModelPlan, evaluate_study, fitting, kept_fits
 from cytolabe.evaluate.results import ALL_FOLDS
 from cytolabe.flow.recording import model_parents
 from cytolabe.flow.study import run_study
+from cytolabe.models.cards import CARDS
 from cytolabe.models.entry_points import load_offer
+from cytolabe.models.protocols import QueryView
 from cytolabe.models.registry import card_named, offer_named
 from cytolabe.provenance import digest_of
+from cytolabe.records import FitOnQuery
 
 
 def evaluated(study, *, folder=None, lines=None):
@@ -42,6 +45,43 @@ def test_a_model_of_another_package_stands_among_the_scores_and_a_broken_one_bes
     assert {row.status for row in broken} == {"FAILED"}
     assert all("other-lab 1.0 cannot be made" in row.reason for row in broken if row.split != ALL_FOLDS)
     assert all(row.value is None for row in broken)
+
+
+def test_a_joint_method_of_another_package_is_handed_all_cells_with_their_batches_and_no_label_or_person(
+    install_package, offered_integrator, simulated_study
+):
+    install_package("lab-models", "lab_joint = made_up_asked:Joint", "made_up_asked", code=offered_integrator())
+    study = simulated_study(models=("lab_joint+knn",))
+    result = evaluated(study)
+    (train, query), *others = sys.modules["made_up_asked"].HANDED
+    # The sensitivity to the query's composition is another fit: of a joint method every row depends on all others.
+    assert len(others) == 1
+    assert {type(view) for views in sys.modules["made_up_asked"].HANDED for view in views} == {QueryView}
+    assert not any(hasattr(view, name) for view in (train, query) for name in ("labels", "persons"))
+    assert all({"dataset_id", "batch"} <= set(view.technical) for view in (train, query))
+    (fold,) = study.split.folds
+    ids = study.snapshot.cells["cell_id"].to_numpy()
+    assert train.cell_ids.tolist() == ids[fold.train_rows].tolist()
+    assert set(query.cell_ids) <= set(ids[fold.test_rows])
+    scored = [row for row in headline(result, "lab_joint+knn") if row.resolution == "fine" and row.split != ALL_FOLDS]
+    assert scored
+    assert all(row.value is not None and row.fit_on_query is FitOnQuery.JOINT and row.sensitivity for row in scored)
+    test = next(one for one in result.certificates[0].tests if one["test"] == "fit scope of lab_joint+knn")
+    assert (test["n_found"], test["n_exempt"]) == (0, 1)
+
+
+def test_an_embedder_that_calls_itself_joint_is_not_handed_the_query(simulated_study, monkeypatch):
+    class Posing:
+        card = dataclasses.replace(CARDS["hvg"], name="posing", fit_on_query=FitOnQuery.JOINT)
+
+        def fit(self, train, *, query, seed):
+            assert query is None
+            return fitting.make_model("hvg").fit(train, query=None, seed=seed)
+
+    real = fitting.make_model
+    monkeypatch.setattr(fitting, "make_model", lambda name, **o: Posing() if name == "posing" else real(name, **o))
+    result = evaluated(simulated_study(models=("posing+knn",)))
+    assert all(row.value is not None for row in headline(result, "posing+knn") if row.resolution == "fine")
 
 
 def test_a_fit_of_another_version_or_of_other_code_is_not_taken_up(

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from cytolabe.errors import ModelFailedError, UsageError
-from cytolabe.models.protocols import Annotator, Embedder, QueryMapper
+from cytolabe.models.protocols import Annotator, Embedder, Integrator, QueryMapper
 from cytolabe.models.registry import (
     MODEL_NAMES,
     card_named,
@@ -60,6 +60,45 @@ def test_a_model_that_maps_queries_still_does(install_package, offered_code, mak
     assert model.map_query(fitted, make_query(), seed=7) == 7
 
 
+def test_a_joint_method_is_an_integrator_and_no_embedder(install_package, offered_integrator, make_train, make_query):
+    install_package("lab-models", "lab_joint = made_up_joint:Joint", "made_up_joint", code=offered_integrator())
+    model = make_model("lab_joint", n_genes=5)
+    assert isinstance(model, Integrator)
+    assert not isinstance(model, Embedder | QueryMapper)
+    fitted = model.integrate(make_train(), query=make_query(8), seed=0)
+    assert fitted.embed(make_query(8)).shape == (8, 5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        pytest.param("FitOnQuery.JOINT", "FitOnQuery.NONE", "fit_on_query = none", id="integrate, and a card that is not joint"),
+        pytest.param("def integrate", "def fit", "fit_on_query = joint", id="a joint card, and fit"),
+        pytest.param("FitOnQuery.JOINT", "FitOnQuery.UNLABELLED", "fit_on_query = unlabelled_query", id="a mapper's card"),
+        pytest.param("source=", 'capabilities=("predict_labels",), source=', "an Integrator sees none", id="labels"),
+        pytest.param("    def integrate", "    def fit(self): ...\n    def integrate", "both methods", id="both"),
+    ],
+)  # fmt: skip
+def test_what_a_card_says_of_the_query_has_to_be_what_the_model_does(
+    install_package, offered_integrator, old, new, word, request
+):
+    module = f"made_up_{abs(hash(request.node.callspec.id))}"
+    install_package("lab-models", f"lab_joint = {module}:Joint", module, code=offered_integrator().replace(old, new))
+    with pytest.raises(UsageError, match=r"lab-models 1\.0") as raised:
+        make_model("lab_joint")
+    assert word in str(raised.value)
+
+
+def test_a_card_that_an_option_turns_is_a_failure(install_package, offered_integrator):
+    code = offered_integrator() + (
+        "    def __post_init__(self):\n        object.__setattr__(self, 'card', "
+        "dataclasses.replace(self.card, fit_on_query=FitOnQuery.NONE))\n"
+    )
+    install_package("lab-models", "lab_joint = made_up_turned:Joint", "made_up_turned", code=code)
+    with pytest.raises(ModelFailedError, match="made with a card that says fit_on_query = none"):
+        make_model("lab_joint")
+
+
 def test_a_name_of_ours_cannot_be_taken(install_package):
     install_package("thief", "pca = made_up_three:Mean\ntotalvi = made_up_three:Mean", "made_up_three")
     assert type(make_model("pca")).__name__ == "PcaEmbedder"
@@ -94,7 +133,7 @@ NOT_A_CARD = "import dataclasses\n@dataclasses.dataclass\nclass Mean:\n    n: in
         pytest.param("raise SystemExit(3)", "SystemExit", id="import leaves"),
         pytest.param("Other = 1", "AttributeError", id="no such object"),
         pytest.param("Mean = 1", "no dataclass", id="no class"),
-        pytest.param("import dataclasses\n@dataclasses.dataclass\nclass Mean:\n    n: int = 1\n", "no method fit", id="no fit"),
+        pytest.param("import dataclasses\n@dataclasses.dataclass\nclass Mean:\n    n: int = 1\n", "no method fit(train, *, query, seed) and integrate", id="no fit"),
         pytest.param(NOT_A_CARD, "ModelCard", id="no card"),
         pytest.param(['name="lab_mean"', 'name="pca"'], "called 'pca'", id="card of another name"),
         pytest.param([", init=False\n    )", "\n    )"], "as an option", id="card by option"),

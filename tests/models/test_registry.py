@@ -5,7 +5,7 @@ import pytest
 
 from cytolabe.errors import MissingExtraError, UsageError
 from cytolabe.models.cards import CARDS
-from cytolabe.models.protocols import TECHNICAL_COLUMNS
+from cytolabe.models.protocols import TECHNICAL_COLUMNS, Embedder, Integrator
 from cytolabe.models.registry import MODEL_NAMES, is_available, make_model, model_options
 from cytolabe.records import UNKNOWN, FitOnQuery, Protocol
 
@@ -45,6 +45,15 @@ def test_models_that_meet_the_query_in_their_fit_say_so():
     assert CARDS["scanvi"].fit_on_query is FitOnQuery.UNLABELLED
     assert CARDS["scgpt_integrator"].fit_on_query is FitOnQuery.UNLABELLED
     assert CARDS["pca"].fit_on_query is FitOnQuery.NONE
+
+
+@pytest.mark.parametrize("name", [name for name in MODEL_NAMES if name not in FROM_FILES])
+def test_a_joint_model_is_an_integrator_and_no_other_is(name):
+    if not is_available(name)[0]:
+        pytest.skip("extra not installed")
+    model, is_joint = make_model(name), CARDS[name].fit_on_query is FitOnQuery.JOINT
+    assert (isinstance(model, Integrator), isinstance(model, Embedder)) == (is_joint, not is_joint)
+    assert ("integrate" in CARDS[name].capabilities) is is_joint
 
 
 def test_unknown_model_is_answered_with_the_nearest_name():

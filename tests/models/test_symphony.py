@@ -5,8 +5,8 @@ import pytest
 
 from cytolabe.errors import RefusedError, UnmeasuredGeneError
 from cytolabe.models.baselines.probes import fit_probe
-from cytolabe.models.harmony import HarmonyEmbedder
-from cytolabe.models.protocols import Embedder, FittedEmbedder, QueryMapper
+from cytolabe.models.harmony import HarmonyIntegrator
+from cytolabe.models.protocols import Embedder, FittedEmbedder, Integrator, QueryMapper
 from cytolabe.models.symphony import Reference, SymphonyEmbedder, batch_effects, cluster_shares
 from cytolabe.provenance import cells_digest
 
@@ -100,7 +100,7 @@ def test_a_cluster_that_nobody_is_in_moves_nobody():
 
 def test_training_cells_are_where_harmony_of_them_alone_puts_them(make_train, make_query):
     train = make_train()
-    alone = HarmonyEmbedder(n_dims=8).fit(train, query=None, seed=3).embed(train)
+    alone = HarmonyIntegrator(n_dims=8).integrate(train, query=None, seed=3).embed(train)
     fitted = SymphonyEmbedder(n_dims=8).fit(train, query=make_query(), seed=3)
     assert fitted.embed(train).tobytes() == alone.tobytes()
 
@@ -156,6 +156,7 @@ def test_scopes_name_the_reference_and_the_query_apart(make_train, make_query):
     assert digest_of_step["symphony/reference"] == cells_digest(train.cell_ids)
     assert digest_of_step["symphony/query"] == cells_digest(query.cell_ids)
     assert isinstance(SymphonyEmbedder(), Embedder)
+    assert not isinstance(SymphonyEmbedder(), Integrator)
     assert isinstance(SymphonyEmbedder(), QueryMapper)
     assert isinstance(fitted, FittedEmbedder)
 

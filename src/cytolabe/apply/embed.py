@@ -1,7 +1,7 @@
 """Apply a model to cells of a snapshot: an embedding that is keyed by cell, with what made it beside it.
 
-A model is fitted on the train rows only. One that fits on its query (Harmony, scVI) is handed the other requested rows
-as an unlabelled query view. No label enters: an embedder never reads one. Values go shard by shard into a store that
+A model is fitted on the train rows only. One that fits on its query (scVI), or integrates both (Harmony), is handed the other
+requested rows as an unlabelled query view. No label enters: an embedder never reads one. Values go shard by shard into a store that
 is aligned to the partitions (`snapshot.embeddings`); Parquet is for the edge.
 """
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from cytolabe.apply.views import query_view, train_view
 from cytolabe.errors import UsageError
 from cytolabe.files import replace_file
-from cytolabe.models.protocols import Embedder, FittedEmbedder, FrozenEmbedder
+from cytolabe.models.protocols import Embedder, FittedEmbedder, FrozenEmbedder, Integrator
 from cytolabe.models.registry import make_model
 from cytolabe.records import Embedding, FitOnQuery, ModelCard
 from cytolabe.snapshot.embeddings import EmbeddingStore
@@ -61,19 +61,22 @@ def fit_embedder(
 ) -> FittedModel:
     """Fit an embedder on some cells of a snapshot, to embed `rows` with it; see `embed_snapshot`."""
     embedder = make_model(model, **options)
-    if not isinstance(embedder, Embedder) or "embed_cells" not in embedder.card.capabilities:
+    if not isinstance(embedder, Embedder | Integrator) or "embed_cells" not in embedder.card.capabilities:
         msg = f"{model} predicts labels and embeds no cells. Choose a model that can, for example pca."
         raise UsageError(msg)
     if isinstance(embedder, FrozenEmbedder):
         # Not one count of the train side is read: a checkpoint embeds an atlas of any size.
         fitted = embedder.over(genes, cell_ids=snapshot.cells["cell_id"].iloc[train_rows].tolist(), seed=seed)
         return FittedModel(snapshot=snapshot, name=model, card=embedder.card, genes=tuple(genes), fitted=fitted)
-    unlabelled = np.full(train_rows.shape, "", dtype=object)
-    train = train_view(snapshot, train_rows, genes=genes, labels=unlabelled)
     others = np.asarray(rows[~np.isin(rows, train_rows)])
     fits_on_query = embedder.card.fit_on_query is not FitOnQuery.NONE and others.size > 0
     query = query_view(snapshot, others, genes=genes) if fits_on_query else None
-    fitted = embedder.fit(train, query=query, seed=seed)
+    if isinstance(embedder, Integrator):
+        fitted = embedder.integrate(query_view(snapshot, train_rows, genes=genes), query=query, seed=seed)
+    else:
+        unlabelled = np.full(train_rows.shape, "", dtype=object)
+        train = train_view(snapshot, train_rows, genes=genes, labels=unlabelled)
+        fitted = embedder.fit(train, query=query, seed=seed)
     return FittedModel(snapshot=snapshot, name=model, card=embedder.card, genes=tuple(genes), fitted=fitted)
 
 

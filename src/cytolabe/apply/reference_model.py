@@ -18,7 +18,7 @@ from cytolabe.errors import RefusedError, UsageError
 from cytolabe.models.collapse import MAX_CELLS, collapse_note
 from cytolabe.models.hierarchical import HierarchicalLogisticRegression
 from cytolabe.models.novelty import NoveltyReference, novelty_reference
-from cytolabe.models.protocols import DescribedEmbedder, Embedder, FittedEmbedder, QueryView
+from cytolabe.models.protocols import DescribedEmbedder, Embedder, FittedEmbedder, Integrator, QueryView
 from cytolabe.models.registry import make_model
 from cytolabe.ontology.graph import Ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
@@ -94,7 +94,7 @@ def inductive_embedder(model: str, options: Mapping[str, object]) -> Embedder:
     """
     made = make_model(model, **options)
     card = made.card
-    if not isinstance(made, Embedder) or _EMBEDS not in card.capabilities:
+    if not isinstance(made, Embedder | Integrator) or _EMBEDS not in card.capabilities:
         hint = (
             "annotate itself puts the hierarchical regression on an embedding: say --model pca"
             if model == "hierarchical"
@@ -102,7 +102,7 @@ def inductive_embedder(model: str, options: Mapping[str, object]) -> Embedder:
         )
         msg = f"{model} predicts labels and embeds no cells; {hint}."
         raise UsageError(msg)
-    if card.fit_on_query is not FitOnQuery.NONE:
+    if isinstance(made, Integrator) or card.fit_on_query is not FitOnQuery.NONE:
         msg = (
             f"{model} fits on its query ({card.fit_on_query.value}): what it says of a cell would depend on the other cells "
             "of the file, and persons held out of the atlas would not stand for it. Choose one that embeds a cell by itself, for example pca."

@@ -1,4 +1,4 @@
-"""What one fit is asked: which cells to learn from, which to answer for, over which genes, with which seed."""
+"""What one fit is asked: which cells to learn from, which to answer for, over which genes, with which seed; and what its cost is called."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,9 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
+from cytolabe.evaluate.costs import Cost
+from cytolabe.evaluate.plan import AnnotatorPlan
 from cytolabe.provenance import digest_of
 
-__all__ = ["FitTask"]
+__all__ = ["FitTask", "cost_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,21 @@ class FitTask:
     def key(self) -> str:
         """Digest of what the fit depends on."""
         return digest_of([self.training_key, _rows_digest(self.query_rows)])
+
+
+def cost_of(annotator: AnnotatorPlan, step: str, task: FitTask, *, n_train: int) -> Cost:
+    """Name what will be measured; an embedding is that of all probes and levels."""
+    is_shared = step == "embedding"
+    return Cost(
+        model=annotator.name.partition("+")[0] if is_shared else annotator.name,
+        step=step,
+        purpose=task.purpose,
+        resolution="" if is_shared else task.resolution,
+        seed=task.seed,
+        n_train=n_train,
+        n_query=len(task.query_rows),
+        n_genes=len(task.genes),
+    )
 
 
 def _rows_digest(rows: np.ndarray) -> str:

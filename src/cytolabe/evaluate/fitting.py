@@ -34,7 +34,7 @@ from cytolabe.evaluate.answers import (
 )
 from cytolabe.evaluate.costs import Cost, Watch
 from cytolabe.evaluate.fit_sources import files_of, package_of
-from cytolabe.evaluate.fit_tasks import FitTask
+from cytolabe.evaluate.fit_tasks import FitTask, cost_of
 from cytolabe.evaluate.kept_fits import Fit, TaskFits
 from cytolabe.evaluate.plan import AnnotatorPlan
 from cytolabe.models.baselines.probes import fit_probe
@@ -44,6 +44,8 @@ from cytolabe.models.protocols import (
     AnnotatorOutput,
     Embedder,
     FittedEmbedder,
+    Integrator,
+    Model,
     QueryMapper,
     QueryView,
     TrainView,
@@ -77,9 +79,9 @@ class _Embedded:
 class Models:
     """The models of a study by component and options: made once, and a file is read once."""
 
-    made: dict[str, Embedder | Annotator | Failure] = field(default_factory=dict)
+    made: dict[str, Embedder | Integrator | Annotator | Failure] = field(default_factory=dict)
 
-    def model(self, annotator: AnnotatorPlan) -> Embedder | Annotator | Failure:
+    def model(self, annotator: AnnotatorPlan) -> Model | Failure:
         """Return the model of an annotator, or why it is not there.
 
         Raises
@@ -150,7 +152,7 @@ class ModelRunner:
         if not (terms[task.train_rows] != "").any():
             return Failure(status=ScoreStatus.REFUSED, reason="no training cell has a label at this level")
         if EMBEDS in model.card.capabilities:
-            embedded = self._embedded(annotator, cast("Embedder", model), task)
+            embedded = self._embedded(annotator, cast("Embedder | Integrator", model), task)
             if isinstance(embedded, Failure):
                 return embedded
             return attempt(
@@ -164,10 +166,12 @@ class ModelRunner:
     def embedding(self, annotator: AnnotatorPlan, task: FitTask) -> Float[np.ndarray, "cells dims"] | Failure:
         """Return the embedding of the training cells and then the query cells of a task, or why there is none."""
         model = self._models.model(annotator)
-        found = model if isinstance(model, Failure) else self._embedded(annotator, cast("Embedder", model), task)
+        if isinstance(model, Failure):
+            return model
+        found = self._embedded(annotator, cast("Embedder | Integrator", model), task)
         return found if isinstance(found, Failure) else np.concatenate([found.train, found.query])
 
-    def _embedded(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded | Failure:
+    def _embedded(self, annotator: AnnotatorPlan, model: Embedder | Integrator, task: FitTask) -> _Embedded | Failure:
         key = f"{_model_key(annotator)} {task.key}"
         if key not in self._embeddings:
             self._embeddings[key] = attempt(
@@ -175,10 +179,10 @@ class ModelRunner:
             )
         return self._embeddings[key]
 
-    def _embed(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask) -> _Embedded:
+    def _embed(self, annotator: AnnotatorPlan, model: Embedder | Integrator, task: FitTask) -> _Embedded:
         """Embed both sides, by a run before or by a fit now."""
         _refuse_shared_rows(task)
-        cost = _cost(annotator, "embedding", task, n_train=len(task.train_rows))
+        cost = cost_of(annotator, "embedding", task, n_train=len(task.train_rows))
         fit = self._fits.fit(
             lambda: self._follows_from(annotator, model, task, labels=None),
             cost,
@@ -187,18 +191,12 @@ class ModelRunner:
         )
         return _Embedded(train=fit.arrays["train"], query=fit.arrays["query"], scopes=fit.scopes, notes=fit.notes)
 
-    def _embed_anew(self, annotator: AnnotatorPlan, model: Embedder, task: FitTask, *, cost: Cost) -> Fit:
-        """Fit an embedder on unlabelled training cells; the query goes along only where the card says so."""
-        train = self._train_view(task.train_rows, task.genes, labels=np.full(len(task.train_rows), "", dtype=object))
+    def _embed_anew(self, annotator: AnnotatorPlan, model: Embedder | Integrator, task: FitTask, *, cost: Cost) -> Fit:
+        """Fit on unlabelled training cells, and embed both sides."""
         query = self._query_view(task.query_rows, task.genes)
-        shared = _shared_query(model, query)
+        train, fit = self._fit_of(annotator, model, query=query, task=task)
         with _on_few_threads(annotator.component), Watch(cost, into=self.costs) as watch:
-            if shared is not None and isinstance(model, QueryMapper):
-                fitted = model.map_query(self._training(annotator, model, train, task=task), shared, seed=task.seed)
-            elif self._models.is_start(model):
-                fitted = self._start(model, train, task=task)
-            else:
-                fitted = model.fit(train, query=shared, seed=task.seed)
+            fitted = fit()
             watch.answering(fitted)
             of_train = checked_embedding(fitted.embed(train), len(task.train_rows))
             of_query = checked_embedding(fitted.embed(query), len(task.query_rows))
@@ -209,8 +207,28 @@ class ModelRunner:
             notes=(*fitted.notes, *((collapsed,) if collapsed else ())),
         )
 
+    def _fit_of(
+        self, annotator: AnnotatorPlan, model: Embedder | Integrator, *, query: QueryView, task: FitTask
+    ) -> tuple[QueryView, Callable[[], FittedEmbedder]]:
+        """Return the view of the training cells, and what fits the model on it.
+
+        An integrator is handed both sides, and labels and persons of neither; an embedder the query only where its card says so.
+        """
+        if isinstance(model, Integrator):
+            cells = self._query_view(task.train_rows, task.genes)
+            return cells, lambda: model.integrate(cells, query=query, seed=task.seed)
+        train = self._train_view(task.train_rows, task.genes, labels=np.full(len(task.train_rows), "", dtype=object))
+        shared = query if model.card.fit_on_query is FitOnQuery.UNLABELLED else None
+        if shared is not None and isinstance(model, QueryMapper):
+            return train, lambda: model.map_query(
+                self._training(annotator, model, train, task=task), shared, seed=task.seed
+            )
+        if self._models.is_start(model):
+            return train, lambda: self._start(model, train, task=task)
+        return train, lambda: model.fit(train, query=shared, seed=task.seed)
+
     def _follows_from(
-        self, annotator: AnnotatorPlan, model: Embedder | Annotator, task: FitTask, *, labels: np.ndarray | None
+        self, annotator: AnnotatorPlan, model: Model, task: FitTask, *, labels: np.ndarray | None
     ) -> dict[str, object]:
         """Return all that an answer follows from, beside code, libraries and machine; `labels` are those of training."""
         return {
@@ -241,7 +259,7 @@ class ModelRunner:
         is_labelled = own != ""
         labels = own[is_labelled]
         ids = self._snapshot.cells["cell_id"].to_numpy(dtype=object)[task.train_rows[is_labelled]]
-        with Watch(_cost(annotator, "probe", task, n_train=len(labels)), into=self.costs) as watch:
+        with Watch(cost_of(annotator, "probe", task, n_train=len(labels)), into=self.costs) as watch:
             probe = fit_probe(
                 annotator.probe, embedded.train[is_labelled], labels, seed=task.seed, cell_ids=np.asarray(ids)
             )
@@ -255,7 +273,7 @@ class ModelRunner:
         """Answer for the query, by a run before or by a fit now."""
         _refuse_shared_rows(task)
         labels = terms[task.train_rows]
-        cost = _cost(annotator, "annotator", task, n_train=int((labels != "").sum()))
+        cost = cost_of(annotator, "annotator", task, n_train=int((labels != "").sum()))
         fit = self._fits.fit(
             lambda: self._follows_from(annotator, model, task, labels=labels),
             cost,
@@ -277,7 +295,8 @@ class ModelRunner:
             if started is not None and isinstance(model, TunedAnnotator):
                 fitted = model.tune(started, train, seed=task.seed)
             else:
-                fitted = model.fit(train, query=_shared_query(model, query), seed=task.seed)
+                shared = None if model.card.fit_on_query is FitOnQuery.NONE else query
+                fitted = model.fit(train, query=shared, seed=task.seed)
             watch.answering(fitted)
             output = checked_output(fitted.predict(query), len(task.query_rows))
         return Fit(
@@ -294,7 +313,7 @@ class ModelRunner:
         if _start_key(model.start, task) in self._starts:
             return self._start(model.start, train, task=task)
         cost = dataclasses.replace(
-            _cost(annotator, "start", task, n_train=len(train.cell_ids)), resolution="", n_query=0
+            cost_of(annotator, "start", task, n_train=len(train.cell_ids)), resolution="", n_query=0
         )
         with _on_few_threads(annotator.component), Watch(cost, into=self.costs) as watch:
             fitted = self._start(model.start, train, task=task)
@@ -348,21 +367,6 @@ def _start_key(start: Embedder, task: FitTask) -> str:
     return f"{digest_of(start)} {task.key}"
 
 
-def _cost(annotator: AnnotatorPlan, step: str, task: FitTask, *, n_train: int) -> Cost:
-    """Name what will be measured; an embedding is that of all probes and levels."""
-    is_shared = step == "embedding"
-    return Cost(
-        model=annotator.name.partition("+")[0] if is_shared else annotator.name,
-        step=step,
-        purpose=task.purpose,
-        resolution="" if is_shared else task.resolution,
-        seed=task.seed,
-        n_train=n_train,
-        n_query=len(task.query_rows),
-        n_genes=len(task.genes),
-    )
-
-
 @contextmanager
 def _on_few_threads(component: str) -> Iterator[None]:
     import_needs(component)
@@ -375,10 +379,6 @@ def _refuse_shared_rows(task: FitTask) -> None:
     if n_shared:
         msg = f"{n_shared} cells are in the training and in the query of one fit: a score would measure memory."
         raise LeakageError(msg)
-
-
-def _shared_query(model: Embedder | Annotator, query: QueryView) -> QueryView | None:
-    return None if model.card.fit_on_query is FitOnQuery.NONE else query
 
 
 def _answer(output: AnnotatorOutput, scopes: tuple[FitScope, ...], notes: tuple[str, ...]) -> Answer:

@@ -67,6 +67,7 @@ _HARMONY = replace(
     _PCA,
     name="harmony",
     title="Harmony on the principal components of training and query cells together",
+    capabilities=("embed_cells", "integrate"),
     fit_on_query=FitOnQuery.JOINT,
     unit_of_inference="dataset",
     determinism="statistical",

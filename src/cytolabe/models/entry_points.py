@@ -4,7 +4,7 @@
     mean_expression = "their_package.models:MeanExpression"
 
 The object is what a line of our own registry names: a dataclass whose fields are its options, with its `ModelCard` as the
-class attribute `card` and `fit` (`models.protocols`). Names are read from the metadata of distributions, and nothing of a
+class attribute `card` and `fit`, or `integrate` where it is a joint method (`models.protocols`). Names are read from the metadata of distributions, and nothing of a
 package is imported before its model is asked for. What is wrong with one entry (a name that is taken, an import that fails,
 an object that is no model) is told with the name of its package and touches no other model.
 
@@ -26,9 +26,18 @@ from typing import Any
 
 from cytolabe.errors import CytolabeError, ModelFailedError, UsageError
 from cytolabe.models.protocols import FittedEmbedder, QueryView, TrainView
-from cytolabe.records import UNKNOWN, ModelCard
+from cytolabe.records import UNKNOWN, FitOnQuery, ModelCard
 
-__all__ = ["GROUP", "LoadedOffer", "Offer", "OfferedMapper", "OfferedModel", "load_offer", "offers"]
+__all__ = [
+    "GROUP",
+    "LoadedOffer",
+    "Offer",
+    "OfferedIntegrator",
+    "OfferedMapper",
+    "OfferedModel",
+    "load_offer",
+    "offers",
+]
 
 GROUP = "cytolabe.models"
 
@@ -64,7 +73,7 @@ class LoadedOffer:
     card: ModelCard
     code: str
 
-    def make(self, **options: object) -> "OfferedModel":
+    def make(self, **options: object) -> "OfferedModel | OfferedIntegrator":
         """Make the model.
 
         Raises
@@ -81,10 +90,13 @@ class LoadedOffer:
         except Exception as error:
             msg = f"{where} cannot be made: {type(error).__name__}: {error}"
             raise ModelFailedError(msg) from error
-        wrong = _wrong_with_card(card, self.offer.name)
+        is_joint = _is_joint(self.options)
+        wrong = _wrong_with_card(card, self.offer.name, is_joint=is_joint)
         if wrong:
             msg = f"{where} was made with a card that {wrong}."
             raise ModelFailedError(msg)
+        if is_joint:
+            return OfferedIntegrator(model=model, card=_signed(card, self.offer))
         kind = OfferedMapper if hasattr(model, "map_query") else OfferedModel
         return kind(model=model, card=_signed(card, self.offer))
 
@@ -108,6 +120,18 @@ class OfferedMapper(OfferedModel):
     def map_query(self, fitted: FittedEmbedder, query: QueryView, *, seed: int) -> Any:  # noqa: ANN401 - of another package
         """Return a copy of `fitted` that has also seen the unlabelled query."""
         return self.model.map_query(fitted, query, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfferedIntegrator:
+    """A joint method of another package (`protocols.Integrator`), with the card that says which."""
+
+    model: Any
+    card: ModelCard
+
+    def integrate(self, train: QueryView, *, query: QueryView | None, seed: int) -> Any:  # noqa: ANN401 - of another package
+        """Place the cells of both views in one space."""
+        return self.model.integrate(train, query=query, seed=seed)
 
 
 def offers() -> tuple[Offer, ...]:
@@ -191,15 +215,20 @@ def _wrong_with(loaded: object, name: str) -> str:
     """Say why an object is no model; nothing where it is one."""
     if not (isinstance(loaded, type) and dataclasses.is_dataclass(loaded)):
         return "is no dataclass, whose fields would be its options"
-    if not callable(getattr(loaded, "fit", None)):
-        return "has no method fit(train, *, query, seed), so that it is neither an Embedder nor an Annotator"
+    if callable(getattr(loaded, "fit", None)) is _is_joint(loaded):
+        told = "both methods" if _is_joint(loaded) else "no method"
+        return f"has {told} fit(train, *, query, seed) and integrate(train, *, query, seed): an Embedder or Annotator has the first, an Integrator the second"
     if any(one.name == "card" and one.init for one in dataclasses.fields(loaded)):
         return "takes its card as an option: whoever names the model could say what it has seen"
-    wrong = _wrong_with_card(getattr(loaded, "card", None), name)
+    wrong = _wrong_with_card(getattr(loaded, "card", None), name, is_joint=_is_joint(loaded))
     return f"has a card that {wrong}" if wrong else ""
 
 
-def _wrong_with_card(card: object, name: str) -> str:
+def _is_joint(loaded: object) -> bool:
+    return callable(getattr(loaded, "integrate", None))
+
+
+def _wrong_with_card(card: object, name: str, *, is_joint: bool) -> str:
     if not isinstance(card, ModelCard):
         return "is no cytolabe.records.ModelCard (give it as the class attribute `card`)"
     if card.name != name:
@@ -207,6 +236,12 @@ def _wrong_with_card(card: object, name: str) -> str:
     able = [one for one in _CAPABILITIES if one in card.capabilities]
     if len(able) != 1:
         return f"names {' and '.join(able) or 'neither'} of {' and '.join(_CAPABILITIES)} among its capabilities, and not one"
+    if is_joint and able != ["embed_cells"]:
+        return "predicts labels, where an Integrator sees none: it embeds cells"
+    # Of an annotator `joint` is no contradiction: its fit is handed the query beside the labels of training.
+    says_joint = card.fit_on_query is FitOnQuery.JOINT
+    if able == ["embed_cells"] and is_joint is not says_joint:
+        return f"says fit_on_query = {card.fit_on_query.value}: that is `joint` where there is integrate(train, *, query, seed), and nowhere else"
     return ""
 
 

@@ -3,7 +3,7 @@
 Harmony is transductive: the query's cells move the clusters that correct the training cells. That is why its protocol
 is named on every score, and why the harness reports how the score changes with the composition of the query (R13).
 The principal components under it are fitted on training cells only. One technical batch is `dataset_id` with `batch`;
-a batch key must not be nested with the label (R12), which the harness checks by `batch_key`.
+a batch key must not be nested with the label (R12), which the harness checks for every model whose card reads `batch`.
 
 harmonypy (GPL-3) is an optional extra behind this adapter: seeded, one thread, silent. Settings are its own defaults,
 with at least two clusters.
@@ -19,13 +19,13 @@ from cytolabe.errors import RefusedError
 from cytolabe.models.baselines.pca import FittedPca, PcaEmbedder
 from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
-from cytolabe.models.protocols import NOT_CONVERGED, QueryView, TrainView
+from cytolabe.models.protocols import NOT_CONVERGED, QueryView
 from cytolabe.models.scopes import BATCH_KEY, batch_levels, fit_scope, refuse_not_finite, refuse_shared_cells
 from cytolabe.models.threads import single_thread
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
 
-__all__ = ["FittedHarmony", "HarmonyEmbedder", "Integration", "integrate"]
+__all__ = ["FittedHarmony", "HarmonyIntegrator", "Integration", "integrate"]
 
 _CELLS_PER_CLUSTER = 30
 _MAX_CLUSTERS = 100
@@ -79,8 +79,8 @@ class FittedHarmony:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HarmonyEmbedder:
-    """Embedder that mixes batches of training and query cells in PCA space."""
+class HarmonyIntegrator:
+    """Integrator that mixes batches of training and query cells in PCA space."""
 
     n_dims: int = 50
     n_top_genes: int = 2000
@@ -88,8 +88,8 @@ class HarmonyEmbedder:
     batch_key: tuple[str, ...] = field(default=BATCH_KEY, init=False)
     card: ModelCard = field(default=CARDS["harmony"], init=False)
 
-    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedHarmony:
-        """Integrate the training cells with the query cells; labels and persons are not read.
+    def integrate(self, train: QueryView, *, query: QueryView | None, seed: int) -> FittedHarmony:
+        """Integrate the training cells with the query cells.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class HarmonyEmbedder:
         ModelFailedError
             If the correction is not finite.
         """
-        views: list[QueryView] = [train] if query is None else [train, query]
+        views = [train] if query is None else [train, query]
         if query is not None:
             refuse_shared_cells(train, query)
         batches = np.concatenate([batch_levels(view.technical) for view in views])

@@ -6,7 +6,7 @@ is fitted leaves a `FitScope`: without one there is no score.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,8 @@ __all__ = [
     "FrozenEmbedder",
     "GeneAttender",
     "GeneEmbedder",
+    "Integrator",
+    "Model",
     "QueryMapper",
     "QueryView",
     "TrainView",
@@ -100,7 +102,29 @@ class Embedder(Protocol):
         ...
 
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedEmbedder:
-        """Fit on the train view; `query` is given only where the card's `fit_on_query` is not `none`."""
+        """Fit on the train view; `query` is given only where the card's `fit_on_query` is `unlabelled_query`."""
+        ...
+
+
+@runtime_checkable
+class Integrator(Protocol):
+    """A joint method: it sees all cells at once with their batches, and answers for those cells alone.
+
+    Its card says `fit_on_query = joint`, and no embedder's does. It has no `fit`: nothing can be learned on one side and carried
+    to the other. What it is handed are two query views, so that it has neither labels nor persons of any side.
+    """
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model needs and has seen."""
+        ...
+
+    def integrate(self, train: QueryView, *, query: QueryView | None, seed: int) -> FittedEmbedder:
+        """Place the cells of both views in one space; without a query those of the train view alone.
+
+        What comes back embeds the cells that were integrated, by their names, and refuses others. The two sides are told apart for
+        steps that are fitted on training cells only (the components under Harmony).
+        """
         ...
 
 
@@ -251,3 +275,7 @@ class TunedAnnotator(Protocol):
     def tune(self, started: FittedEmbedder, train: TrainView, *, seed: int) -> FittedAnnotator:
         """Fine-tune a copy on the labelled cells of the train view; `started` stays as it is."""
         ...
+
+
+Model: TypeAlias = Embedder | Integrator | Annotator
+"""What the registry makes of a name. What a model does is told by its card: at run time an annotator has all that an embedder has."""

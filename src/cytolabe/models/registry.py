@@ -30,10 +30,10 @@ from cytolabe.models.geneformer.source import (
     GeneformerScratchTunedSource,
     GeneformerSource,
 )
-from cytolabe.models.harmony import HarmonyEmbedder
+from cytolabe.models.harmony import HarmonyIntegrator
 from cytolabe.models.hierarchical_annotator import HierarchicalAnnotator
 from cytolabe.models.precomputed import PrecomputedSource
-from cytolabe.models.protocols import Annotator, Embedder
+from cytolabe.models.protocols import Model
 from cytolabe.models.scanvi import ScanviAnnotator
 from cytolabe.models.scgpt.source import (
     ScgptAnnotatorSource,
@@ -67,15 +67,15 @@ class _Entry:
     """How a model is made: its options, a factory over them, and the modules that it needs."""
 
     options: type
-    make: Callable[..., Embedder | Annotator]
+    make: Callable[..., Model]
     needs: tuple[str, ...] = ()
 
 
-def _made_of(source: type) -> Callable[..., Embedder | Annotator]:
+def _made_of(source: type) -> Callable[..., Model]:
     """Return a factory over options that are read before there is a model."""
 
-    def make(**options: object) -> Embedder | Annotator:
-        made: Embedder | Annotator = source(**options).read()
+    def make(**options: object) -> Model:
+        made: Model = source(**options).read()
         return made
 
     return make
@@ -89,7 +89,7 @@ _REGISTRY: Mapping[str, _Entry] = {
     "one_vs_rest": _Entry(options=OneVsRest, make=OneVsRest),
     "centroid": _Entry(options=Centroid, make=Centroid),
     "hierarchical": _Entry(options=HierarchicalAnnotator, make=HierarchicalAnnotator),
-    "harmony": _Entry(options=HarmonyEmbedder, make=HarmonyEmbedder, needs=("harmonypy",)),
+    "harmony": _Entry(options=HarmonyIntegrator, make=HarmonyIntegrator, needs=("harmonypy",)),
     "symphony": _Entry(options=SymphonyEmbedder, make=SymphonyEmbedder, needs=("harmonypy",)),
     "scvi": _Entry(options=ScviSource, make=_made_of(ScviSource), needs=("scvi", "torch", "safetensors")),
     "scanvi": _Entry(options=ScanviAnnotator, make=ScanviAnnotator, needs=("scvi", "torch", "safetensors")),
@@ -227,7 +227,7 @@ def model_options(name: str) -> tuple[str, ...]:
     return tuple(sorted(field.name for field in dataclasses.fields(_entry(name).options) if field.init))
 
 
-def make_model(name: str, /, **options: object) -> Embedder | Annotator:
+def make_model(name: str, /, **options: object) -> Model:
     """Make a model by name.
 
     Parameters

@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.encode import log1p_cp10k
 from cytolabe.models.cards import CARDS
-from cytolabe.models.protocols import QueryView, TrainView
+from cytolabe.models.protocols import QueryView
 from cytolabe.models.scopes import fit_scope, has_counts, refuse_other_genes, refuse_too_few_cells
 from cytolabe.models.threads import single_thread
 from cytolabe.models.variable_genes import variable_genes
@@ -112,8 +112,8 @@ class PcaEmbedder:
     n_top_genes: int = 2000
     card: ModelCard = field(default=CARDS["pca"], init=False)
 
-    def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> FittedPca:  # noqa: ARG002
-        """Choose genes, scale and find the components on the training cells; labels are not read.
+    def fit(self, train: QueryView, *, query: QueryView | None, seed: int) -> FittedPca:  # noqa: ARG002
+        """Choose genes, scale and find the components on the training cells; a view without labels and persons will do.
 
         Raises
         ------
