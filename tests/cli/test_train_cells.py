@@ -34,6 +34,9 @@ held_out_fraction = 0.2
 n_steps = 3
 learning_rate = 0.01
 save_every = 1
+schedule = "constant"
+accumulation = 2
+precision = "bfloat16"
 """
 
 
@@ -176,6 +179,8 @@ def test_the_folder_opens_to_the_model_that_answered(trained, desk, tmp_path):
     with pytest.raises(IntegrityError, match=r"model\.safetensors"):
         load_cell_tasks(copy)
     said = json.loads((copy / "head.json").read_bytes())
+    steps = {"schedule": "constant", "accumulation": 2, "precision": "bfloat16", "clip_norm": 1.0}
+    assert steps.items() <= said["about"]["options"].items()
     (copy / "head.json").write_text(json.dumps({name: value for name, value in said.items() if name != "tasks"}))
     with pytest.raises(UnreadableInputError, match="tasks"):
         load_cell_tasks(copy)

@@ -31,6 +31,8 @@ held_out_fraction = 0.2
 [training]
 n_steps = 3
 learning_rate = 0.01
+schedule = "cosine"
+weight_decay = 0.1
 """
 
 
@@ -112,6 +114,7 @@ def test_a_changed_or_half_written_folder_is_refused(trained, desk, tmp_path):
     with pytest.raises(IntegrityError, match=r"model\.safetensors"):
         load_gene_classes(copy)
     said = json.loads((copy / "head.json").read_bytes())
+    assert {"schedule": "cosine", "weight_decay": 0.1, "accumulation": 1}.items() <= said["about"]["options"].items()
     (copy / "head.json").write_text(json.dumps({name: value for name, value in said.items() if name != "classes"}))
     with pytest.raises(UnreadableInputError, match="classes"):
         load_gene_classes(copy)

@@ -9,6 +9,7 @@ from cytolabe.errors import UsageError
 from cytolabe.flow.training_files import checked_table, training_table
 from cytolabe.models.geneformer.source import GeneformerLearning
 from cytolabe.models.hub import HUB_PREFIX
+from cytolabe.models.training import TrainingPlan
 
 __all__ = ["fine_tuning_options"]
 
@@ -16,7 +17,7 @@ _TOP = (
     "checkpoint", "expected", "weights", "frozen_layers", "frozen_embeddings", "balanced", "held_out_fraction", "minibatch",
     "max_length", "panels",
 )  # fmt: skip
-_TRAINING = ("n_steps", "learning_rate", "warm_up", "check_every", "patience", "save_every")
+_TRAINING = tuple(field.name for field in dataclasses.fields(TrainingPlan))
 _CHOICES = {
     "weights": ("checkpoint", "random"), "panels": ("refuse", "flag"), "task_weighting": ("fixed", "learned"),
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cytolabe.errors import UsageError
 from cytolabe.models.cards import CARDS
-from cytolabe.models.learning import StepOptions
+from cytolabe.models.learning import StepOptions, plan_of
 from cytolabe.models.tuned import start_fields
 from cytolabe.records import Protocol
 
@@ -82,7 +82,7 @@ class GeneformerSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneformerTuning:
+class GeneformerTuning(StepOptions):
     """Options that all fine-tunings share, whatever they start from.
 
     The published ones train 10 epochs with 12 cells a minibatch and a rate of 5e-5 that falls linearly after 500 steps of
@@ -121,8 +121,9 @@ class GeneformerTuning:
         Raises
         ------
         UsageError
-            If a number is out of its range.
+            If a number or a word is out of its range.
         """
+        plan_of(self)
         wrong = [f"minibatch = {self.minibatch}"] if self.minibatch < 1 else []
         wrong += [f"held_out_fraction = {self.held_out_fraction}"] if not 0 <= self.held_out_fraction < 1 else []
         wrong += [f"max_length = {self.max_length}"] if self.max_length < 0 else []
@@ -220,6 +221,16 @@ class GeneformerScratchSource(GeneformerRandomSource, StepOptions):
     """Cells of a minibatch."""
     folder: Path | str = ""
     """Where checkpoints of the training are kept, to go on after a kill; none are without it."""
+
+    def __post_init__(self) -> None:
+        """Refuse steps that nobody can take, before a cell is read.
+
+        Raises
+        ------
+        UsageError
+            If a number or a word is out of its range.
+        """
+        plan_of(self)
 
     def read(self) -> "GeneformerPretrainer":
         """Make the embedder."""
