@@ -144,7 +144,7 @@ class Placed:
     notes: tuple = ()
 
     def embed(self, view):
-        return np.log1p(view.counts[:, : len(self.mean)].toarray()) - self.mean
+        return np.log1p(view.counts[:, : len(self.mean)].toarray()) * (1 + self.mean)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_a_joint_method_of_another_package_is_handed_all_cells_with_their_batche
     install_package, offered_integrator, simulated_study
 ):
     install_package("lab-models", "lab_joint = made_up_asked:Joint", "made_up_asked", code=offered_integrator())
-    study = simulated_study(models=("lab_joint+knn",))
+    study = simulated_study(models=(ModelPlan(name="lab_joint+knn", options={"n_genes": 40}),))
     result = evaluated(study)
     (train, query), *others = sys.modules["made_up_asked"].HANDED
     # The sensitivity to the query's composition is another fit: of a joint method every row depends on all others.
@@ -63,7 +63,8 @@ def test_a_joint_method_of_another_package_is_handed_all_cells_with_their_batche
     ids = study.snapshot.cells["cell_id"].to_numpy()
     assert train.cell_ids.tolist() == ids[fold.train_rows].tolist()
     assert set(query.cell_ids) <= set(ids[fold.test_rows])
-    scored = [row for row in headline(result, "lab_joint+knn") if row.resolution == "fine" and row.split != ALL_FOLDS]
+    rows = [row for row in headline(result, "lab_joint+knn") if row.stratum == "all" and row.resolution == "fine"]
+    scored = [row for row in rows if row.split != ALL_FOLDS]
     assert scored
     assert all(row.value is not None and row.fit_on_query is FitOnQuery.JOINT and row.sensitivity for row in scored)
     test = next(one for one in result.certificates[0].tests if one["test"] == "fit scope of lab_joint+knn")
