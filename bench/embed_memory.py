@@ -102,7 +102,7 @@ def embedded(snapshot: Snapshot, folder: Path) -> int:
     # By cells alone, which leaks and spares the search for copies: nothing is scored here.
     rule = rule_asked(snapshot, AskedSplit(by=("cells",), test_fraction=0.5, leaks=True))
     write_split(make_split(snapshot, rule), folder / "split.json")
-    document = embed_fold(
+    document, _ = embed_fold(
         snapshot, model="geneformer", split_file=folder / "split.json", fold_id="1", seed=0, out=folder / "e.zarr",
         checkpoint=folder / "model",
     )  # fmt: skip

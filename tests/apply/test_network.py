@@ -26,7 +26,7 @@ class Stub:
     gene_rows: str = "numbers"
     scopes = ()
 
-    def over(self, genes, *, cell_ids, seed):
+    def over(self, genes, *, handed, seed):
         return Stub(tuple(genes))
 
     def embed(self, view):

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from cytolabe.apply.views import query_view, train_view
+from cytolabe.apply.known_cells import known_cells
+from cytolabe.apply.views import VIEW_COLUMNS, query_view, train_view
 from cytolabe.errors import UnmeasuredGeneError, UsageError
 from cytolabe.models.protocols import TECHNICAL_COLUMNS, QueryView
 from cytolabe.testing.memory import memory_snapshot
@@ -63,6 +64,15 @@ def test_rows_come_in_the_order_asked_for(snapshot):
     assert view.cell_ids.tolist() == ["a:cell2", "a:cell0"]
     assert view.counts.toarray().tolist() == [[8, 6], [2, 0]]
     assert view.technical.index.tolist() == [0, 1]
+
+
+def test_what_is_known_of_the_cells_already_makes_the_same_view(snapshot):
+    rows = np.array([2, 0])
+    known = known_cells(snapshot, VIEW_COLUMNS, rows)
+    here, there = query_view(snapshot, rows, genes=GENES, known=known), query_view(snapshot, rows, genes=GENES)
+    assert here.cell_ids.tolist() == there.cell_ids.tolist()
+    assert (here.counts != there.counts).nnz == 0
+    pd.testing.assert_frame_equal(here.technical, there.technical)
 
 
 def test_train_view_has_a_label_and_a_person_per_cell(snapshot):

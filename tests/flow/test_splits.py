@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import csr_matrix
 
-from cytolabe.apply.embed import FittedModel, embed_shards, fit_embedder, stored_embedding
+from cytolabe.apply import embed
+from cytolabe.apply.embed import FittedModel, embed_shards, fit_embedder, write_stored_embedding
 from cytolabe.audit import find_copies, near_copies
 from cytolabe.errors import UsageError
 from cytolabe.flow import splits
@@ -20,8 +21,10 @@ from cytolabe.flow.splits import audit_atlas, embed_fold
 from cytolabe.flow.splitting import AskedSplit, cutoff_of, make_split, rule_asked
 from cytolabe.genes.reference import load_reference
 from cytolabe.models.cards import CARDS
+from cytolabe.models.precomputed import read_precomputed
 from cytolabe.models.pretraining import corpora
 from cytolabe.models.protocols import EmbeddingFacts
+from cytolabe.provenance import cells_digest
 from cytolabe.snapshot import embeddings
 from cytolabe.snapshot.atlas import open_atlas
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
@@ -202,9 +205,58 @@ def test_a_killed_embedding_goes_on_and_embeds_no_shard_twice(snapshot, tmp_path
     assert embed_shards(fitted, store, rows) == 0
     np.testing.assert_array_equal(store.read(rows), whole.read(rows))
     np.testing.assert_allclose(store.read(rows), fitted.embed(rows), atol=1e-5)
-    kept = stored_embedding(store, snapshot, rows[::-1])
-    assert kept.cell_ids.tolist() == snapshot.cells["cell_id"].iloc[rows[::-1]].tolist()
+    monkeypatch.setattr(embed, "SHARD_CELLS", 50)
+    write_stored_embedding(store, tmp_path / "kept.parquet", snapshot=snapshot, rows=rows[::-1])
+    kept = read_precomputed(tmp_path / "kept.parquet")
+    assert list(kept.row_of) == snapshot.cells["cell_id"].iloc[rows[::-1]].tolist()
     np.testing.assert_array_equal(kept.values, whole.read(rows)[::-1])
+
+
+class _Frozen:
+    """An embedder that learns nothing: the first counts of each cell."""
+
+    scopes, notes = (), ()
+    card = CARDS["geneformer"]
+
+    def fit(self, train, *, query, seed):
+        raise AssertionError
+
+    def over(self, genes, *, handed, seed):
+        self.scopes = (handed,)
+        return self
+
+    def embed(self, view):
+        return view.counts[:, :3].toarray() + np.arange(len(view.cell_ids))[:, None] * 0
+
+
+class _Untouched:
+    """A table of cells that may be there and must not be read."""
+
+    def __getattr__(self, name):
+        raise AssertionError(name)
+
+    def __getitem__(self, key):
+        raise AssertionError(key)
+
+
+def test_a_checkpoint_embeds_an_atlas_without_a_table_of_all_its_cells(snapshot, tmp_path, monkeypatch):
+    fold = split_of(make_split(snapshot, rule_asked(snapshot, AskedSplit(by=("dataset",))))).folds[0]
+    apart = open_atlas(snapshot.layout.root).snapshot(snapshot.snapshot_id)
+    rows = np.flatnonzero(snapshot.cells["dataset_id"].isin(["a", "b", "c"]))
+    genes = sorted(set.intersection(*(set(snapshot.measured_genes(name)) for name in "abc")))
+    frozen = _Frozen()
+    vars(apart)["cells"] = _Untouched()
+    monkeypatch.setattr(embed, "make_model", lambda name, **options: frozen)
+    monkeypatch.setattr(embed, "_BLOCK_CELLS", 7)
+    fitted = fit_embedder(apart, "mine", train_rows=fold.train_rows[::-1], rows=rows, genes=genes, seed=0)
+    spec = EmbeddingSpec(snapshot_id=snapshot.snapshot_id, model="mine", card_digest="sha256:0", n_dims=3, seed=0)
+    store = EmbeddingStore(tmp_path / "e.zarr", apart, spec)
+    embed_shards(fitted, store, rows)
+    write_stored_embedding(store, tmp_path / "e.parquet", snapshot=apart, rows=rows)
+    np.testing.assert_array_equal(store.read(rows), snapshot.counts(rows, genes)[:, :3].toarray())
+    (handed,) = frozen.scopes
+    named = snapshot.cells["cell_id"].iloc[fold.train_rows]
+    assert (handed.cells_digest, handed.n_cells) == (cells_digest(named), len(named))
 
 
 def test_the_cut_off_of_a_model_is_the_day_by_which_its_corpora_were_closed(tmp_path):

@@ -20,6 +20,7 @@ from cytolabe.models.protocols import AttendedCell, GeneAttender  # noqa: E402
 from cytolabe.models.registry import make_model  # noqa: E402
 from cytolabe.models.scgpt.checkpoint import fresh_network  # noqa: E402
 from cytolabe.models.scgpt.configuration import ScgptConfig  # noqa: E402
+from cytolabe.models.scopes import NO_CELLS  # noqa: E402
 
 pytestmark = pytest.mark.models
 CHOSEN = (3, 17, 4, 20, 33, 8)
@@ -65,7 +66,7 @@ def fitted(tmp_path, make_query):
         if not folder.exists():
             geneformer(folder) if name == "geneformer" else scgpt(folder, "pre" if name == "scgpt_pre" else "post")
         model = make_model(name.removesuffix("_pre"), checkpoint=folder, panels="flag", **options)
-        return model.over(genes, cell_ids=[], seed=1)
+        return model.over(genes, handed=NO_CELLS, seed=1)
 
     return make
 

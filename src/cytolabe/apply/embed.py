@@ -6,27 +6,29 @@ is aligned to the partitions (`snapshot.embeddings`); Parquet is for the edge.
 """
 
 import dataclasses
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cytolabe.apply.views import query_view, train_view
+from cytolabe.apply.known_cells import handed_cells, known_cells
+from cytolabe.apply.views import VIEW_COLUMNS, query_view, train_view
 from cytolabe.errors import UsageError
-from cytolabe.files import replace_file
+from cytolabe.files import replace_by_file, staged_directory
 from cytolabe.models.protocols import Embedder, FittedEmbedder, FrozenEmbedder, Integrator
 from cytolabe.models.registry import make_model
 from cytolabe.records import Embedding, FitOnQuery, ModelCard
-from cytolabe.snapshot.embeddings import EmbeddingStore
+from cytolabe.snapshot.embeddings import SHARD_CELLS, EmbeddingStore
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["FittedModel", "embed_shards", "embed_snapshot", "fit_embedder", "stored_embedding", "write_embedding"]
+__all__ = ["FittedModel", "embed_shards", "embed_snapshot", "fit_embedder", "write_embedding", "write_stored_embedding"]
 
 _BLOCK_CELLS = 8192
+_SAID = ("snapshot_id", "split_id", "model", "layer", "pooling", "precision")
 
 
 def _silent(message: str) -> None:
@@ -45,7 +47,12 @@ class FittedModel:
 
     def embed(self, rows: np.ndarray) -> np.ndarray:
         """Return the embedding (cells x dims, float32) of positions, in the order given."""
-        view = query_view(self.snapshot, rows, genes=self.genes)
+        known = known_cells(self.snapshot, VIEW_COLUMNS, rows)
+        starts = range(0, max(len(rows), 1), _BLOCK_CELLS)
+        return np.concatenate([self._block(rows[a : a + _BLOCK_CELLS], known[a : a + _BLOCK_CELLS]) for a in starts])
+
+    def _block(self, rows: np.ndarray, known: pd.DataFrame) -> np.ndarray:
+        view = query_view(self.snapshot, rows, genes=self.genes, known=known)
         return np.asarray(self.fitted.embed(view), dtype=np.float32)
 
 
@@ -66,7 +73,7 @@ def fit_embedder(
         raise UsageError(msg)
     if isinstance(embedder, FrozenEmbedder):
         # Not one count of the train side is read: a checkpoint embeds an atlas of any size.
-        fitted = embedder.over(genes, cell_ids=snapshot.cells["cell_id"].iloc[train_rows].tolist(), seed=seed)
+        fitted = embedder.over(genes, handed=handed_cells(snapshot, train_rows), seed=seed)
         return FittedModel(snapshot=snapshot, name=model, card=embedder.card, genes=tuple(genes), fitted=fitted)
     others = np.asarray(rows[~np.isin(rows, train_rows)])
     fits_on_query = embedder.card.fit_on_query is not FitOnQuery.NONE and others.size > 0
@@ -135,24 +142,14 @@ def embed_shards(
         chosen = np.intersect1d(shard.positions, wanted, assume_unique=True)
         if not len(chosen) or store.is_written(shard):
             continue
-        blocks = [fitted.embed(chosen[a : a + _BLOCK_CELLS]) for a in range(0, len(chosen), _BLOCK_CELLS)]
-        store.write(shard, chosen, np.concatenate(blocks))
+        store.write(shard, chosen, fitted.embed(chosen))
         n_done += len(chosen)
         on_progress(f"{n_done:,} of {len(wanted):,} cells embedded")
     return n_done
 
 
-def stored_embedding(store: EmbeddingStore, snapshot: SnapshotView, rows: np.ndarray) -> Embedding:
-    """Return cells of a store as an embedding keyed by cell id, for files at the edge."""
-    spec = store.spec
-    keyed = _keyed(snapshot, rows, store.read(rows).astype(np.float32), model=spec.model)
-    return dataclasses.replace(
-        keyed, split_id=spec.split_id, layer=spec.layer, pooling=spec.pooling, precision=spec.precision
-    )
-
-
 def _keyed(snapshot: SnapshotView, rows: np.ndarray, values: np.ndarray, *, model: str) -> Embedding:
-    cell_ids = np.array(snapshot.cells["cell_id"].to_numpy()[rows].tolist(), dtype=object)
+    cell_ids = np.array(known_cells(snapshot, ["cell_id"], rows)["cell_id"].tolist(), dtype=object)
     return Embedding(cell_ids=cell_ids, values=values, snapshot_id=snapshot.snapshot_id, split_id="", model=model)
 
 
@@ -162,12 +159,47 @@ def write_embedding(embedding: Embedding, path: Path, *, access: str = "") -> No
     The file's metadata names the snapshot, the split and the model, and the access class of the snapshot where one was
     declared.
     """
+    _write_blocks(path, iter([embedding]), access=access)
+
+
+def write_stored_embedding(
+    store: EmbeddingStore, path: Path, *, snapshot: SnapshotView, rows: np.ndarray, access: str = ""
+) -> None:
+    """Write cells of a store as `write_embedding` does, in the order given; some ten thousands are in memory at a time.
+
+    Raises
+    ------
+    UsageError
+        If a cell is not embedded, or not yet.
+    """
+    starts = range(0, max(len(rows), 1), SHARD_CELLS)
+    blocks = (_stored(store, snapshot, rows[start : start + SHARD_CELLS]) for start in starts)
+    _write_blocks(path, blocks, access=access)
+
+
+def _stored(store: EmbeddingStore, snapshot: SnapshotView, rows: np.ndarray) -> Embedding:
+    spec = store.spec
+    keyed = _keyed(snapshot, rows, store.read(rows).astype(np.float32), model=spec.model)
+    return dataclasses.replace(
+        keyed, split_id=spec.split_id, layer=spec.layer, pooling=spec.pooling, precision=spec.precision
+    )
+
+
+def _write_blocks(path: Path, blocks: Iterator[Embedding], *, access: str) -> None:
+    first = next(blocks)
+    said = {name: getattr(first, name) for name in _SAID} | ({"access": access} if access else {})
+    table = _table(first).replace_schema_metadata(said)
+    with staged_directory(path.parent) as folder:
+        staged = folder / path.name
+        with pq.ParquetWriter(staged, table.schema, compression="zstd") as writer:
+            writer.write_table(table)
+            for block in blocks:
+                writer.write_table(_table(block).replace_schema_metadata(said))
+        replace_by_file(path, staged)
+
+
+def _table(embedding: Embedding) -> pa.Table:
     columns: dict[str, pa.Array] = {"cell_id": pa.array(embedding.cell_ids.tolist(), type=pa.string())}
     for dim in range(embedding.values.shape[1]):
         columns[f"d{dim}"] = pa.array(embedding.values[:, dim])
-    names = ("snapshot_id", "split_id", "model", "layer", "pooling", "precision")
-    said = {name: getattr(embedding, name) for name in names} | ({"access": access} if access else {})
-    table = pa.table(columns).replace_schema_metadata(said)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    replace_file(path, buffer.getvalue())
+    return pa.table(columns)

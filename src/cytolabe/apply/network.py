@@ -16,6 +16,7 @@ from cytolabe.errors import RefusedError, UsageError
 from cytolabe.genes.panels import why_not_ranked
 from cytolabe.models.gene_features import MOST_GENES, AttentionRule, GeneFeatures, GeneSums
 from cytolabe.models.protocols import DescribedEmbedder, EmbeddingFacts, FrozenEmbedder, GeneAttender, QueryView
+from cytolabe.models.scopes import NO_CELLS
 from cytolabe.snapshot.view import SnapshotView
 
 __all__ = ["CellPart", "NetworkFeatures", "NetworkPlan", "network_features", "snapshot_parts"]
@@ -174,7 +175,7 @@ class _Reader:
     def fits(self) -> Iterator[tuple[CellPart, GeneAttender]]:
         """Yield each part with the model over its genes."""
         for part in self.parts:
-            fitted = self.embedder.over(part.genes, cell_ids=[], seed=self.seed)
+            fitted = self.embedder.over(part.genes, handed=NO_CELLS, seed=self.seed)
             if not isinstance(fitted, GeneAttender):
                 msg = "This model reads no cell as genes that attend to one another. Take geneformer or scgpt."
                 raise UsageError(msg)

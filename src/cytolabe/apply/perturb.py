@@ -25,6 +25,7 @@ from cytolabe.models.geneformer.matched_null import (
 )
 from cytolabe.models.geneformer.tokenizer import TokenizedCells
 from cytolabe.models.protocols import EmbeddingFacts
+from cytolabe.models.scopes import NO_CELLS
 from cytolabe.randomness import rng_for
 from cytolabe.records import UNKNOWN
 from cytolabe.snapshot.view import SnapshotView
@@ -159,7 +160,7 @@ def perturb_cells(
     refuse_bad_rows(rows, goal_rows)
     cells, notes = _tokens(snapshot, embedder, rows)
     # The guard of panels has looked at each data set; here the genes are those of the dictionary, whatever measures them.
-    model = dataclasses.replace(embedder, panels="flag").over(known.genes, cell_ids=[], seed=plan.seed)
+    model = dataclasses.replace(embedder, panels="flag").over(known.genes, handed=NO_CELLS, seed=plan.seed)
     goal = None
     if goal_rows is not None:
         others, more = _tokens(snapshot, embedder, goal_rows)

@@ -15,10 +15,15 @@ from cytolabe.errors import UsageError
 from cytolabe.models.protocols import TECHNICAL_COLUMNS, QueryView, TrainView
 from cytolabe.snapshot.view import SnapshotView
 
-__all__ = ["query_view", "train_view"]
+__all__ = ["VIEW_COLUMNS", "query_view", "train_view"]
+
+VIEW_COLUMNS = ("cell_id", *TECHNICAL_COLUMNS)
+"""Columns of the cells that a query view is made of."""
 
 
-def query_view(snapshot: SnapshotView, rows: np.ndarray, *, genes: Sequence[str]) -> QueryView:
+def query_view(
+    snapshot: SnapshotView, rows: np.ndarray, *, genes: Sequence[str], known: pd.DataFrame | None = None
+) -> QueryView:
     """Make the view of cells to embed or annotate.
 
     Parameters
@@ -29,6 +34,9 @@ def query_view(snapshot: SnapshotView, rows: np.ndarray, *, genes: Sequence[str]
         Positions in `snapshot.cells`, each once, in the order of the answer.
     genes
         Reference genes, in the order of the columns; every data set among the rows has to measure them.
+    known
+        `VIEW_COLUMNS` of these rows, in their order, where somebody has read them already: the table of all cells is
+        not looked at then.
 
     Raises
     ------
@@ -37,12 +45,15 @@ def query_view(snapshot: SnapshotView, rows: np.ndarray, *, genes: Sequence[str]
     UsageError
         If a row is out of range or given twice, or a gene is given twice.
     """
-    _refuse_bad_rows(snapshot, rows, genes)
+    if known is None:
+        _refuse_bad_rows(snapshot, rows, genes)
+        known = snapshot.cells[list(VIEW_COLUMNS)].iloc[rows]
+    every = np.arange(len(rows))
     return QueryView(
-        cell_ids=_texts(snapshot.cells["cell_id"], rows),
+        cell_ids=_texts(known["cell_id"], every),
         counts=snapshot.counts(rows, tuple(genes)),
         genes=tuple(genes),
-        technical=_technical(snapshot.cells, rows),
+        technical=_technical(known, every),
     )
 
 

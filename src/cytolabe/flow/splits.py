@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cytolabe.apply.embed import FittedModel, embed_shards, fit_embedder, stored_embedding, write_embedding
+from cytolabe.apply.embed import FittedModel, embed_shards, fit_embedder, write_stored_embedding
+from cytolabe.apply.known_cells import handed_cells
 from cytolabe.audit import (
     audit_confounding,
     audit_fold,
@@ -21,10 +22,10 @@ from cytolabe.files import remove_directory, replace_file
 from cytolabe.flow.certificates import write_counts, write_grounds
 from cytolabe.models.collapse import MAX_CELLS, collapse_note
 from cytolabe.models.protocols import DescribedEmbedder
-from cytolabe.provenance import canonical_json, cells_digest, digest_of, jsonable
+from cytolabe.provenance import canonical_json, digest_of, jsonable
 from cytolabe.records import Certificate, Exposure, Finding, Fold, Split
 from cytolabe.snapshot.access import declared_access
-from cytolabe.snapshot.cell_table import cell_table, different_cells
+from cytolabe.snapshot.cell_table import different_cells
 from cytolabe.snapshot.embeddings import EmbeddingSpec, EmbeddingStore
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.snapshot.relations import FACTOR_COLUMNS
@@ -133,11 +134,10 @@ def embed_fold(
     rows = np.sort(np.concatenate([fold.train_rows, fold.test_rows]))
     genes = shared_genes(frozen, rows)
     fitted = fit_embedder(frozen, model, train_rows=fold.train_rows, rows=rows, genes=genes, seed=seed, **options)
-    cell_ids = cell_table(frozen, ["cell_id"])["cell_id"]
     inputs = {
         "genes": genes,
-        "fitted_on": cells_digest(cell_ids.iloc[fold.train_rows]),
-        "embedded": cells_digest(cell_ids.iloc[rows]),
+        "fitted_on": handed_cells(frozen, fold.train_rows).cells_digest,
+        "embedded": handed_cells(frozen, rows).cells_digest,
     }
     spec = EmbeddingSpec(
         snapshot_id=frozen.snapshot_id,
@@ -156,7 +156,7 @@ def embed_fold(
     embed_shards(fitted, store, rows)
     findings = _collapse(store, rows, model=model)
     if not is_store:
-        write_embedding(stored_embedding(store, frozen, rows), out, access=declared_access(frozen))
+        write_stored_embedding(store, out, snapshot=frozen, rows=rows, access=declared_access(frozen))
         remove_directory(place)
     return {
         "snapshot_id": frozen.snapshot_id,

@@ -4,7 +4,7 @@ A `QueryView` physically lacks labels and persons; a `TrainView` physically lack
 is fitted leaves a `FitScope`: without one there is no score.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -132,8 +132,8 @@ class Integrator(Protocol):
 class FrozenEmbedder(Protocol):
     """An embedder that learns nothing from the cells it is handed, so that none of their counts has to be read for it."""
 
-    def over(self, genes: Sequence[str], *, cell_ids: Iterable[str], seed: int) -> FittedEmbedder:
-        """Return what `fit` returns for cells of these names over these genes."""
+    def over(self, genes: Sequence[str], *, handed: FitScope, seed: int) -> FittedEmbedder:
+        """Return what `fit` returns for the cells that `handed` names by their digest, over these genes."""
         ...
 
 

@@ -19,6 +19,7 @@ from cytolabe.records import FitScope
 
 __all__ = [
     "BATCH_KEY",
+    "NO_CELLS",
     "batch_levels",
     "columns_among",
     "fit_scope",
@@ -38,6 +39,10 @@ def fit_scope(step: str, cell_ids: Iterable[str]) -> FitScope:
     """Return the scope of a step that was handed these cells."""
     distinct = sorted(set(cell_ids))
     return FitScope(step=step, cells_digest=cells_digest(distinct), n_cells=len(distinct))
+
+
+NO_CELLS = fit_scope("none", ())
+"""What a network is handed that is asked of itself, or of cells that teach it nothing."""
 
 
 def batch_levels(technical: pd.DataFrame) -> np.ndarray:

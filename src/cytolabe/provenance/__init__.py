@@ -1,6 +1,6 @@
 """Digests and run records: what names a thing, and what went into it."""
 
-from cytolabe.provenance.canonical import canonical_json, cells_digest, digest_of, jsonable
+from cytolabe.provenance.canonical import canonical_json, cells_digest, digest_of, jsonable, sorted_cells_digest
 from cytolabe.provenance.runs import artifact_of, code_identity, environment_identity
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "digest_of",
     "environment_identity",
     "jsonable",
+    "sorted_cells_digest",
 ]

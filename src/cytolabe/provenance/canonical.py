@@ -16,7 +16,7 @@ from pathlib import PurePath
 import numpy as np
 import rfc8785
 
-__all__ = ["canonical_json", "cells_digest", "digest_of", "jsonable"]
+__all__ = ["canonical_json", "cells_digest", "digest_of", "jsonable", "sorted_cells_digest"]
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})
@@ -99,8 +99,13 @@ def digest_of(value: object) -> str:
 
 def cells_digest(cell_ids: Iterable[str]) -> str:
     """Return the digest of a set of cells: order does not matter, and a cell given twice counts once."""
+    return sorted_cells_digest(sorted(set(cell_ids)))
+
+
+def sorted_cells_digest(cell_ids: Iterable[str]) -> str:
+    """Return `cells_digest` of ids that ascend and come once, one at a time."""
     digest = hashlib.sha256()
-    for cell_id in sorted(set(cell_ids)):
+    for cell_id in cell_ids:
         digest.update(cell_id.encode())
         digest.update(b"\x00")
     return "sha256:" + digest.hexdigest()

@@ -10,8 +10,8 @@ Cells are embedded in minibatches of like length in any order. Another order, mi
 rounding alone: at most `TOLERANCE` times the largest value of the cell, in float32 (tested). Nothing is drawn.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -277,10 +277,10 @@ class GeneformerEmbedder:
         UsageError
             If no gene is in the dictionary.
         """
-        return self.over(train.genes, cell_ids=train.cell_ids, seed=seed)
+        return self.over(train.genes, handed=fit_scope(FROZEN_STEP, train.cell_ids), seed=seed)
 
-    def over(self, genes: Sequence[str], *, cell_ids: Iterable[str], seed: int) -> FittedGeneformer:
-        """Return the model over some genes; `cell_ids` names the cells that it was handed, none of which it reads.
+    def over(self, genes: Sequence[str], *, handed: FitScope, seed: int) -> FittedGeneformer:
+        """Return the model over some genes; `handed` names the cells that it was given, none of which it reads.
 
         Raises
         ------
@@ -305,7 +305,7 @@ class GeneformerEmbedder:
             pooling=self.pooling or ("mean" if known.bounds is None else "cls"),
             precision=self.precision,
             weights=f"random, seed {seed}" if is_random else card.weights,
-            scopes=(*(() if is_random else card.scopes), fit_scope(FROZEN_STEP, cell_ids)),
+            scopes=(*(() if is_random else card.scopes), replace(handed, step=FROZEN_STEP)),
             _met=dict.fromkeys([*notes, f"a panel: {tokenizer.flag}"] if tokenizer.flag else notes),
         )
 

@@ -7,7 +7,7 @@ its id and the seed; other cells move it by rounding only (minibatches of anothe
 Cells of a panel are refused (rule R3). A cell without counts in the vocabulary is `<cls>` alone, and the notes say so.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -202,10 +202,10 @@ class ScgptEmbedder:
         UsageError
             If no gene is in the vocabulary.
         """
-        return self.over(train.genes, cell_ids=train.cell_ids, seed=seed)
+        return self.over(train.genes, handed=fit_scope("scgpt/frozen", train.cell_ids), seed=seed)
 
-    def over(self, genes: Sequence[str], *, cell_ids: Iterable[str], seed: int) -> FittedScgpt:
-        """Return the model over some genes; `cell_ids` names the cells that it was handed, none of which it reads.
+    def over(self, genes: Sequence[str], *, handed: FitScope, seed: int) -> FittedScgpt:
+        """Return the model over some genes; `handed` names the cells that it was given, none of which it reads.
 
         Raises
         ------
@@ -238,7 +238,7 @@ class ScgptEmbedder:
             model=model,
             tokenizer=tokenizer,
             seed=seed,
-            scopes=(*scopes, fit_scope("scgpt/frozen", cell_ids)),
+            scopes=(*scopes, replace(handed, step="scgpt/frozen")),
             _met=notes,
         )
 
