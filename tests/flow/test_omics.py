@@ -149,7 +149,7 @@ def test_a_stored_model_answers_in_the_place_of_a_training(make_cite_file, tmp_p
     assert (trained["n_train"], stored["n_train"], stored["mapped"]) == (80, 80, ["two"])
     # A second file: the library that the model never saw, its antibodies in another order and one more.
     second = make_cite_file(name="second", change=_second_library)
-    answer = embed_omics(second, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
+    answer, _ = embed_omics(second, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
     assert (answer["mapped"], answer["fit_on_query"], answer["n_cells"]) == (["two"], "unlabelled_query", 160)
     assert any("1 proteins of the file are not read by the model: CD8" in note for note in answer["notes"])
     before = values(again)
@@ -172,7 +172,7 @@ def test_a_stored_model_answers_in_the_place_of_a_training(make_cite_file, tmp_p
         embed_omics(lacking, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
     with pytest.raises(UsageError, match="the other 80 cells of the file are not those that the model was trained on"):
         embed_omics(make_cite_file(name="fourth", change=_one_count_more), AskedOmics(**asked, model=folder), out=again)
-    same = embed_omics(path, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
+    same, _ = embed_omics(path, AskedOmics(proteins="adt", batch="batch", model=folder), out=again)
     assert any("read as of the same libraries by their names: one" in note for note in same["notes"])
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cytolabe.cli.main import app
 from cytolabe.errors import RefusedError, UsageError
+from cytolabe.flow import omics_scgpt
 from cytolabe.flow.omics import embed_omics
 from cytolabe.flow.omics_file import AskedOmics, read_omics
 from cytolabe.flow.omics_hidden import regression
@@ -20,7 +21,9 @@ from cytolabe.flow.omics_integration import Embedded, integration_of
 from cytolabe.genes.reference import load_reference
 from cytolabe.models.scgpt.checkpoint import load_scgpt, save_scgpt
 from cytolabe.models.scgpt.learning import started
+from cytolabe.models.scgpt.omics import FittedOmics, fit_omics
 from cytolabe.models.scgpt.source import Learning
+from cytolabe.models.totalvi import FittedTotalvi
 from cytolabe.records import Protocol
 
 needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="the extra [models] is not installed")
@@ -86,12 +89,67 @@ def test_hidden_proteins_are_told_in_bins_beside_the_floors_of_totalvi_and_a_ran
     assert rows["scgpt"]["protocol"] == "self_supervised"
     assert rows["control: cell types"]["avg_bio"] > rows["control: shuffled"]["avg_bio"]
     assert document["integration"]["status"] == "QUALIFIED"
+    assert document["findings"] == []
     table = pq.read_table(out)
     assert table.num_rows == 160
     assert {b"model": b"scgpt", b"weights": document["weights"].encode()}.items() <= table.schema.metadata.items()
     shown = CliRunner().invoke(app, [*words[:-1], str(tmp_path / "again.parquet")])
     assert "r scGPT" in shown.stdout
     assert (tmp_path / "again.parquet").read_bytes() == out.read_bytes()
+
+
+def nearly_one_vector(fitted, cells):
+    noise = np.random.default_rng(0).normal(size=(len(cells.cell_ids), 4))
+    return (np.array([3.0, -1.0, 2.0, 0.5]) + 1e-4 * noise).astype(np.float32)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("kind", "fitted", "extra"), [("scgpt", FittedOmics, "torch"), ("totalvi", FittedTotalvi, "scvi")]
+)
+def test_an_embedding_that_holds_nothing_is_a_finding_of_either_kind(
+    make_cite_file, tmp_path, monkeypatch, kind, fitted, extra
+):
+    if not importlib.util.find_spec(extra):
+        pytest.skip("the extra [models] is not installed")
+    monkeypatch.setattr(fitted, "embed", nearly_one_vector)
+    options = QUICK if kind == "scgpt" else {"n_hidden": 8, "n_latent": 4, "max_epochs": 1}
+    words = [
+        "omics",
+        str(make_cite_file(change=labelled)),
+        "--proteins",
+        "adt",
+        "--batch",
+        "batch",
+        "--model-kind",
+        kind,
+    ]
+    words += [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
+    found = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "e.parquet"), "--json"])
+    assert found.exit_code == 0, found.stderr
+    (finding,) = json.loads(found.stdout)["findings"]
+    assert (finding["code"], finding["where"], finding["severity"]) == ("W-MODEL-02", kind, "warning")
+    if kind == "scgpt":
+        shown = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "again.parquet")])
+        assert "W-MODEL-02 scgpt: the embedding collapsed: all 160 cells looked at have one vector" in shown.stdout
+
+
+@needs_torch
+@pytest.mark.models
+def test_the_contrast_of_two_passes_is_an_option_and_reaches_the_training(make_cite_file, tmp_path, monkeypatch):
+    path, weighed = make_cite_file(), []
+
+    def told(*words, contrast, **named):
+        weighed.append(contrast)
+        return fit_omics(*words, contrast=contrast, **named)
+
+    monkeypatch.setattr(omics_scgpt, "fit_omics", told)
+    plain, off, on = (
+        embed_omics(path, asked(options={**QUICK, "n_steps": 2, **more}), out=tmp_path / f"{number}.parquet")[0]
+        for number, more in enumerate(({}, {"contrast": 0}, {"contrast": 10}))
+    )
+    assert weighed == [0.0, 0.0, 10.0]
+    assert plain["weights"] == off["weights"] != on["weights"]
 
 
 @needs_torch
@@ -104,7 +162,7 @@ def test_a_checkpoint_of_symbols_is_led_to_the_ids_of_the_file(make_cite_file, t
     n_known = int((load_scgpt(tmp_path / "checkpoint").vocabulary.columns(genes, reference) >= 0).sum())
     assert n_known > 80
     options = {**QUICK, "n_top_genes": 200, "checkpoint": str(tmp_path / "checkpoint")}
-    document = embed_omics(path, asked(options=options), out=tmp_path / "e.parquet")
+    document, _ = embed_omics(path, asked(options=options), out=tmp_path / "e.parquet")
     assert document["protocol"] == "fine_tuned"
     assert document["checkpoint"] == options["checkpoint"]
     # A gene that the vocabulary lacks is not read: it would be a row that learned nothing.
@@ -120,14 +178,14 @@ def test_a_checkpoint_of_symbols_is_led_to_the_ids_of_the_file(make_cite_file, t
 def test_peaks_are_a_modality_of_their_own_read_as_counts_or_as_open(make_cite_file, tmp_path, binary):
     path = make_cite_file(change=lambda table: with_peaks(table, binary=binary))
     want = asked(proteins="", peaks="atac", label="called", options={**QUICK, "n_top_peaks": 30})
-    document = embed_omics(path, want, out=tmp_path / "e.parquet")
+    document, _ = embed_omics(path, want, out=tmp_path / "e.parquet")
     assert (document["n_peaks"], document["n_proteins"], document["n_genes"]) == (30, 0, 60)
     assert any("30 of 40 peaks are read" in note for note in document["notes"])
     # Random bins of zeros and ones would be amounts that nobody measured.
     assert any("peak has no value but 0 and 1" in note for note in document["notes"]) is binary
     ties = pq.read_schema(tmp_path / "e.parquet").metadata[b"ties.peak"]
     assert ties == (b"mid" if binary else b"random")
-    both = embed_omics(path, asked(peaks="atac"), out=tmp_path / "both.parquet")
+    both, _ = embed_omics(path, asked(peaks="atac"), out=tmp_path / "both.parquet")
     assert (both["n_peaks"], both["n_proteins"]) == (40, 3)
 
 
@@ -166,6 +224,7 @@ def test_peaks_are_named_by_their_places_and_by_nothing_else(make_cite_file):
         ({"options": {"preset": "huge"}}, "--option preset=huge: one of tiny, small, base"),
         ({"options": {"n_steps": 0}}, "n_steps=0: a number above 0 is needed, a whole one"),
         ({"options": {"learning_rate": "fast"}}, "learning_rate=fast: a number above 0"),
+        ({"options": {"contrast": -1}}, "contrast=-1: a number of 0 or more"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused_before_a_file_is_read(changes, told, tmp_path):
@@ -216,7 +275,7 @@ def test_a_real_cite_seq_file_goes_through(real_files, tmp_path):
     table[rows].copy().write_h5ad(tmp_path / "few.h5ad")
     options = {"preset": "tiny", "n_steps": 4, "check_every": 2, "warm_up": 1, "n_top_genes": 100, "max_length": 64}
     want = asked(proteins="protein_counts", held_out="PBMC5k", options=options)
-    document = embed_omics(tmp_path / "few.h5ad", want, out=tmp_path / "e.parquet")
+    document, _ = embed_omics(tmp_path / "few.h5ad", want, out=tmp_path / "e.parquet")
     assert (document["n_train"], document["n_held_out"], document["n_proteins"]) == (100, 100, 14)
     rows = {row["protein"]: row for row in document["proteins"]}
     # Monocytes are told by their RNA: the floor finds them, whatever a network of four steps says.

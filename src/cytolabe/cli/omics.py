@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cytolabe.cli.options import AsJson, ModelOptions, Seed, model_options
-from cytolabe.cli.output import print_document, print_table, progress, writable_file
+from cytolabe.cli.output import print_document, print_findings, print_table, progress, writable_file
 
 __all__ = ["omics"]
 
@@ -68,11 +68,12 @@ def omics(
         proteins=proteins, names=protein_names, peaks=peaks, peak_names=peak_names, batch=batch, person=person, label=label,
         held_out=hold_out, kind=model_kind, options=model_options(option or []), seed=seed, model=model, save=save,
     )  # fmt: skip
-    document = embed_omics(file, asked, out=out, on_progress=progress())
+    document, findings = embed_omics(file, asked, out=out, on_progress=progress())
     if as_json:
         print_document(document)
     else:
         _print(document)
+        print_findings(findings)
     return 0
 
 

@@ -3,7 +3,7 @@
 What is read stands in `flow.omics_file`. With a held-out library the model learns from the other libraries and is asked for the proteins of this one from
 its RNA; what it expects is held to what was measured, beside a ridge regression on principal components of RNA and the mean of the training cells
 (`flow.omics_hidden`). totalVI is mapped onto the library, scGPT stays as it was trained (`flow.omics_scgpt`). The embedding is judged as in a
-study (`flow.omics_integration`). A training of totalVI can be stored, and a stored one answers a file in its place (`flow.omics_stored`).
+study (`flow.omics_integration`), and where it collapsed that is a finding. A training of totalVI can be stored, and a stored one answers a file in its place (`flow.omics_stored`).
 """
 
 import io
@@ -18,20 +18,22 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import UsageError
+from cytolabe.evaluate.collapse import collapsed_embedding
 from cytolabe.files import replace_file
 from cytolabe.flow.omics_file import MODEL_KINDS, PEAK, AskedOmics, held_out_cells, read_omics
 from cytolabe.flow.omics_hidden import across, correlation, counted_rows, regression
 from cytolabe.flow.omics_integration import Embedded, integration_of
 from cytolabe.flow.omics_scgpt import check_scgpt, hidden_by_scgpt, scgpt_card, train_scgpt
 from cytolabe.flow.omics_stored import answering, led_to, open_model, unused_folder
+from cytolabe.models.collapse import MAX_CELLS, collapse_note
 from cytolabe.models.omics import OmicsCells
 from cytolabe.models.protocols import EmbeddingFacts
 from cytolabe.models.scgpt.omics import random_control
 from cytolabe.models.scgpt.source import ScgptOmicsSource
 from cytolabe.models.totalvi import PROTEIN, RNA, FittedTotalvi, Totalvi
 from cytolabe.models.totalvi_files import save_totalvi, totalvi_card
-from cytolabe.provenance import digest_of
-from cytolabe.records import ModelCard, Protocol
+from cytolabe.provenance import digest_of, jsonable
+from cytolabe.records import Finding, ModelCard, Protocol
 
 __all__ = ["embed_omics"]
 
@@ -53,8 +55,15 @@ class _Made:
     """Controls of the model's own, over the same rows."""
 
 
-def embed_omics(path: Path, asked: AskedOmics, *, out: Path, on_progress: Progress = lambda _: None) -> dict[str, Any]:
+def embed_omics(
+    path: Path, asked: AskedOmics, *, out: Path, on_progress: Progress = lambda _: None
+) -> tuple[dict[str, Any], tuple[Finding, ...]]:
     """Embed the cells of a file, write the embedding, and tell how proteins of a held-out library are expected.
+
+    Returns
+    -------
+    tuple
+        The document of `cytolabe omics --json`, and the findings: an embedding that collapsed.
 
     Raises
     ------
@@ -73,6 +82,7 @@ def embed_omics(path: Path, asked: AskedOmics, *, out: Path, on_progress: Progre
     _write(shown.cell_ids, made, out, model=asked.kind, card=card)
     counts = csr_matrix(shown.modalities[RNA].counts)
     counted = np.flatnonzero(np.asarray(counts.sum(axis=1)).ravel() > 0)
+    findings = _collapse(made.values, model=asked.kind)
     judged = (Embedded(name=asked.kind, protocol=made.card.protocol, values=made.values), *made.beside)
     integration = integration_of(
         tuple(Embedded(name=one.name, protocol=one.protocol, values=one.values[counted]) for one in judged),
@@ -81,13 +91,14 @@ def embed_omics(path: Path, asked: AskedOmics, *, out: Path, on_progress: Progre
         labels=labels[made.rows][counted],
         seed=asked.seed,
     )
-    return {
+    document = {
         "model": asked.kind, "protocol": made.card.protocol.value, "file": path.name, "n_cells": len(made.rows),
         "n_left_out": len(cells.cell_ids) - len(made.rows), "n_dims": made.values.shape[1], **made.told, "held_out": asked.held_out or None,
         "weights": made.card.weights_digest, "card": card,
         "read_from": None if asked.model is None else str(asked.model), "saved": None if asked.save is None else str(asked.save),
-        "proteins": made.proteins, "integration": integration, "notes": list(made.notes), "embedding": str(out),
+        "proteins": made.proteins, "integration": integration, "findings": jsonable(findings), "notes": list(made.notes), "embedding": str(out),
     }  # fmt: skip
+    return document, findings
 
 
 def _chosen(asked: AskedOmics) -> Callable[[OmicsCells, Progress], _Made]:
@@ -214,6 +225,12 @@ def _expected(fitted: FittedTotalvi, train: OmicsCells, held: OmicsCells) -> tup
          **{f"{who}_error": float(np.abs(found[:, k] - truth[:, k]).mean()) for who, found in answers.items()}}
         for k, name in enumerate(fitted.proteins)
     ]  # fmt: skip
+
+
+def _collapse(values: np.ndarray, *, model: str) -> tuple[Finding, ...]:
+    """Report an embedding that collapsed, by cells from all over it."""
+    note = collapse_note(values[:: -(-len(values) // MAX_CELLS) or 1])
+    return (collapsed_embedding(model, note),) if note else ()
 
 
 def _write(cell_ids: np.ndarray, made: _Made, out: Path, *, model: str, card: str) -> None:

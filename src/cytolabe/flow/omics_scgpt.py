@@ -33,6 +33,7 @@ from cytolabe.records import ModelCard
 __all__ = ["check_scgpt", "hidden_by_scgpt", "scgpt_card", "train_scgpt"]
 
 _NO_COUNTS = "scGPT says bins, a place among the proteins of a cell, and no counts: r is beside measured log counts, errors are of bins"
+_FROM_ZERO = {"max_length", "held_out_fraction", "warm_up", "weight_decay", "clip_norm", "contrast"}
 _NOT_ASKED = "hidden proteins or peaks: not asked, because no library was held out (--hold-out)"
 
 Progress = Callable[[str], None]
@@ -63,7 +64,11 @@ def check_scgpt(asked: AskedOmics) -> ScgptOmicsSource:
             msg = f"--option {name}: scgpt knows {', '.join(sorted(known))}."
             raise UsageError(msg)
         _refuse_value(name, value, known[name])
-    return ScgptOmicsSource(**asked.options)
+    # On a command line 10 is a weight, too.
+    said: dict[str, Any] = {
+        name: float(value) if known[name] is float else value for name, value in asked.options.items()
+    }
+    return ScgptOmicsSource(**said)
 
 
 def train_scgpt(
@@ -87,7 +92,7 @@ def train_scgpt(
     reference = load_reference(options.organism)
     columns, notes = read_columns(train, options, genes=RNA, peaks=PEAK, reference=reference)
     on_progress(f"training scGPT on {len(train.cell_ids):,} cells")
-    fitted = fit_omics(train.over(columns), options, seed=seed, reference=reference)
+    fitted = fit_omics(train.over(columns), options, seed=seed, contrast=options.contrast, reference=reference)
     return fitted, columns, (*notes, *fitted.notes, *([f"QUALIFIED(panel): {why_not}"] if why_not else []))
 
 
@@ -150,7 +155,7 @@ def _refuse_value(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 
         raise UsageError(msg)
     if kind in {int, float}:
         is_number = isinstance(value, (int, kind)) and not isinstance(value, bool)
-        least = 0 if name in {"max_length", "held_out_fraction", "warm_up", "weight_decay", "clip_norm"} else None
+        least = 0 if name in _FROM_ZERO else None
         if not is_number or (value < 0 if least == 0 else value <= 0):  # type: ignore[operator]
             what = "a number of 0 or more" if least == 0 else "a number above 0"
             msg = f"--option {name}={value}: {what} is needed{', a whole one' if kind is int else ''}."

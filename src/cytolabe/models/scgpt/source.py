@@ -316,3 +316,5 @@ class ScgptOmicsSource(Learning):
     """Variable genes of the training cells that are read, as in the published tutorials."""
     n_top_peaks: int = 4000
     """Peaks that are read: those with a count in the most training cells."""
+    contrast: float = 0.0
+    """Weight of the contrast of two passes of a cell (CCE), each with its own dropout; off, as published, where it weighs 10 when on."""
