@@ -116,7 +116,7 @@ def test_epochs_are_not_chosen_on_persons_without_labels(make_train):
 
 def test_probabilities_that_are_not_finite_are_no_answer(make_train, monkeypatch):
     fitted = TINY.fit(make_train(), query=None, seed=0)
-    monkeypatch.setattr("cytolabe.models.scanvi._class_probability", lambda *_: np.full((150, 3), np.nan))
+    monkeypatch.setattr("cytolabe.models.fitted_scanvi._class_probability", lambda *_: np.full((150, 3), np.nan))
     with pytest.raises(ModelFailedError, match="scANVI gave values that are not finite for 150 of 150 cells"):
         fitted.predict(make_train())
 
@@ -289,3 +289,12 @@ def test_coarse_labels_are_taken_only_where_the_option_says_so_and_classes_have_
     unknown = np.where(train.labels == "CL:0000084", "CL:9999999", train.labels).astype(object)
     with pytest.raises(UnresolvedLabelError, match="CL:9999999"):
         rule.fit(dataclasses.replace(train, labels=unknown), query=None, seed=0)
+
+
+def test_a_label_that_means_no_label_is_refused(make_train):
+    train = make_train()
+    with pytest.raises(RefusedError, match="41 training cells have the label 'unlabelled'"):
+        TINY.fit(
+            dataclasses.replace(train, labels=np.where(train.labels == "CL:0000084", "unlabelled", train.labels).astype(object)),
+            query=None, seed=0,
+        )  # fmt: skip

@@ -14,12 +14,15 @@ __all__ = ["train"]
 _SHARED = ("geneformer", "scgpt")
 """Trainings whose steps several processes can share."""
 
+_ASKED = ("geneformer_cells", "scanvi")
+"""Trainings that can be told which labels to learn."""
+
 
 def train(
     model: Annotated[
         str,
         typer.Argument(
-            help="geneformer, scgpt, scvi, geneformer_cells (tasks of cells), or geneformer_genes (classes of genes)."
+            help="geneformer, scgpt, scvi, scanvi, geneformer_cells (tasks of cells), or geneformer_genes (classes of genes)."
         ),
     ],
     atlas: AtlasPath,
@@ -27,7 +30,9 @@ def train(
     config: Annotated[Path, typer.Option("--config", help="The training file: preset, [network], [training].")],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", help="Folder of the model; a killed training there goes on (scvi begins again)."),
+        typer.Option(
+            "-o", "--out", help="Folder of the model; a killed training there goes on (scvi, scanvi begin again)."
+        ),
     ],
     fold: Annotated[str, typer.Option(help="Which fold: its id, or its number from 1. The only one by default.")] = "",
     processes: Annotated[
@@ -44,7 +49,7 @@ def train(
         list[str] | None,
         typer.Option(
             "--task",
-            help="geneformer_cells: what to ask (cell_type, disease, sex, tissue, contributed.COLUMN); repeat it.",
+            help="geneformer_cells, scanvi: what to ask (cell_type, disease, sex, tissue, contributed.COLUMN); repeat it for geneformer_cells.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -59,24 +64,13 @@ def train(
     import dataclasses
 
     from cytolabe.engine import naming_shortage
-    from cytolabe.errors import UsageError
     from cytolabe.flow.split_records import model_step
     from cytolabe.flow.training_files import TrainingOrder
     from cytolabe.snapshot.atlas import open_atlas
 
     read, pretrain = _training_of(model)
-    asked: Any = read(config)
-    if (processes or engine != "local" or address) and model not in _SHARED:
-        msg = f"--processes, --engine and --address are for {' and '.join(_SHARED)}; {model} is trained by one process here."
-        raise UsageError(msg)
-    if (task or checkpoint) and model != "geneformer_cells":
-        msg = f"--task and --checkpoint are for geneformer_cells; {model} takes them from its training file, or not at all."
-        raise UsageError(msg)
-    if model in _SHARED:
-        asked = dataclasses.replace(asked, processes=processes or asked.processes, engine=engine, address=address)
-    asked = dataclasses.replace(asked, tasks=tuple(task)) if task else asked
-    if checkpoint:
-        asked = dataclasses.replace(asked, learning=dataclasses.replace(asked.learning, checkpoint=checkpoint))
+    means = {"processes": processes, "engine": engine, "address": address}
+    asked = _with_options(read(config), model, means=means, task=tuple(task or ()), checkpoint=checkpoint)
     made_folder(out, "--out")
     opened = open_atlas(atlas)
     frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
@@ -91,14 +85,44 @@ def train(
     if as_json:
         print_document(document)
     else:
-        {"geneformer_genes": _print_genes, "geneformer_cells": _print_cells, "scvi": _print_scvi}.get(
-            model, _print_steps
-        )(document)
+        printed = {
+            "geneformer_genes": _print_genes,
+            "geneformer_cells": _print_cells,
+            "scvi": _print_scvi,
+            "scanvi": _print_scanvi,
+        }
+        printed.get(model, _print_steps)(document)
     return 0
 
 
+def _with_options(
+    asked: Any, model: str, *, means: dict[str, Any], task: tuple[str, ...], checkpoint: str  # noqa: ANN401 - of any model
+) -> Any:  # fmt: skip # noqa: ANN401
+    """Return what a training file asks for with what the command says in its place."""
+    import dataclasses
+
+    from cytolabe.errors import UsageError
+
+    if (means["processes"] or means["engine"] != "local" or means["address"]) and model not in _SHARED:
+        msg = f"--processes, --engine and --address are for {' and '.join(_SHARED)}; {model} is trained by one process here."
+        raise UsageError(msg)
+    if task and model not in _ASKED:
+        msg = f"--task is for {' and '.join(_ASKED)}; {model} learns no label, or takes it from its training file."
+        raise UsageError(msg)
+    if checkpoint and model != "geneformer_cells":
+        msg = f"--checkpoint is for geneformer_cells; {model} takes it from its training file, or not at all."
+        raise UsageError(msg)
+    if model in _SHARED:
+        asked = dataclasses.replace(asked, **{**means, "processes": means["processes"] or asked.processes})
+    if task:
+        asked = dataclasses.replace(asked, tasks=task)
+    if checkpoint:
+        asked = dataclasses.replace(asked, learning=dataclasses.replace(asked.learning, checkpoint=checkpoint))
+    return asked
+
+
 _KEYS = {
-    "geneformer": "minibatch or preset", "scgpt": "tokens_per_minibatch, max_length or preset", "scvi": "n_top_genes or n_hidden",
+    "geneformer": "minibatch or preset", "scgpt": "tokens_per_minibatch, max_length or preset", "scvi": "n_top_genes or n_hidden", "scanvi": "n_top_genes or n_hidden",
     "geneformer_cells": "minibatch or max_length", "geneformer_genes": "minibatch or max_length",
 }  # fmt: skip
 """What makes a training smaller in its file."""
@@ -124,6 +148,10 @@ def _training_of(model: str) -> tuple[Any, Any]:
         from cytolabe.flow.pretrain_scvi import pretrain_scvi, read_scvi_training
 
         return read_scvi_training, pretrain_scvi
+    if model == "scanvi":
+        from cytolabe.flow.pretrain_scanvi import pretrain_scanvi, read_scanvi_training
+
+        return read_scanvi_training, pretrain_scanvi
     if model == "geneformer_genes":
         from cytolabe.flow.gene_classes import read_gene_training, train_gene_classes
 
@@ -132,7 +160,7 @@ def _training_of(model: str) -> tuple[Any, Any]:
         from cytolabe.flow.cell_tasks import read_cell_training, train_cell_tasks
 
         return read_cell_training, train_cell_tasks
-    msg = f"There is no training of {model!r} here. Known: geneformer, scgpt, scvi, geneformer_cells, geneformer_genes."
+    msg = f"There is no training of {model!r} here. Known: geneformer, scgpt, scvi, scanvi, geneformer_cells, geneformer_genes."
     raise UsageError(msg)
 
 
@@ -150,6 +178,15 @@ def _print_scvi(document: dict[str, Any]) -> None:
     typer.echo(f"{document['n_cells']} cells, {read}, {document['n_dims']} dims: {document['model']}")
     for note in document["notes"]:
         typer.echo(f"note: {note}")
+
+
+def _print_scanvi(document: dict[str, Any]) -> None:
+    print_table(
+        ["class", "name", "training cells"],
+        [[one["class"], one["name"], one["n_train"]] for one in document["classes"]],
+    )
+    typer.echo(f"{document['n_labelled']} cells with a label of {document['task']}, {document['n_unlabelled']} without")
+    _print_scvi(document)
 
 
 def _print_genes(document: dict[str, Any]) -> None:

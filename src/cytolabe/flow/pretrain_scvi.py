@@ -7,7 +7,9 @@ fold measure, those of the test side included.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from cytolabe.models.stored import MODEL_CARD_NAME
 from cytolabe.provenance import jsonable
 from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["ScviTraining", "pretrain_scvi", "read_scvi_training"]
+__all__ = ["ScviTraining", "network_options", "pretrain_scvi", "read_scvi_training"]
 
 _TOP = ("n_latent", "n_hidden", "n_layers", "n_top_genes", "latent_posterior")
 _TRAINING = ("max_epochs", "patience")
@@ -44,21 +46,43 @@ def read_scvi_training(path: Path) -> ScviTraining:
     UsageError
         If it is not there, no TOML, or has a key or a value that means nothing.
     """
-    said = read_training_file(path)
-    training = said.pop("training", {})
-    if not isinstance(training, dict):
-        msg = f"{path}: training = {training!r} is no table. Write [training] above its keys."
-        raise UsageError(msg)
     defaults = {field.name: field.default for field in dataclasses.fields(ScviTraining) if field.init}
+    return ScviTraining(**network_options(path, defaults, top=_TOP, training=_TRAINING))
+
+
+def network_options(
+    path: Path, defaults: Mapping[str, Any], *, top: Sequence[str], training: Sequence[str]
+) -> dict[str, Any]:
+    """Return what a training file says of a network of scvi-tools: values by key, each of the type of its default.
+
+    Parameters
+    ----------
+    defaults
+        Of every key that there is.
+    top
+        Keys that stand at the top of the file.
+    training
+        Keys of its table `[training]`.
+
+    Raises
+    ------
+    UsageError
+        If it is not there, no TOML, or has a key or a value that means nothing.
+    """
+    said = read_training_file(path)
+    table = said.pop("training", {})
+    if not isinstance(table, dict):
+        msg = f"{path}: training = {table!r} is no table. Write [training] above its keys."
+        raise UsageError(msg)
     options = {
-        **checked_table(said, _TOP, defaults=defaults, where=f"{path}"),
-        **checked_table(training, _TRAINING, defaults=defaults, where=f"{path}: [training]"),
+        **checked_table(said, top, defaults=defaults, where=f"{path}"),
+        **checked_table(table, training, defaults=defaults, where=f"{path}: [training]"),
     }
-    too_small = [f"{key} = {value}" for key, value in options.items() if not isinstance(value, bool) and value < 1]
+    too_small = [f"{key} = {value}" for key, value in options.items() if type(value) is int and value < 1]
     if too_small:
         msg = f"{path}: {', '.join(too_small)} means nothing. Give at least 1."
         raise UsageError(msg)
-    return ScviTraining(**options)
+    return options
 
 
 def pretrain_scvi(frozen: Snapshot, config: ScviTraining, order: TrainingOrder) -> dict[str, object]:

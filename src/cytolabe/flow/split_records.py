@@ -68,9 +68,10 @@ def model_step(
         parameters={"model": model, "fold_digest": digest_of(document["split_id"]), "seed": seed},
         inputs=[*_split_file(split_file), artifact_of(config, "config")],
         outputs=[
-            *(artifact_of(path, "weights") for path in sorted(out.glob("*.safetensors"))),
+            # A scANVI keeps the scVI that it began with in a folder of its own.
+            *(artifact_of(path, "weights") for path in sorted(out.rglob("*.safetensors"))),
             # Rows of single cells: whoever withdraws means this file, too.
-            *(artifact_of(path, "posterior") for path in sorted(out.glob(POSTERIOR_NAME))),
+            *(artifact_of(path, "posterior") for path in sorted(out.rglob(POSTERIOR_NAME))),
         ],
         made=[NamedDigest(role="weights", name=out.name, digest=str(document["weights"]))],
     )

@@ -34,7 +34,7 @@ from cytolabe.models.harmony import HarmonyIntegrator
 from cytolabe.models.hierarchical_annotator import HierarchicalAnnotator
 from cytolabe.models.precomputed import PrecomputedSource
 from cytolabe.models.protocols import Model
-from cytolabe.models.scanvi import ScanviAnnotator
+from cytolabe.models.scanvi_source import ScanviSource
 from cytolabe.models.scgpt.source import (
     ScgptAnnotatorSource,
     ScgptIntegratorSource,
@@ -92,7 +92,7 @@ _REGISTRY: Mapping[str, _Entry] = {
     "harmony": _Entry(options=HarmonyIntegrator, make=HarmonyIntegrator, needs=("harmonypy",)),
     "symphony": _Entry(options=SymphonyEmbedder, make=SymphonyEmbedder, needs=("harmonypy",)),
     "scvi": _Entry(options=ScviSource, make=_made_of(ScviSource), needs=("scvi", "torch", "safetensors")),
-    "scanvi": _Entry(options=ScanviAnnotator, make=ScanviAnnotator, needs=("scvi", "torch", "safetensors")),
+    "scanvi": _Entry(options=ScanviSource, make=_made_of(ScanviSource), needs=("scvi", "torch", "safetensors")),
     **{
         name: _Entry(options=source, make=_made_of(source), needs=("torch", "safetensors"))
         for name, source in (

@@ -5,8 +5,6 @@ labels of the training cells (an empty label is no class). Epochs of both are ch
 persons: of scANVI by the loss of the classifier on their labels. Unseen batches of the query enter by scArches surgery,
 in which every query cell is unlabelled: labels of a query do not exist in its view (rule R13).
 
-A cell without counts has no composition: it gets the shares of the classes in training, and is counted.
-
 With `hierarchical` it learns from labels of any depth (`scanvi_hierarchical`): classes are the labels of cells with counts that have no finer one among them.
 """
 
@@ -14,137 +12,33 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Float
 
 from cytolabe.errors import ModelFailedError, RefusedError
 from cytolabe.models import scvi_training as training
 from cytolabe.models.baselines.majority import labelled_cells
 from cytolabe.models.cards import CARDS
 from cytolabe.models.extras import import_extra
+from cytolabe.models.fitted_scanvi import UNLABELLED, FittedScanvi
 from cytolabe.models.hierarchical import MARGINAL
-from cytolabe.models.network_size import NetworkSize, size_of
-from cytolabe.models.posterior import LatentPosterior, refuse_other_cells
-from cytolabe.models.protocols import NOT_CONVERGED, AnnotatorOutput, EmbeddingFacts, QueryView, TrainView
+from cytolabe.models.protocols import NOT_CONVERGED, QueryView, TrainView
 from cytolabe.models.scanvi_hierarchical import hierarchical_scanvi
 from cytolabe.models.scopes import (
     BATCH_KEY,
     batch_levels,
     fit_scope,
     has_counts,
-    refuse_not_finite,
     refuse_other_genes,
     refuse_shared_cells,
-    refuse_unseen_batches,
 )
 from cytolabe.models.scvi import FittedScvi, ScviEmbedder, cells_table
-from cytolabe.models.stored import weights_digest
 from cytolabe.ontology.graph import load_ontology
-from cytolabe.ontology.hierarchy import Hierarchy, hierarchy_of, marginal_probability
+from cytolabe.ontology.hierarchy import Hierarchy, hierarchy_of
 from cytolabe.randomness import derive_seed
-from cytolabe.records import FitScope, ModelCard
+from cytolabe.records import ModelCard
 
-__all__ = ["UNLABELLED", "FittedScanvi", "ScanviAnnotator", "scanvi_class", "taught"]
+__all__ = ["ScanviAnnotator", "scanvi_class", "taught"]
 
-UNLABELLED = "unlabelled"
 _CLASSIFIER_LOSS = "validation_classification_loss"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FittedScanvi:
-    """A trained scANVI with the batches it knows. `notes` grows with what the queries brought."""
-
-    classes: tuple[str, ...]
-    shares: np.ndarray
-    base: FittedScvi
-    batches: tuple[str, ...]
-    model: Any
-    scopes: tuple[FitScope, ...]
-    hierarchy: Hierarchy | None = None
-    """Which classes each label of training stands for, where it learned from labels of any depth."""
-    _met: dict[str, None] = field(default_factory=dict)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader must know of this fit and of the queries that it answered."""
-        return tuple(self._met)
-
-    @property
-    def network_size(self) -> NetworkSize:
-        """Weights of the network. All were trained, those that surgery held fast for the query among them."""
-        n_parameters = size_of(self.model.module, is_trained=True).n_parameters
-        return NetworkSize(n_parameters=n_parameters, n_trained=n_parameters)
-
-    @property
-    def facts(self) -> EmbeddingFacts:
-        """Where in the network the answer comes from, and what else decides it."""
-        base = self.base.facts
-        details = {**base.details, "weights": weights_digest(self.model), "base": base.details["weights"]}
-        return replace(base, layer="classifier on the mean of the approximate posterior", details=details)
-
-    def predict(self, query: QueryView) -> AnnotatorOutput:
-        """Return one probability per cell and class, at the posterior mean; rows sum to 1.
-
-        Raises
-        ------
-        UnmeasuredGeneError
-            If the view has other genes than the fit.
-        RefusedError
-            If a cell's batch was in neither view of the fit.
-        ModelFailedError
-            If a value is not finite.
-        """
-        refuse_other_genes(query, self.base.genes)
-        filled = has_counts(query.counts[:, self.base.columns])
-        refuse_unseen_batches(batch_levels(query.technical)[filled], self.batches, model="scANVI")
-        probability = np.tile(self.shares, (len(filled), 1))
-        if filled.any():
-            table = cells_table(query, columns=self.base.columns, batches=self.batches)
-            probability[filled] = _class_probability(self.model, table, self.classes)
-        n_empty = int((~filled).sum())
-        if n_empty:
-            self._met[f"{n_empty} of {filled.size} cells have no counts in these genes: class shares used"] = None
-        refuse_not_finite(probability, model="scANVI")
-        return AnnotatorOutput(classes=self.classes, probability=probability / probability.sum(axis=1, keepdims=True))
-
-    def latent_posterior(self, view: QueryView) -> LatentPosterior:
-        """Return mean and variance of scANVI's own posterior of each training cell, which is not that of the scVI it began with.
-
-        A cell without counts has no place in it: both are missing.
-
-        Raises
-        ------
-        UnmeasuredGeneError
-            If the view has other genes than the fit.
-        UsageError
-            If its cells are not those that the model was trained on.
-        """
-        refuse_other_cells(view, self.scopes, step="scanvi/weights")
-        refuse_other_genes(view, self.base.genes)
-        filled = has_counts(view.counts[:, self.base.columns])
-        table = cells_table(view, columns=self.base.columns, batches=self.batches)
-        mean, variance = training.posterior_moments(self.model, table, more={"label": UNLABELLED})
-        placed = np.full((2, len(filled), mean.shape[1]), np.nan)
-        placed[:, filled] = mean, variance
-        batches = batch_levels(view.technical).astype(object)
-        return LatentPosterior(cell_ids=view.cell_ids, batches=batches, mean=placed[0], variance=placed[1])
-
-    def predict_posterior(self, posterior: LatentPosterior) -> AnnotatorOutput:
-        """Return what `predict` gives of the cells of a posterior, without their counts."""
-        torch, known = import_extra("torch"), posterior.has_counts
-        probability = np.tile(self.shares, (len(known), 1))
-        with training.quiet_session(0), torch.inference_mode():
-            scores = self.model.module.classify_helper(torch.as_tensor(posterior.mean[known], dtype=torch.float32))
-            found = pd.DataFrame(scores.softmax(dim=-1).numpy(), columns=_label_names(self.model, scores.shape[1]))
-        probability[known] = _of_classes(found, self.classes)
-        return AnnotatorOutput(classes=self.classes, probability=probability / probability.sum(axis=1, keepdims=True))
-
-    def predict_labels(self, query: QueryView) -> tuple[tuple[str, ...], Float[np.ndarray, "cells labels"]]:
-        """Return every label of training, coarse ones included, and its probability: the sum over its classes."""
-        probability = self.predict(query).probability
-        if self.hierarchy is None:
-            return self.classes, probability
-        return self.hierarchy.labels, marginal_probability(probability, self.hierarchy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +69,7 @@ class ScanviAnnotator:
         Raises
         ------
         RefusedError
-            If no training cell is labelled, all labels are one class, or what `scvi` refuses.
+            If no training cell is labelled, all labels are one class, one is the word for cells without, or what `scvi` refuses.
         UnresolvedLabelError
             If it is hierarchical, and a label is no live term of the pinned Cell Ontology.
         LeakageError
@@ -184,9 +78,9 @@ class ScanviAnnotator:
         if query is not None:
             refuse_shared_cells(train, query)
             refuse_other_genes(query, train.genes)
+        _refuse_words(train.labels)
         _refuse_one_class(self._classes(train.labels[labelled_cells(train)].astype(str))[0])
-        scvi = self._scvi()
-        base = scvi.fit(train, query=None, seed=seed)
+        base = self._scvi().fit(train, query=None, seed=seed)
         filled = has_counts(train.counts[:, base.columns])
         labels = np.where(train.labels.astype(str) == "", UNLABELLED, train.labels.astype(str))[filled]
         table = cells_table(train, columns=base.columns, batches=base.batches)
@@ -212,10 +106,12 @@ class ScanviAnnotator:
             base=base,
             batches=base.batches,
             model=model,
+            n_labelled=len(asked),
+            n_unlabelled=len(train.labels) - len(asked),
             scopes=(*base.scopes, fit_scope("scanvi/weights", train.cell_ids)),
             _met=dict.fromkeys([*base.notes, *notes]),
         )
-        return fitted if query is None else self._map_query(fitted, query, seed=seed)
+        return fitted if query is None else self.map_query(fitted, query, seed=seed)
 
     def _classes(self, terms: np.ndarray) -> tuple[tuple[str, ...], Hierarchy | None]:
         """Return the classes of labels, and what each label stands for where it learns from labels of any depth."""
@@ -281,7 +177,15 @@ class ScanviAnnotator:
             notes.append(f"{NOT_CONVERGED}: scANVI at its cap of {self.label_epochs} epochs with labels")
         return model, notes
 
-    def _map_query(self, fitted: FittedScanvi, query: QueryView, *, seed: int) -> FittedScanvi:
+    def map_query(self, fitted: FittedScanvi, query: QueryView, *, seed: int) -> FittedScanvi:
+        """Fit the weights of batches that training never saw on the query cells, all of them unlabelled.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the query has other genes than the fit.
+        """
+        refuse_other_genes(query, fitted.base.genes)
         filled = has_counts(query.counts[:, fitted.base.columns])
         present = set(batch_levels(query.technical)[filled].tolist())
         unseen = tuple(sorted(present.difference(fitted.batches)))
@@ -323,27 +227,18 @@ def taught(model: Any, hierarchy: Hierarchy | None) -> Any:  # noqa: ANN401 - un
     return model
 
 
+def _refuse_words(labels: np.ndarray) -> None:
+    """Refuse a label that would be taken for no label."""
+    n_cells = int((labels.astype(str) == UNLABELLED).sum())
+    if n_cells:
+        msg = (
+            f"{n_cells} training cells have the label {UNLABELLED!r}, which is how scANVI calls cells without one: they would "
+            "teach nothing. Give no label to a cell that has none, and another word to this class."
+        )
+        raise RefusedError(msg)
+
+
 def _refuse_one_class(classes: tuple[str, ...]) -> None:
     if len(classes) < 2:
         msg = f"All labelled training cells are {classes[0]}: a classifier of one class says nothing; use `majority`."
         raise RefusedError(msg)
-
-
-def _class_probability(model: Any, table: training.CellsTable, classes: tuple[str, ...]) -> np.ndarray:  # noqa: ANN401
-    with training.quiet_session(0):
-        adata = training.cells_anndata(table)
-        adata.obs["label"] = UNLABELLED
-        found = model.predict(adata, soft=True)
-        model.deregister_manager()
-    return _of_classes(found, classes)
-
-
-def _of_classes(found: pd.DataFrame, classes: tuple[str, ...]) -> np.ndarray:
-    # A class none of whose cells has a count was registered with nobody: nothing was learned of it.
-    return np.asarray(found.reindex(columns=list(classes), fill_value=0.0), dtype=np.float64)
-
-
-def _label_names(model: Any, n_scores: int) -> list[str]:  # noqa: ANN401 - untyped library
-    """Return the label of each score of the classifier, in its order."""
-    registered = model.adata_manager.get_state_registry("labels").categorical_mapping
-    return [str(label) for label in registered][:n_scores]

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from cytolabe.errors import IntegrityError
-from cytolabe.models import scvi_training as training
+from cytolabe.models import scvi_training
+from cytolabe.models.fitted_scanvi import UNLABELLED, FittedScanvi
 from cytolabe.models.posterior import write_posterior
 from cytolabe.models.protocols import QueryView
-from cytolabe.models.scanvi import UNLABELLED, FittedScanvi, ScanviAnnotator, scanvi_class, taught
+from cytolabe.models.scanvi import ScanviAnnotator, scanvi_class, taught
 from cytolabe.models.scvi import FittedScvi
 from cytolabe.models.scvi_files import load_scvi, save_scvi
 from cytolabe.models.stored import StoredKind, described, open_stored, scopes_of, weights_digest, write_stored
@@ -27,20 +28,28 @@ __all__ = ["BASE_NAME", "SCANVI_KIND", "load_scanvi", "save_scanvi"]
 BASE_NAME = "scvi"
 SCANVI_KIND = StoredKind(
     model="scanvi",
-    format="cytolabe-scanvi-2",
+    format="cytolabe-scanvi-3",
     description_name="scanvi.json",
-    features={"dictionary.genes": "genes"},
+    features={"dictionary.genes": "genes", "dictionary.classes": "classes"},
 )
 """How a stored scANVI is told from others."""
 
 
-def save_scanvi(fitted: FittedScanvi, directory: Path, *, reference: QueryView | None = None) -> ModelCard:
+def save_scanvi(
+    fitted: FittedScanvi,
+    directory: Path,
+    *,
+    reference: QueryView | None = None,
+    training: Mapping[str, object] | None = None,
+) -> ModelCard:
     """Write a fitted scANVI into a directory and return its card, with the digest of its weights.
 
     Parameters
     ----------
     reference
         The training cells, whose posteriors (of scANVI, and of the scVI in its folder) are then kept beside the weights.
+    training
+        What else is to be known of the training: the question, the side of which split.
 
     Raises
     ------
@@ -56,6 +65,9 @@ def save_scanvi(fitted: FittedScanvi, directory: Path, *, reference: QueryView |
         "base_weights": base.weights_digest,
         "classes": fitted.classes,
         "shares": fitted.shares,
+        "n_labelled": fitted.n_labelled,
+        "n_unlabelled": fitted.n_unlabelled,
+        "training": dict(training or {}),
         "batches": fitted.batches,
         "registered": [str(label) for label in registered],
         "hierarchy": fitted.hierarchy,
@@ -85,6 +97,7 @@ def load_scanvi(directory: Path) -> FittedScanvi:
         classes, batches = tuple(said["classes"]), tuple(said["batches"])
         registered = [str(label) for label in said["registered"]]
         shares = np.array(said["shares"], dtype=np.float64)
+        n_cells = {name: int(said[name]) for name in ("n_labelled", "n_unlabelled")}
         scopes, notes = scopes_of(said), dict.fromkeys(said["notes"])
         hierarchy = None if said["hierarchy"] is None else _hierarchy(said["hierarchy"])
         expected, found = str(said["base_weights"]), weights_digest(base.model)
@@ -97,7 +110,7 @@ def load_scanvi(directory: Path) -> FittedScanvi:
     model = _blank(base, batches, registered=registered, hierarchy=hierarchy)
     stored.fill(model)
     return FittedScanvi(
-        classes=classes, shares=shares, base=base, batches=batches, model=model, scopes=scopes, hierarchy=hierarchy, _met=notes
+        classes=classes, shares=shares, base=base, batches=batches, model=model, scopes=scopes, hierarchy=hierarchy, _met=notes, **n_cells
     )  # fmt: skip
 
 
@@ -109,17 +122,17 @@ def _hierarchy(said: Mapping[str, Any]) -> Hierarchy:
 def _blank(base: FittedScvi, batches: tuple[str, ...], *, registered: list[str], hierarchy: Hierarchy | None) -> Any:  # noqa: ANN401 - untyped library
     """Return an untrained model over these batches and labels: one cell of each, so that all are known."""
     genes = tuple(base.genes[column] for column in base.columns)
-    started = training.blank_model(genes, batches, base.settings)
+    started = scvi_training.blank_model(genes, batches, base.settings)
     n_cells = max(len(batches), len(registered))
-    table = training.CellsTable(
+    table = scvi_training.CellsTable(
         counts=np.ones((n_cells, len(genes)), dtype=np.float32),
         genes=genes,
         batch=pd.Categorical(
             np.array(batches, dtype=object)[np.arange(n_cells) % len(batches)], categories=list(batches)
         ),
     )
-    with training.quiet_session(0):
-        adata = training.cells_anndata(table)
+    with scvi_training.quiet_session(0):
+        adata = scvi_training.cells_anndata(table)
         adata.obs["label"] = [registered[cell % len(registered)] for cell in range(n_cells)]
         model = scanvi_class(hierarchy).from_scvi_model(
             started, unlabeled_category=UNLABELLED, labels_key="label", adata=adata

@@ -5,16 +5,16 @@ With `checkpoint` no weight of the stored network moves: batches that it never s
 finds those of a test side among them.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cytolabe.errors import IntegrityError, UsageError
 from cytolabe.models.cards import CARDS
 from cytolabe.models.network_size import size_of
 from cytolabe.models.protocols import QueryView, TrainView
 from cytolabe.models.scopes import BATCH_KEY, batch_levels, refuse_shared_cells
 from cytolabe.models.scvi import FittedScvi, ScviEmbedder
 from cytolabe.models.stored import weights_digest
+from cytolabe.models.stored_source import given_options, refuse_idle_options, refuse_other_weights
 from cytolabe.records import ModelCard
 
 __all__ = ["ScviSource", "StoredScviEmbedder"]
@@ -75,29 +75,15 @@ class ScviSource(ScviEmbedder):
         IntegrityError
             If its weights are not those that were expected, or do not fit together.
         """
-        options = {one.name: getattr(self, one.name) for one in fields(ScviEmbedder) if one.init}
+        options = given_options(self, ScviEmbedder, checkpoint=self.checkpoint, expected=self.expected)
         if not self.checkpoint:
-            if self.expected:
-                msg = (
-                    f"expected = {self.expected!r} says what the weights of a checkpoint must be; give checkpoint, too."
-                )
-                raise UsageError(msg)
-            return ScviEmbedder(**options)
-        idle = [
-            one.name
-            for one in fields(ScviEmbedder)
-            if one.init and one.name not in _OF_MAPPING and options[one.name] != one.default
-        ]
-        if idle:
-            msg = f"{', '.join(idle)}: a checkpoint is not trained again, so this would change nothing. Leave it out."
-            raise UsageError(msg)
+            return ScviEmbedder(**options)  # type: ignore[arg-type]
+        refuse_idle_options(options, ScviEmbedder, of_mapping=_OF_MAPPING)
         from cytolabe.models.scvi_files import load_scvi  # noqa: PLC0415 - needs torch
 
         stored = load_scvi(Path(self.checkpoint))
         digest = weights_digest(stored.model)
-        if self.expected not in ("", digest):
-            msg = f"{self.checkpoint}: the weights are {digest}, and {self.expected} was expected. Take the right folder, or the digest that its card names."
-            raise IntegrityError(msg)
+        refuse_other_weights(self.checkpoint, digest, expected=self.expected)
         # Seeds differ in the mapping of new batches alone, so that several would say nothing of the training.
         card = replace(CARDS["scvi"], scopes=stored.scopes, weights_digest=digest, n_seeds=1)
         return StoredScviEmbedder(stored=stored, mapper=ScviEmbedder(query_epochs=self.query_epochs), card=card)

@@ -45,6 +45,7 @@ __all__ = [
 
 MODEL_CARD_NAME, WEIGHTS_NAME = "model_card.json", "weights.safetensors"
 _CARD_FORMAT = "cytolabe-model-card-1"
+_DESCRIPTIONS = ("scvi.json", "scanvi.json", "totalvi.json")
 _AGAIN = (
     "Take the folder as it was saved, or fit the model again and save it: the same data and seed give the same model."
 )
@@ -201,13 +202,23 @@ def _described_by(path: Path, kind: StoredKind) -> tuple[dict[str, Any], bytes]:
         content = path.read_bytes()
         description = json.loads(content)
     except (OSError, ValueError, RecursionError) as error:
-        msg = f"{path} cannot be read ({type(error).__name__}): this folder holds no stored {kind.model}."
+        msg = f"{path} cannot be read ({type(error).__name__}): this folder holds no stored {kind.model}.{_holds_instead(path)}"
         raise UnreadableInputError(msg) from None
     found = description.get("format") if isinstance(description, dict) else None
     if found != kind.format:
         msg = f"{path} has format {found!r}; expected was {kind.format}. {_AGAIN}"
         raise UnreadableInputError(msg)
     return dict(description), content
+
+
+def _holds_instead(path: Path) -> str:
+    """Say which other model a folder holds, and which folders of it hold the one that was asked for."""
+    others = [
+        name.removesuffix(".json") for name in _DESCRIPTIONS if name != path.name and (path.parent / name).is_file()
+    ]
+    told = "".join(f" It holds a stored {name}: ask for that model." for name in others)
+    inside = sorted(one.parent.name for one in path.parent.glob(f"*/{path.name}")) if others else []
+    return told + "".join(f" Its folder {name} is what it began with, which is one." for name in inside)
 
 
 def _card_of(path: Path) -> tuple[ModelCard, EmbeddingFacts, str]:
