@@ -9,7 +9,7 @@ import pytest
 
 from cytolabe.apply.tokens import dictionaries_of_cells
 from cytolabe.files import sha256_of_file
-from cytolabe.models.geneformer.checkpoint import CheckpointCard, save_pretrained
+from cytolabe.models.geneformer.checkpoint import CheckpointCard, from_pretrained, network_digest, save_pretrained
 from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.geneformer.shapes import GeneformerShape
 from cytolabe.records import Protocol
@@ -81,7 +81,8 @@ def test_a_file_in_no_atlas_is_read_and_random_weights_are_named_as_such(call, m
     called = call("network", "geneformer", simulated / "birch.h5ad", *words, *QUICK, "-o", out)
     assert called.code == 0, called.out + called.err
     document = called.document
-    assert (document["weights_are"], document["details"]["weights"]) == ("random", "random, seed 0")
+    drawn = network_digest(blank_network(from_pretrained(model).shape, seed=0))
+    assert (document["weights_are"], document["details"]["weights"]) == ("random", drawn)
     assert (document["snapshot_id"], document["file"]["name"]) == (None, "birch.h5ad")
     assert (document["layer"], document["attention"], document["heads"]) == (1, "none", [])
     assert not (out / "attention.parquet").exists()

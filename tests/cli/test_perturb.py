@@ -11,7 +11,7 @@ import pytest
 
 from cytolabe.apply.tokens import dictionaries_of_cells
 from cytolabe.models.extras import import_extra
-from cytolabe.models.geneformer.checkpoint import CheckpointCard, save_pretrained
+from cytolabe.models.geneformer.checkpoint import CheckpointCard, from_pretrained, network_digest, save_pretrained
 from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.geneformer.shapes import GeneformerShape
 from cytolabe.records import Protocol
@@ -82,6 +82,15 @@ def test_a_planted_gene_moves_vectors_farther_than_matched_ones_and_others_do_no
     assert rows_of(again) == rows
     with (tmp_path / "q.tsv").open() as file:
         assert [float(row["effect"]) for row in csv.DictReader(file, delimiter="\t")] == [row["effect"] for row in rows.values()]  # fmt: skip
+
+
+def test_random_weights_are_named_by_their_own_digest_and_not_by_that_of_the_checkpoint(call, atlas, model, tmp_path):
+    folder, common = model
+    words = ("--delete", common[0], "--option", "weights=random", *QUICK, "-o", tmp_path / "p.tsv", "--json")
+    called = call("perturb", atlas, "--checkpoint", folder, *words)
+    assert called.code == 0, called.out + called.err
+    assert called.document["weights"] == called.document["facts"]["details"]["weights"]
+    assert called.document["weights"] == network_digest(blank_network(from_pretrained(folder).shape, seed=0))
 
 
 def test_pairs_are_tested_in_cells_that_have_both_and_a_goal_is_approached_or_not(call, atlas, model, tmp_path):

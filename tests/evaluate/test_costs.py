@@ -19,6 +19,7 @@ BLANK = Cost(model="net", step="embedding", purpose="score", seed=0, n_train=1, 
 
 class Fitted:
     network_size = NetworkSize(n_parameters=7, n_trained=3)
+    weights_digest = "sha256:7"
 
 
 @pytest.fixture
@@ -53,7 +54,22 @@ def test_the_fit_the_answer_and_the_memory_of_a_step_are_told_apart(clocks):
     assert (cost.fit_seconds, cost.answer_seconds) == (5.0, 2.0)
     assert cost.processor_seconds == pytest.approx(8.0, abs=1.0)
     assert (cost.start_resident_bytes, cost.peak_resident_bytes) == (100, 900)
-    assert (cost.n_parameters, cost.n_trained, cost.is_finished) == (7, 3, True)
+    assert (cost.n_parameters, cost.n_trained, cost.weights, cost.is_finished) == (7, 3, "sha256:7", True)
+
+
+def test_weights_are_named_after_the_clocks_stopped(clocks):
+    now, _ = clocks
+    costs = []
+
+    class Slow:
+        @property
+        def weights_digest(self):
+            now["wall"] += 100.0
+            return "sha256:8"
+
+    with Watch(BLANK, into=costs) as watch:
+        watch.answering(Slow())
+    assert (costs[0].weights, costs[0].answer_seconds) == ("sha256:8", 0.0)
 
 
 def test_what_raises_has_cost_what_it_took_and_has_no_network(clocks):
@@ -68,7 +84,7 @@ def test_what_raises_has_cost_what_it_took_and_has_no_network(clocks):
     with pytest.raises(RuntimeError):
         fail()
     (cost,) = costs
-    assert (cost.is_finished, cost.fit_seconds, cost.answer_seconds, cost.n_parameters) == (False, 2.0, 0.0, None)
+    assert (cost.is_finished, cost.fit_seconds, cost.answer_seconds, cost.weights) == (False, 2.0, 0.0, None)
 
 
 def test_memory_is_that_of_this_process():
@@ -87,6 +103,7 @@ def test_an_embedding_is_paid_once_and_each_probe_of_each_level_for_itself(simul
     assert {row.split for row in rows} == {study.split.folds[0].split_id}
     assert {row.purpose for row in result.costs.rows} == {"score", "ceiling"}
     sizes = {row.model: (row.n_train, row.n_query) for row in rows}
+    assert {row.weights for row in rows} == {None}
     headline = next(score for score in result.scores if (score.model, score.metric) == ("pca+knn", "accuracy"))
     assert sizes["pca"][1] == headline.n_cells
 

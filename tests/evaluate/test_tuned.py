@@ -225,6 +225,20 @@ def test_frozen_and_fine_tuned_networks_and_their_controls_are_scored_under_thei
 
 
 @pytest.mark.models
+def test_every_fit_of_a_network_names_the_weights_that_answered(networks):
+    _, result = networks
+    rows = result.costs.rows
+    assert all((row.weights is None) is (row.n_parameters is None) for row in rows)
+    assert all(row.weights.startswith("sha256:") for row in rows if row.weights)
+    scores = {row.model: row.weights for row in rows if row.purpose == "score" and row.weights}
+    families = [
+        f"{family}_{kind}" for family in NETWORKS for kind in ("random", "scratch", "random_tuned", "scratch_tuned")
+    ]
+    assert set(scores) == set(families)
+    assert len(set(scores.values())) == len(families)
+
+
+@pytest.mark.models
 def test_each_network_is_fine_tuned_from_the_frozen_one_of_its_row(networks):
     study, result = networks
     steps = {}

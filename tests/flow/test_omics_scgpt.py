@@ -87,6 +87,9 @@ def test_hidden_proteins_are_told_in_bins_beside_the_floors_of_totalvi_and_a_ran
         "control: none", "control: shuffled", "control: cell types", "scgpt", "control: random weights",
     ]  # fmt: skip
     assert rows["scgpt"]["protocol"] == "self_supervised"
+    assert rows["scgpt"]["weights"] == document["weights"] != rows["control: random weights"]["weights"]
+    assert rows["control: random weights"]["weights"].startswith("sha256:")
+    assert rows["control: none"]["weights"] is None
     assert rows["control: cell types"]["avg_bio"] > rows["control: shuffled"]["avg_bio"]
     assert document["integration"]["status"] == "QUALIFIED"
     assert document["findings"] == []

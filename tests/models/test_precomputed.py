@@ -29,6 +29,7 @@ def test_embedding_is_keyed_by_cell_and_not_by_position(write, make_train, make_
     assert isinstance(model, Embedder)
     fitted = model.fit(make_train(3), query=None, seed=0)
     assert isinstance(fitted, FittedEmbedder)
+    assert fitted.weights_digest == model.card.weights_digest != ""
     np.testing.assert_array_equal(fitted.embed(make_query(3)), [[0, 0.5], [1, 1.5], [2, 2.5]])
 
 

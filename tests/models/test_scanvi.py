@@ -58,6 +58,7 @@ def test_same_seed_gives_the_same_bits_and_steps_name_their_cells(make_train, ma
     digests = {scope.step: scope.cells_digest for scope in first.scopes}
     assert digests.pop("scanvi/query") == cells_digest(query.cell_ids)
     assert set(digests.values()) == {cells_digest(make_train().cell_ids)}
+    assert first.weights_digest == second.weights_digest == first.facts.details["weights"] != first.base.weights_digest
     assert first.network_size.n_trained == first.network_size.n_parameters > first.base.network_size.n_parameters
 
 

@@ -38,7 +38,8 @@ class Cost:
     pair of sides, `resolution` the level whose labels were read (empty where none were), `purpose` what it was run for:
     `score`, `ceiling`, `sensitivity` or `limited_labels`. Seconds are of the wall clock, for the fit and for the answer;
     processor seconds are of both and of all threads and children. Memory is what the process held at the start, and at most. Numbers of parameters are None where there is no
-    network. `is_finished` is false where the model raised.
+    network, and so is `weights`: the digest of the weights that answered, as of the file that they have or would have. `is_finished` is
+    false where the model raised.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Cost:
     peak_resident_bytes: int = 0
     n_parameters: int | None = None
     n_trained: int | None = None
+    weights: str | None = None
     is_finished: bool = True
 
 
@@ -79,6 +81,7 @@ class Watch:
     def __init__(self, cost: Cost, *, into: list[Cost]) -> None:
         self._cost, self._into = cost, into
         self._size: NetworkSize | None = None
+        self._fitted: object = None
         self._start = self._peak = 0
         self._began = self._turned = self._processor = 0.0
         self._ended = threading.Event()
@@ -96,6 +99,7 @@ class Watch:
         """Take in that the fit has ended with `fitted`, and that its answer is next."""
         self._turned = time.perf_counter()
         self._size = fitted.network_size if isinstance(fitted, Sized) else None
+        self._fitted = fitted
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -105,6 +109,8 @@ class Watch:
         self._ended.set()
         self._thread.join()
         turned = self._turned or ended
+        # After the clocks, because all weights are read for it; by name, because `isinstance` of a protocol would read them as well.
+        weights = getattr(self._fitted, "weights_digest", None) if kind is None else None
         self._into.append(
             dataclasses.replace(
                 self._cost,
@@ -115,6 +121,7 @@ class Watch:
                 peak_resident_bytes=max(self._peak, _resident_bytes()),
                 n_parameters=self._size.n_parameters if self._size is not None else None,
                 n_trained=self._size.n_trained if self._size is not None else None,
+                weights=weights or None,
                 is_finished=kind is None,
             )
         )

@@ -49,7 +49,7 @@ LEAST_SECONDS = 1.0
 _SUFFIX = ".fit"
 _DIGITS = 64
 _MEASURED = (
-    "fit_seconds", "answer_seconds", "processor_seconds", "start_resident_bytes", "peak_resident_bytes", "n_parameters", "n_trained",
+    "fit_seconds", "answer_seconds", "processor_seconds", "start_resident_bytes", "peak_resident_bytes", "n_parameters", "n_trained", "weights",
 )  # fmt: skip
 _OF_THE_MACHINE = ("processor", "n_cores", "system", "python", "threads")
 _VARIABLES = (

@@ -197,8 +197,7 @@ def _written(
     )  # fmt: skip
     found = network_features(cells.parts, embedder, plan, panels=embedder.panels, on_progress=on_progress)
     details = {} if found.facts is None else dict(found.facts.details)
-    is_random, card = embedder.weights == "random", digest_of(embedder.card)
-    details["weights"] = f"random, seed {asked.seed}" if is_random else details["weights"]
+    card = digest_of(embedder.card)
     n_pairs = found.means.n_cells_of_pair
     said = {
         "format": _FORMAT,

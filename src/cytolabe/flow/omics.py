@@ -8,7 +8,7 @@ study (`flow.omics_integration`), and where it collapsed that is a finding. A tr
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,14 @@ def embed_omics(
     counts = csr_matrix(shown.modalities[RNA].counts)
     counted = np.flatnonzero(np.asarray(counts.sum(axis=1)).ravel() > 0)
     findings = _collapse(made.values, model=asked.kind)
-    judged = (Embedded(name=asked.kind, protocol=made.card.protocol, values=made.values), *made.beside)
+    judged = (
+        Embedded(
+            name=asked.kind, protocol=made.card.protocol, weights=made.facts.details["weights"], values=made.values
+        ),
+        *made.beside,
+    )
     integration = integration_of(
-        tuple(Embedded(name=one.name, protocol=one.protocol, values=one.values[counted]) for one in judged),
+        tuple(replace(one, values=one.values[counted]) for one in judged),
         csr_matrix(counts[counted]),
         batches=shown.batches[counted],
         labels=labels[made.rows][counted],
@@ -168,7 +173,7 @@ def _by_scgpt(cells: OmicsCells, asked: AskedOmics, options: ScgptOmicsSource, *
     rows = _counted(cells, columns[RNA])
     shown = cells.without(PROTEIN, is_held) if PROTEIN in cells.modalities else cells
     shown = shown.take(rows).over(columns)
-    control = random_control(fitted, seed=asked.seed).embed(shown)
+    control = random_control(fitted, seed=asked.seed)
     told = {
         "n_genes": len(columns[RNA]),
         "n_proteins": len(cells.modalities[PROTEIN].features) if PROTEIN in cells.modalities else 0,
@@ -184,7 +189,14 @@ def _by_scgpt(cells: OmicsCells, asked: AskedOmics, options: ScgptOmicsSource, *
         told=told,
         proteins=proteins,
         notes=(*doubts, *not_asked, *notes),
-        beside=(Embedded(name="control: random weights", protocol=Protocol.CONTROL, values=control),),
+        beside=(
+            Embedded(
+                name="control: random weights",
+                protocol=Protocol.CONTROL,
+                weights=control.model.weights_digest,
+                values=control.embed(shown),
+            ),
+        ),
     )
 
 
@@ -239,7 +251,6 @@ def _write(cell_ids: np.ndarray, made: _Made, out: Path, *, model: str, card: st
     buffer = io.BytesIO()
     facts = made.facts
     said = {
-        "weights": made.card.weights_digest,
         "layer": facts.layer,
         "pooling": facts.pooling,
         "precision": facts.precision,

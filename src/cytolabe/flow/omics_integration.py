@@ -7,7 +7,7 @@ seed: every number is `QUALIFIED`. Where every library holds one type, mixing th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,12 @@ _LEAST_CELLS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """An embedding of the cells under a name, and by which protocol it came to be."""
+    """An embedding of the cells under a name, by which protocol it came to be, and the digest of its weights where it has any."""
 
     name: str
     protocol: Protocol
     values: Float[np.ndarray, "cells dims"]
+    weights: str | None = None
 
 
 def integration_of(
@@ -73,7 +74,7 @@ def integration_of(
     before = batch_variance(controls["none"], names)
     found = [
         *(Embedded(name=f"{CONTROL}{name}", protocol=Protocol.CONTROL, values=one) for name, one in controls.items()),
-        *(Embedded(name=one.name, protocol=one.protocol, values=one.values[rows]) for one in embedded),
+        *(replace(one, values=one.values[rows]) for one in embedded),
     ]
     told |= {"status": status, "reason": reason}
     return {
@@ -141,6 +142,6 @@ def _row(one: Embedded, values: Mapping[str, float], *, status: str) -> dict[str
     told = {name: values.get(name) for name in INTEGRATION_METRICS}
     empty: dict[str, float | None] = dict.fromkeys(INTEGRATION_METRICS)
     return {
-        "name": one.name, "protocol": one.protocol.value, **(empty if is_refused else told),
+        "name": one.name, "protocol": one.protocol.value, "weights": one.weights, **(empty if is_refused else told),
         **({"raw": told} if is_refused else {}),
     }  # fmt: skip

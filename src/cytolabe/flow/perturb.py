@@ -97,7 +97,7 @@ def perturb_snapshot(
     goal_rows = None if towards is None else _drawn(towards, asked, "goal")
     on_progress(f"reading {len(rows):,} of {len(matching):,} cells")
     result = perturb_cells(frozen, embedder, plan, rows=rows, goal_rows=goal_rows, on_progress=on_progress)
-    card, weights = digest_of(embedder.card), embedder.checkpoint.card.weights
+    card, weights = digest_of(embedder.card), result.facts.details["weights"]
     ids = frozen.cells["cell_id"].to_numpy(dtype=object)
     cells = [cells_digest(ids[rows].tolist()), "" if goal_rows is None else cells_digest(ids[goal_rows].tolist())]
     document: dict[str, object] = {

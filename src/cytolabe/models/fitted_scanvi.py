@@ -65,12 +65,17 @@ class FittedScanvi:
         return NetworkSize(n_parameters=n_parameters, n_trained=n_parameters - self.n_stored)
 
     @property
+    def weights_digest(self) -> str:
+        """Digest of the weights."""
+        return weights_digest(self.model)
+
+    @property
     def facts(self) -> EmbeddingFacts:
         """Where in the network the answer comes from, and what else decides it."""
         base = self.base.facts
         details = {
             **base.details,
-            "weights": weights_digest(self.model),
+            "weights": self.weights_digest,
             "base": base.details["weights"],
             "dictionary.classes": features_digest(self.classes),
             "classes": ", ".join(self.classes),

@@ -1,4 +1,4 @@
-"""How large a network is: numbers of its weights, and how many of them the fit moved.
+"""How large a network is: numbers of its weights, and how many of them the fit moved; and which weights they are.
 
 Weights that are shared between two places of a network count once. What is no weight (statistics of a normalization,
 positions that are computed) counts nowhere.
@@ -7,7 +7,7 @@ positions that are computed) counts nowhere.
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["NetworkSize", "Sized", "size_of"]
+__all__ = ["NamedWeights", "NetworkSize", "Sized", "size_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,16 @@ class Sized(Protocol):
     @property
     def network_size(self) -> NetworkSize:
         """How many weights it has, and how many of them this fit trained."""
+        ...
+
+
+@runtime_checkable
+class NamedWeights(Protocol):
+    """A fitted model whose weights are told by a digest, so that no answer comes from a network that nobody can name."""
+
+    @property
+    def weights_digest(self) -> str:
+        """Digest (`sha256:...`) of the file that the weights have, or would have."""
         ...
 
 

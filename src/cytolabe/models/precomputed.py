@@ -52,6 +52,11 @@ class PrecomputedEmbedder:
     scopes: tuple[FitScope, ...] = field(default=(), init=False)
     notes: tuple[str, ...] = field(default=(_NOTE,), init=False)
 
+    @property
+    def weights_digest(self) -> str:
+        """Digest of the file: what stands in it is all that is known of the weights."""
+        return self.card.weights_digest
+
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> "PrecomputedEmbedder":  # noqa: ARG002
         """Return itself."""
         return self
@@ -77,6 +82,11 @@ class PrecomputedAnnotator:
     codes: np.ndarray
     scopes: tuple[FitScope, ...] = field(default=(), init=False)
     notes: tuple[str, ...] = field(default=(_NOTE,), init=False)
+
+    @property
+    def weights_digest(self) -> str:
+        """Digest of the file: what stands in it is all that is known of the weights."""
+        return self.card.weights_digest
 
     def fit(self, train: TrainView, *, query: QueryView | None, seed: int) -> "PrecomputedAnnotator":  # noqa: ARG002
         """Return itself."""

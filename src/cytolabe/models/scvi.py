@@ -39,7 +39,7 @@ from cytolabe.models.scopes import (
     refuse_too_few_cells,
     refuse_unseen_batches,
 )
-from cytolabe.models.stored import posterior_facts
+from cytolabe.models.stored import posterior_facts, weights_digest
 from cytolabe.models.variable_genes import variable_genes
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, ModelCard
@@ -78,6 +78,11 @@ class FittedScvi:
         """Weights of the network. All were trained, those that surgery held fast for the query among them, but for stored ones."""
         n_parameters = size_of(self.model.module, is_trained=True).n_parameters
         return NetworkSize(n_parameters=n_parameters, n_trained=n_parameters - self.n_stored)
+
+    @property
+    def weights_digest(self) -> str:
+        """Digest of the weights."""
+        return weights_digest(self.model)
 
     @property
     def facts(self) -> EmbeddingFacts:

@@ -7,8 +7,10 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import ModelFailedError, RefusedError, UnmeasuredGeneError, UsageError
+from cytolabe.models.geneformer.checkpoint import network_digest
 from cytolabe.models.geneformer.embedder import TOLERANCE
 from cytolabe.models.geneformer.minibatches import by_length, length_grouped
+from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.protocols import DescribedEmbedder, Embedder, FittedEmbedder
 from cytolabe.models.registry import make_model
 from cytolabe.records import Protocol
@@ -147,7 +149,10 @@ def test_random_weights_are_a_control_that_another_seed_changes(folder, views):
     train, query = views
     made = make_model("geneformer", checkpoint=folder, panels="flag", weights="random")
     assert (made.card.protocol, made.card.weights_digest) == (Protocol.CONTROL, "")
-    first, again, other = (made.fit(train, query=None, seed=seed).embed(query) for seed in (5, 5, 6))
+    controls = [made.fit(train, query=None, seed=seed) for seed in (5, 5, 6)]
+    told = [one.facts.details["weights"] for one in controls]
+    assert told[0] == told[1] == network_digest(blank_network(made.checkpoint.shape, seed=5)) != told[2]
+    first, again, other = (one.embed(query) for one in controls)
     assert (first == again).all()
     assert np.abs(first - other).max() > 0.1
     assert np.abs(first - fitted(folder, train).embed(query)).max() > 0.1

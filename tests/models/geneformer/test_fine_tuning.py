@@ -11,6 +11,7 @@ from cytolabe.models.extras import import_extra
 from cytolabe.models.geneformer.cell_classes import MISSING, CellClassTraining, CellTask, cell_logits
 from cytolabe.models.geneformer.checkpoint import CheckpointCard, from_pretrained, save_pretrained
 from cytolabe.models.geneformer.fine_tuning import TaskLabels, fit_cell_tasks
+from cytolabe.models.geneformer.head_files import save_cell_tasks
 from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.geneformer.source import GeneformerLearning
 from cytolabe.models.geneformer.tokenizer import TokenizedCells
@@ -263,6 +264,15 @@ def test_the_start_decides_the_protocol_and_what_is_inherited(needs_torch, make_
         ["geneformer/medians", "geneformer/weights", "geneformer/classes"],
         ["geneformer/medians", "geneformer/classes"],
     ]
+
+
+def test_a_fine_tuned_network_is_named_by_the_digest_of_the_file_it_would_have(folder, make_train, tmp_path):
+    model = annotator(folder, n_steps=2)
+    first, again, other = (model.fit(make_train(60), query=None, seed=seed) for seed in (0, 0, 1))
+    assert first.weights_digest == again.weights_digest != other.weights_digest
+    about, heads = {"snapshot": None}, first.fitted.heads
+    card = save_cell_tasks(heads, tmp_path, checkpoint=model.checkpoint, card=model.card, about=about)
+    assert card.weights_digest == first.weights_digest
 
 
 def test_a_killed_fine_tuning_goes_on_to_the_same_weights(make_shape, tmp_path):

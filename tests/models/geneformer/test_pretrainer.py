@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import RefusedError
-from cytolabe.models.geneformer.checkpoint import save_pretrained
+from cytolabe.models.geneformer.checkpoint import network_digest, save_pretrained
 from cytolabe.models.geneformer.pretrainer import frequency_loss
 from cytolabe.models.geneformer.tokenizer import TokenizedCells
 from cytolabe.models.registry import make_model
@@ -95,6 +95,9 @@ def test_the_control_reads_cells_alike_and_has_learned_nothing(train, trained, m
     n_weights = sum(weight.numel() for weight in trained.network.parameters())
     assert (trained.network_size.n_parameters, trained.network_size.n_trained) == (n_weights, n_weights)
     assert (control.network_size.n_parameters, control.network_size.n_trained) == (n_weights, 0)
+    told = [one.facts.details["weights"] for one in (control, trained)]
+    assert told == [network_digest(one.network) for one in (control, trained)]
+    assert told[0] != told[1]
 
 
 def test_the_floor_is_the_cross_entropy_of_gene_frequencies():

@@ -246,6 +246,8 @@ def test_what_was_trained_here_names_its_weights_by_the_digest_of_the_file_they_
     told = [one.facts.details["weights"] for one in (control, fitted, mapped)]
     assert all(one.startswith("sha256:") for one in told)
     assert len({digest, *told}) == 4
+    named = annotator(n_steps=2).fit(train, query=None, seed=0)
+    assert named.weights_digest == save_scgpt(named.model, tmp_path / "named") not in {digest, *told}
 
 
 def test_zeros_are_read_where_the_tutorial_reads_them(make_train):

@@ -16,6 +16,7 @@ from cytolabe.models.scgpt.learning import started  # noqa: E402
 from cytolabe.models.scgpt.omics import fit_omics, random_control  # noqa: E402
 from cytolabe.models.scgpt.omics_hidden import bins_among, expected_bins, read_columns  # noqa: E402
 from cytolabe.models.scgpt.source import ScgptOmicsSource  # noqa: E402
+from cytolabe.models.weights import stored_digest  # noqa: E402
 from cytolabe.records import Protocol  # noqa: E402
 
 pytestmark = pytest.mark.models
@@ -53,6 +54,9 @@ def test_what_the_genes_tell_of_hidden_proteins_is_learned_and_a_random_network_
     control = random_control(fitted, seed=0)
     assert control.model.origin.protocol is Protocol.CONTROL
     assert control.scopes == ()
+    assert control.facts.details["weights"] == stored_digest(control.model.network.state_dict())
+    assert control.facts.details["weights"] == random_control(fitted, seed=0).model.weights_digest
+    assert control.facts.details["weights"] != fitted.facts.details["weights"] == fitted.model.weights_digest
     guessed = expected_bins(control, held, hidden="protein")
     for antibody in (0, 1):
         assert np.corrcoef(said[:, antibody], truth[:, antibody])[0, 1] > 0.8

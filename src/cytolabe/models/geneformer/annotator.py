@@ -48,6 +48,11 @@ class FittedGeneformerAnnotator:
         """Weights of trunk and heads; layers that are held fast are not trained."""
         return size_of(self.fitted.network, is_trained=True)
 
+    @property
+    def weights_digest(self) -> str:
+        """Digest of trunk and heads: that of the file in which a fine-tuning of `cytolabe train` is kept."""
+        return self.fitted.heads.weights_digest
+
     def predict(self, query: QueryView) -> AnnotatorOutput:
         """Return class probabilities of each cell, float64.
 

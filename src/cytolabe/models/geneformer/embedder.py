@@ -20,7 +20,7 @@ from jaxtyping import Float, Integer
 from cytolabe.errors import UnmeasuredGeneError, UsageError
 from cytolabe.models.devices import placed
 from cytolabe.models.extras import import_extra
-from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
+from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint, network_digest
 from cytolabe.models.geneformer.minibatches import by_length
 from cytolabe.models.geneformer.network import blank_network, gene_positions, hidden_states, looked_at
 from cytolabe.models.geneformer.tokenizer import GeneformerTokenizer, TokenizedCells
@@ -79,6 +79,11 @@ class FittedGeneformer:
         return size_of(self.network, is_trained=self.is_trained_here)
 
     @property
+    def weights_digest(self) -> str:
+        """Digest of the weights: of the file of a checkpoint, or of that which `save_pretrained` would write."""
+        return self.weights
+
+    @property
     def facts(self) -> EmbeddingFacts:
         """Which hidden state the embedding is, and what else decides it."""
         n_layers = self.checkpoint.shape.n_layers
@@ -89,7 +94,7 @@ class FittedGeneformer:
             pooling="<cls>" if self.pooling == "cls" else "mean over genes",
             precision="float32",
             details={
-                "weights": self.weights,
+                "weights": self.weights_digest,
                 **{f"dictionary.{role}": digest for role, digest in dictionaries.items()},
                 "max_length": str(self.tokenizer.n_positions),
                 "computed_in": self.precision,
@@ -304,7 +309,7 @@ class GeneformerEmbedder:
             hidden_state=shape.n_layers + self.layer,
             pooling=self.pooling or ("mean" if known.bounds is None else "cls"),
             precision=self.precision,
-            weights=f"random, seed {seed}" if is_random else card.weights,
+            weights=network_digest(network) if is_random else card.weights,
             scopes=(*(() if is_random else card.scopes), replace(handed, step=FROZEN_STEP)),
             _met=dict.fromkeys([*notes, f"a panel: {tokenizer.flag}"] if tokenizer.flag else notes),
         )

@@ -25,11 +25,13 @@ from cytolabe.models.learning import balanced_weights, run_training
 from cytolabe.models.protocols import AnnotatorOutput, QueryView, TrainView
 from cytolabe.models.scopes import fit_scope, refuse_other_genes, refuse_too_few_cells
 from cytolabe.models.training_state import Progress
+from cytolabe.models.weights import stored_digest
 from cytolabe.ontology.hierarchy import Hierarchy
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope
 
 __all__ = [
+    "HEAD_METADATA",
     "FittedCellTasks",
     "TaskHeads",
     "TaskLabels",
@@ -39,6 +41,9 @@ __all__ = [
     "labelled_rows",
     "starting_network",
 ]
+
+HEAD_METADATA = {"format": "pt"}
+"""What the file of a fine-tuned network says beside its weights; its digest is over that as well."""
 
 _LEAST_CELLS = 10
 _TOKENS_PER_MINIBATCH = 16_384
@@ -69,6 +74,11 @@ class TaskHeads:
     notes: tuple[str, ...] = ()
     progress: Progress | None = None
     """How the training went; None for what was read from a folder."""
+
+    @property
+    def weights_digest(self) -> str:
+        """Digest of trunk and heads: that of the file in which `head_files` keeps them."""
+        return stored_digest(self.network.state_dict(), metadata=HEAD_METADATA)
 
     def predict(self, cells: TokenizedCells) -> tuple[dict[str, AnnotatorOutput], int]:
         """Return class probabilities of each cell, float64, for each task, and how many cells have no gene."""

@@ -32,7 +32,7 @@ from cytolabe.models.geneformer.checkpoint import (
     stored_dictionaries,
 )
 from cytolabe.models.geneformer.dictionaries import Dictionaries
-from cytolabe.models.geneformer.fine_tuning import TaskHeads
+from cytolabe.models.geneformer.fine_tuning import HEAD_METADATA, TaskHeads
 from cytolabe.models.geneformer.gene_classes import FittedGeneClasses
 from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.geneformer.shapes import GeneformerShape, shape_of_config
@@ -225,7 +225,7 @@ def write_head(
         If the folder holds another model.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    weights = stored_bytes(fitted.network.state_dict(), metadata={"format": "pt"})
+    weights = stored_bytes(fitted.network.state_dict(), metadata=HEAD_METADATA)
     contents = {**dictionary_contents(fitted.dictionaries), WEIGHTS_NAME: weights}
     for name, content in contents.items():
         create_new(directory / name, content)

@@ -91,7 +91,7 @@ class GeneformerPretrainer:
         network = blank_network(shape, seed=derive_seed(seed, "models", "geneformer", "weights") % 2**31)
         scopes = _scopes(train)[:1]
         about = CheckpointCard(
-            weights="random, never trained", dictionaries={}, protocol=self.card.protocol, pretraining=(), scopes=scopes
+            weights=network_digest(network), dictionaries={}, protocol=self.card.protocol, pretraining=(), scopes=scopes
         )
         checkpoint = GeneformerCheckpoint(
             network=network, shape=shape, dictionaries=dictionaries, card=about,

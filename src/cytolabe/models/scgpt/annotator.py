@@ -50,6 +50,11 @@ class FittedScgptAnnotator:
         """Weights of the network, all of them trained."""
         return size_of(self.model.network, is_trained=True)
 
+    @property
+    def weights_digest(self) -> str:
+        """Digest of the weights."""
+        return self.model.weights_digest
+
     def predict(self, query: QueryView) -> AnnotatorOutput:
         """Return class probabilities of each cell, float64.
 

@@ -56,6 +56,11 @@ class FittedScgpt:
         return size_of(self.model.network, is_trained=self.is_trained_here)
 
     @property
+    def weights_digest(self) -> str:
+        """Digest of the weights."""
+        return self.model.weights_digest
+
+    @property
     def facts(self) -> EmbeddingFacts:
         """Where in the network the embedding comes from, and what else decides it."""
         return EmbeddingFacts(
@@ -63,7 +68,7 @@ class FittedScgpt:
             pooling="<cls>, length 1",
             precision="float32",
             details={
-                "weights": self.model.weights_digest,
+                "weights": self.weights_digest,
                 "vocabulary": self.model.vocabulary.digest,
                 "max_length": str(self.tokenizer.max_length),
                 "n_bins": str(self.tokenizer.n_bins),

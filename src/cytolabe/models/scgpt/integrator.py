@@ -55,6 +55,11 @@ class FittedScgptIntegrator:
         return size_of(self.model.network, is_trained=True)
 
     @property
+    def weights_digest(self) -> str:
+        """Digest of the weights."""
+        return self.model.weights_digest
+
+    @property
     def facts(self) -> EmbeddingFacts:
         """Where in the network the embedding comes from."""
         return EmbeddingFacts(
@@ -62,7 +67,7 @@ class FittedScgptIntegrator:
             pooling="<cls>, length 1",
             precision="float32",
             details={
-                "weights": self.model.weights_digest,
+                "weights": self.weights_digest,
                 "vocabulary": self.model.vocabulary.digest,
                 "max_length": str(self.tokenizer.max_length),
                 "n_bins": str(self.tokenizer.n_bins),

@@ -37,6 +37,7 @@ from cytolabe.models.scgpt.source import Learning
 from cytolabe.models.scgpt.tokens import ScgptTokenizer, TokenizedCells
 from cytolabe.models.scgpt.vocabulary import ScgptVocabulary
 from cytolabe.models.scopes import fit_scope
+from cytolabe.models.weights import stored_digest
 from cytolabe.provenance import canonical_json
 from cytolabe.randomness import derive_seed
 from cytolabe.records import FitScope, Protocol
@@ -66,6 +67,7 @@ class FittedOmics:
             pooling="<cls>, length 1",
             precision="float32",
             details={
+                "weights": self.model.weights_digest,
                 "vocabulary": self.model.vocabulary.digest,
                 "seed": str(self.seed),
                 "n_bins": str(self.model.config.n_bins),
@@ -157,7 +159,7 @@ def random_control(fitted: FittedOmics, *, seed: int) -> FittedOmics:
     """Return the same reading of cells by a network of the same shape that has learned nothing: what the shape alone gives."""
     network = fresh_network(fitted.model.config, seed=derive_seed(seed, "models", "scgpt", "control"))
     origin = replace(fitted.model.origin, protocol=Protocol.CONTROL, pretraining=(), scopes=())
-    model = replace(fitted.model, network=network, weights_digest="", origin=origin)
+    model = replace(fitted.model, network=network, weights_digest=stored_digest(network.state_dict()), origin=origin)
     return replace(fitted, model=model, scopes=(), notes=())
 
 
