@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from cytolabe.errors import NotRawCountsError, UsageError
 from cytolabe.genes import load_reference
+from cytolabe.models.scgpt import vocabulary as vocabularies
 from cytolabe.models.scgpt.tokens import ScgptTokenizer
 from cytolabe.models.scgpt.vocabulary import read_scgpt_vocabulary
 
@@ -127,6 +128,23 @@ def test_two_columns_of_one_gene_are_refused():
         ScgptTokenizer(
             vocabulary=named, genes=("TP53", "CD3D", "ENSG00000141510"), reference=load_reference("Homo sapiens")
         )
+
+
+def test_a_vocabulary_is_led_to_the_ids_of_a_reference_once_however_many_data_sets_are_read(monkeypatch):
+    human, mouse = load_reference(), load_reference("Mus musculus")
+    genes = sorted(human.protein_coding)[:20]
+    symbols = {human.primary.symbols[gene]: number for number, gene in enumerate(genes)}
+    found = read_scgpt_vocabulary(json.dumps(symbols).encode(), where="vocab.json")
+    asked, whole = [], vocabularies.align_features
+
+    def counted(*words, reference):
+        asked.append(reference.organism)
+        return whole(*words, reference=reference)
+
+    monkeypatch.setattr(vocabularies, "align_features", counted)
+    assert found.columns(genes, human).tolist() == found.columns(genes[::-1], human).tolist()[::-1] == list(range(20))
+    assert set(found.columns(genes, mouse).tolist()) == {-1}
+    assert asked == ["Homo sapiens", "Mus musculus"]
 
 
 def test_symbols_of_the_vocabulary_are_led_to_the_ids_of_an_atlas_old_names_too():

@@ -75,10 +75,17 @@ class ScgptVocabulary:
         by_id = {} if reference is None else self._by_id(reference)
         return np.array([self.tokens.get(gene, by_id.get(gene, -1)) for gene in genes], dtype=np.int64)
 
+    @cached_property
+    def _led(self) -> dict[str, dict[str, int]]:
+        """Tokens by id, for each reference that was asked for: a model is put over the genes of many data sets."""
+        return {}
+
     def _by_id(self, reference: GeneReference) -> dict[str, int]:
-        alignment, _ = align_features(self.genes, np.zeros(len(self.genes)), reference=reference)
-        found = zip(alignment.gene_ids, self.genes, strict=True)
-        return {gene_id: self.tokens[name] for gene_id, name in found if gene_id}
+        if reference.digest not in self._led:
+            alignment, _ = align_features(self.genes, np.zeros(len(self.genes)), reference=reference)
+            found = zip(alignment.gene_ids, self.genes, strict=True)
+            self._led[reference.digest] = {gene_id: self.tokens[name] for gene_id, name in found if gene_id}
+        return self._led[reference.digest]
 
 
 def read_scgpt_vocabulary(content: bytes, *, where: str) -> ScgptVocabulary:
