@@ -9,9 +9,14 @@ import pytest
 
 from cytolabe.apply.tokens import dictionaries_of_cells
 from cytolabe.files import sha256_of_file
+from cytolabe.genes.reference import load_reference
+from cytolabe.models.extras import import_extra
 from cytolabe.models.geneformer.checkpoint import CheckpointCard, from_pretrained, network_digest, save_pretrained
 from cytolabe.models.geneformer.network import blank_network
 from cytolabe.models.geneformer.shapes import GeneformerShape
+from cytolabe.models.scgpt.checkpoint import load_scgpt, save_scgpt
+from cytolabe.models.scgpt.learning import started
+from cytolabe.models.scgpt.source import Learning
 from cytolabe.records import Protocol
 from cytolabe.snapshot.artifacts import read_artifacts
 from cytolabe.snapshot.atlas import open_atlas
@@ -36,6 +41,45 @@ def model(frozen, tmp_path_factory):
     about = CheckpointCard(weights="", dictionaries={}, protocol=Protocol.SELF_SUPERVISED, pretraining=())
     save_pretrained(folder, blank_network(shape, seed=3), shape=shape, dictionaries=known, about=about)
     return folder
+
+
+@pytest.fixture(scope="module")
+def scgpt(tmp_path_factory):
+    """Return the folder of a tiny scGPT over symbols of many genes, with a configuration as published."""
+    if not all(importlib.util.find_spec(module) for module in ("torch", "safetensors")):
+        pytest.skip("the extra [models] is not installed")
+    reference = load_reference()
+    symbols = sorted({reference.primary.symbols[gene] for gene in reference.protein_coding} - {""})
+    folder = tmp_path_factory.mktemp("scgpt") / "model"
+    save_scgpt(started(Learning(preset="tiny"), symbols, seed=3, fields={}), folder)
+    return folder
+
+
+def test_a_checkpoint_of_scgpt_gives_rows_states_and_attention_of_its_genes(call, own_atlas, scgpt, tmp_path):
+    words = ("network", "scgpt", own_atlas, "--checkpoint", scgpt, "--most-frequent", 8, "--attention", "raw", *QUICK)
+    called = call(*words, "-o", tmp_path / "features")
+    assert called.code == 0, called.out + called.err
+    document = called.document
+    assert (document["model"], document["weights_are"]) == ("scgpt", "checkpoint")
+    assert (document["layer"], document["n_layers"], document["heads"]) == (2, 2, [0, 1, 2, 3])
+    assert document["details"]["weights"] == f"sha256:{sha256_of_file(scgpt / 'model.safetensors')}"
+    assert document["details"]["vocabulary"] == f"sha256:{sha256_of_file(scgpt / 'vocab.json')}"
+    genes = pq.read_table(tmp_path / "features" / "genes.parquet")
+    # By symbol in the vocabulary, by id in the atlas: the row of a gene is that of its own token.
+    model = load_scgpt(scgpt)
+    tokens = [model.vocabulary.tokens[symbol] for symbol in genes["symbol"].to_pylist()]
+    rows = pq.read_table(tmp_path / "features" / "input.parquet")
+    assert rows["gene"] == genes["gene"]
+    torch = import_extra("torch")
+    with torch.no_grad():
+        expected = model.network.encoder(torch.tensor(tokens)).numpy()
+    np.testing.assert_allclose(np.column_stack(rows.columns[1:]), expected, atol=1e-6)
+    pairs = pq.read_table(tmp_path / "features" / "attention.parquet").to_pandas()
+    of_query = pairs.groupby("query")["attention"].sum()
+    assert pairs["attention"].dropna().between(0, 1).all()
+    assert (of_query < 1).all()
+    other = call(*words, "--option", "weights=random", "-o", tmp_path / "random")
+    assert (other.document["weights_are"], other.document["content"] != document["content"]) == ("random", True)
 
 
 def test_tables_hold_every_gene_and_pair_and_the_document_claims_nothing_about_regulation(call, own_atlas, model, tmp_path):  # fmt: skip
