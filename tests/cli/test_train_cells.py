@@ -12,6 +12,7 @@ import pytest
 
 from cytolabe.apply.tokens import dictionaries_of_cells, tokens_of_cells
 from cytolabe.errors import IntegrityError, UnreadableInputError
+from cytolabe.files import sha256_of_file
 from cytolabe.flow import cell_tasks
 from cytolabe.models.geneformer.checkpoint import CheckpointCard, save_pretrained
 from cytolabe.models.geneformer.head_files import load_cell_tasks
@@ -142,6 +143,11 @@ def test_a_checkpoint_that_was_trained_on_other_cells_than_the_training_side_ref
     assert rows["geneformer"]["status"] == "REFUSED"
     assert "E-LEAK-04" in rows["geneformer"]["reason"]
     assert rows["geneformer"]["macro_f1"] is None
+    # With the number of a control beside it, a gain would give the refused number away.
+    assert [row["gain"] for row in rows.values() if row["gain"] is not None] == []
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Nothing can be said" in page
+    assert "Confusion matrix of geneformer," not in page
     assert rows["random"]["status"] == "QUALIFIED"
     assert "2 seeds" in rows["random"]["reason"]
     scores = json.loads((tmp_path / "out" / "cell_scores.json").read_bytes())["scores"]
@@ -191,6 +197,9 @@ def test_the_run_is_in_the_ledger_with_the_weights_that_it_began_with(trained, d
     (run,) = [run for run in runs if run["made"][0]["name"] == "trained"]
     assert run["made"][0]["digest"] == trained["weights"]
     assert {one["role"] for one in run["inputs"]} == {"split", "config", "model"}
+    page = desk / "trained" / "report.html"
+    assert [one["sha256"] for one in run["outputs"] if one["role"] == "report"] == [sha256_of_file(page)]
+    assert trained["weights"] in page.read_text()
 
 
 class Killed(BaseException):

@@ -10,6 +10,7 @@ import pytest
 
 from cytolabe.apply.tokens import dictionaries_of_cells, tokens_of_cells
 from cytolabe.errors import IntegrityError, UnreadableInputError, UsageError
+from cytolabe.files import sha256_of_file
 from cytolabe.models.geneformer.checkpoint import CheckpointCard, save_pretrained
 from cytolabe.models.geneformer.head_files import load_gene_classes
 from cytolabe.models.geneformer.network import blank_network
@@ -128,6 +129,9 @@ def test_the_run_is_in_the_ledger_with_the_table_and_the_weights_that_it_began_w
     (run,) = [run for run in runs if run["made"][0]["name"] == "trained"]
     assert run["made"][0]["digest"] == trained["weights"]
     assert {one["role"] for one in run["inputs"]} == {"split", "config", "genes", "model"}
+    page = desk / "trained" / "report.html"
+    assert [one["sha256"] for one in run["outputs"] if one["role"] == "report"] == [sha256_of_file(page)]
+    assert trained["weights"] in page.read_text()
 
 
 def test_equal_calls_make_equal_bytes_and_a_used_folder_is_kept(call, trained, desk, tmp_path):

@@ -207,7 +207,9 @@ def _print_genes(document: dict[str, Any]) -> None:
     for note in (document["population"], *document["reasons"], *document["notes"]):
         if note:
             typer.echo(f"note: {note}")
-    typer.echo(f"the model is fitted to all labels and has no score of its own: {document['model']} (genes.tsv)")
+    typer.echo(
+        f"the model is fitted to all labels and has no score of its own: {document['model']} (report.html, genes.tsv)"
+    )
 
 
 def _print_cells(document: dict[str, Any]) -> None:
@@ -231,7 +233,9 @@ def _print_cells(document: dict[str, Any]) -> None:
         typer.echo(f"{finding['code']} {finding['where']}: {finding['message']}")
     for note in document["notes"]:
         typer.echo(f"note: {note}")
-    typer.echo(f"{document['n_steps']} steps on {document['n_cells']:,} cells: {document['model']} (cell_scores.json)")
+    typer.echo(
+        f"{document['n_steps']} steps on {document['n_cells']:,} cells: {document['model']} (report.html, cell_scores.json)"
+    )
 
 
 def _number(value: float | None) -> str:

@@ -4,10 +4,11 @@ answers.parquet      every test cell that counts: task, label, model, answer, pr
 cell_scores.json     every score, the gains over each control, classes with their cells, findings
 certificate.json     what was tested of each fold, with cells.tsv and the verifier that recomputes it
 loss.svg             the loss of the network that was kept
+report.html          the page: what was held out, what stands above its controls, how it was trained
 model.safetensors ... as `models.geneformer.head_files` writes them; the card comes last
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,17 @@ from cytolabe.evaluate.plan import FLOOR_MODELS
 from cytolabe.files import create_new, remove_directory, replace_file
 from cytolabe.flow.cell_task_scores import Judged
 from cytolabe.flow.certificates import write_grounds
+from cytolabe.flow.split_records import REPORT_NAME
+from cytolabe.flow.training_pages import CellTasksFound, TrainedNetwork, believed_gains, write_page_of_cells
 from cytolabe.models.cards import CARDS
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint
 from cytolabe.models.geneformer.fine_tuning import TaskHeads
 from cytolabe.models.geneformer.head_files import save_cell_tasks
+from cytolabe.models.geneformer.source import GeneformerLearning
 from cytolabe.models.training_state import Progress
 from cytolabe.provenance import canonical_json, digest_of, jsonable
-from cytolabe.records import Certificate, FitScope, Fold, ModelCard, Score
+from cytolabe.records import Certificate, Finding, FitScope, Fold, ModelCard, Score
+from cytolabe.report import Fitted
 from cytolabe.report.training import loss_picture
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.store.tables import write_parquet
@@ -57,6 +62,13 @@ class TaskResults:
     scopes: Mapping[str, tuple[FitScope, ...]]
     told: Mapping[str, object]
     notes: tuple[str, ...]
+    rule: str
+    """Of the split."""
+    single: str
+    """Name of the networks of one task alone."""
+    learning: GeneformerLearning
+    seed: int
+    fitted: tuple[Fitted, ...]
 
 
 def write_results(results: TaskResults, out: Path, *, checkpoints: Path) -> dict[str, object]:
@@ -81,12 +93,33 @@ def write_results(results: TaskResults, out: Path, *, checkpoints: Path) -> dict
     _draw(progress, out / _PICTURE)
     card = results.cards[results.model]
     about = {**results.told, "certificate": certificate.digest, "scores": digest_of(scores)}
-    card = save_cell_tasks(results.heads, out, checkpoint=results.checkpoint, card=card, about=about)
+    page = _page(results, certificate, scores=rows, findings=findings)
+    card = save_cell_tasks(
+        results.heads, out, checkpoint=results.checkpoint, card=card, about=about,
+        beside=lambda card: write_page_of_cells(page, out, card),
+    )  # fmt: skip
     remove_directory(checkpoints)
     return {
         **said, "model": str(out), "weights": card.weights_digest, "scopes": jsonable(card.scopes),
         "dictionaries": dict(results.checkpoint.card.dictionaries), "scores": str(out / _SCORES), "answers": str(out / _ANSWERS),
+        "report": str(out / REPORT_NAME),
     }  # fmt: skip
+
+
+def _page(
+    results: TaskResults, certificate: Certificate, *, scores: Sequence[Score], findings: Sequence[Finding]
+) -> CellTasksFound:
+    network: Any = results.heads.network
+    made = TrainedNetwork(
+        network=network, learning=results.learning, checkpoint=results.checkpoint, pooling=network.pooling, seed=results.seed,
+        progress=results.heads.progress, looked_at="held-out persons", fitted=results.fitted,
+        notes=tuple(dict.fromkeys((*results.notes, *results.heads.notes))),
+    )  # fmt: skip
+    return CellTasksFound(
+        frozen=results.frozen, fold=results.fold, rule=results.rule, tasks=tuple(one.name for one in results.judged), judged=results.judged,
+        scores=tuple(scores), findings=tuple(findings), exposures=results.audit.exposures, certificate=certificate, single=results.single,
+        files=(_ANSWERS, _SCORES, _PICTURE, _CERTIFICATE), made=made,
+    )  # fmt: skip
 
 
 def _certified(results: TaskResults, out: Path) -> Certificate:
@@ -135,6 +168,7 @@ def _task(judged: Judged) -> dict[str, Any]:
     rows: dict[str, list[Score]] = {}
     for score in judged.scores:
         rows.setdefault(score.model, []).append(score)
+    gains = believed_gains(judged)
     return {
         "task": judged.name,
         "n_train": judged.n_train,
@@ -147,7 +181,7 @@ def _task(judged: Judged) -> dict[str, Any]:
             {"class": label, "name": name, "n_train": n_train, "n_test": n_test, "n_donors": n_donors}
             for label, name, n_train, n_test, n_donors in judged.classes
         ],
-        "models": [_model(name, own, judged.gains.get(name)) for name, own in rows.items()],
+        "models": [_model(name, own, gains.get(name)) for name, own in rows.items()],
     }
 
 
@@ -164,10 +198,9 @@ def _model(name: str, scores: list[Score], gain: Gain | None) -> dict[str, Any]:
         found |= {metric: score.value, f"{metric}_low": score.low, f"{metric}_high": score.high}
     found |= {"raw_macro_f1": headline.raw_value, "by_donor": dict(headline.points), "notes": list(headline.notes)}
     interval = None if gain is None else gain.interval
-    is_believed = headline.value is not None
     return found | {
-        "gain": gain.value if gain is not None and is_believed else None,
-        "gain_low": interval.low if interval is not None and is_believed else None,
-        "gain_high": interval.high if interval is not None and is_believed else None,
-        "gain_by_donor": dict(gain.points) if gain is not None and is_believed else {},
+        "gain": gain.value if gain is not None else None,
+        "gain_low": interval.low if interval is not None else None,
+        "gain_high": interval.high if interval is not None else None,
+        "gain_by_donor": dict(gain.points) if gain is not None else {},
     }

@@ -9,7 +9,7 @@ import pandas as pd
 from cytolabe.evaluate.cell_tasks import CELL_TYPE, Gain, TaskFold, gain_over
 from cytolabe.evaluate.collapse import collapse_findings
 from cytolabe.evaluate.fitting import Answer, Failure, FitTask, ModelRunner
-from cytolabe.evaluate.measures import HEADLINE, confusion_tensor
+from cytolabe.evaluate.measures import HEADLINE, RARE, confusion_tensor
 from cytolabe.evaluate.naming import term_names
 from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan
 from cytolabe.evaluate.results import Confusion
@@ -47,6 +47,7 @@ class Judged:
     floor_scopes: Mapping[str, tuple[FitScope, ...]]
     classes: tuple[tuple[str, str, int, int, int], ...]
     answers: pd.DataFrame
+    confusions: tuple[Confusion, ...]
     findings: tuple[Finding, ...]
     n_train: int
     n_masked: int
@@ -101,6 +102,7 @@ def score_task(
         floor_scopes={name: scopes for name, scopes in fitted.items() if scopes},
         classes=table,
         answers=_table(frozen, found, answers),
+        confusions=tuple(confusions),
         findings=(
             *findings,
             *(replace(one, where=f"{found.task.name}: {one.where}") for one in collapse_findings(confusions)),
@@ -155,8 +157,16 @@ def _confusion(context: RowContext, model: str, scored: Scored, *, names: Mappin
     return Confusion(
         split=context.split, model=model, resolution=context.resolution, gene_policy=context.gene_policy,
         classes=scored.classes, names=tuple(names.get(term, term) for term in scored.classes), matrix=matrices[0],
-        status=str(headline.status),
+        rare=_rare(context, scored), status=str(headline.status),
     )  # fmt: skip
+
+
+def _rare(context: RowContext, scored: Scored) -> tuple[str, ...]:
+    """Return the rare classes, or none where their mean is refused: what it is made of is refused with it."""
+    score = next(score for score in scored.scores if (score.metric, score.stratum) == RARE)
+    return (
+        next(measure.classes for measure in context.measures if measure.key == RARE) if score.value is not None else ()
+    )
 
 
 def _table(frozen: Snapshot, found: TaskFold, answers: Answers) -> pd.DataFrame:

@@ -35,9 +35,11 @@ from cytolabe.models.geneformer.source import GeneformerLearning
 from cytolabe.models.geneformer.tokenizer import TokenizedCells
 from cytolabe.models.hub import weight_files
 from cytolabe.models.scopes import fit_scope
+from cytolabe.models.training_state import Progress
 from cytolabe.provenance import artifact_of, cells_digest
 from cytolabe.randomness import rng_for
 from cytolabe.records import Artifact, FitScope, Fold, ModelCard, Split
+from cytolabe.report import Fitted
 from cytolabe.snapshot.frozen import Snapshot
 
 __all__ = ["CellTasksConfig", "read_cell_training", "train_cell_tasks"]
@@ -125,11 +127,12 @@ def train_cell_tasks(frozen: Snapshot, config: CellTasksConfig, order: TrainingO
     )  # fmt: skip
     cards = made.cards()
     audit = audit_fold(frozen, fold, duplicates=pairs, cards=tuple(made.judged_card(card) for card in cards.values()))
-    heads, answers = made.answers()
+    heads, answers, fitted = made.answers()
     judged = made.judged(audit, answers, cards=cards)
     results = TaskResults(
         frozen=frozen, fold=fold, folds=document.folds, duplicates=pairs, audit=audit, judged=judged, heads=heads, checkpoint=checkpoint, cards=cards, model=MODEL,
-        cell_sets=made.cell_sets, scopes=made.scopes(), told=made.told(), notes=(*made.token_notes, *made.lost_notes),
+        cell_sets=made.cell_sets, scopes=made.scopes(), told=made.told(), notes=(*made.token_notes, *made.lost_notes), rule=document.rule,
+        single=SINGLE, learning=config.learning, seed=order.seed, fitted=fitted,
     )  # fmt: skip
     return write_results(results, order.out, checkpoints=order.checkpoints)
 
@@ -271,15 +274,17 @@ class _Training:
         ]
         return {cells_digest(ids[rows]): CellSet(name=name, n_train=len(rows)) for name, rows in reversed(sets)}
 
-    def answers(self) -> tuple[TaskHeads, dict[str, Answers]]:
-        """Fit every network with every seed; return the first of all tasks, and the answers by task, model and seed."""
+    def answers(self) -> tuple[TaskHeads, dict[str, Answers], tuple[Fitted, ...]]:
+        """Fit every network with every seed; return the first of all tasks, the answers by task, model and seed, and what was fitted."""
         train, query, _ = self._tokens
         persons = self.frozen.cells["person_id"].to_numpy(dtype=object)[self.rows].astype(str)
         found: dict[str, Answers] = {one.task.name: {} for one in self.tasks}
         kept: list[TaskHeads] = []
+        work: list[Fitted] = []
         for fit in self._fits():
             places, asked = self._labelled(fit), self._asked(fit)
             part = TokenizedCells(tokens=train.tokens[places], lengths=train.lengths[places])
+            n_steps = 0
             for number in range(self.config.n_seeds):
                 self.order.on_progress(
                     f"{fit.name}: {', '.join(fit.tasks)}, seed {number + 1} of {self.config.n_seeds}"
@@ -290,8 +295,18 @@ class _Training:
                     tasks={name: dataclasses.replace(one, labels=one.labels[places]) for name, one in asked.items()},
                 )  # fmt: skip
                 kept += [heads] if not kept else []
+                n_steps = max(n_steps, len((heads.progress or Progress()).steps))
                 self._answer(fit, heads, query, number=number, into=found)
-        return kept[0], found
+            work.append(
+                Fitted(
+                    name=fit.name,
+                    told=", ".join(fit.tasks),
+                    n_fits=self.config.n_seeds,
+                    n_cells=len(places),
+                    n_steps=n_steps,
+                )
+            )
+        return kept[0], found, tuple(work)
 
     def _kept(self, fit: _Fit, number: int) -> Path:
         """Return where the checkpoints of a fit are kept: other weights to begin with are another training."""

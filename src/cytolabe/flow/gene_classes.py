@@ -7,9 +7,10 @@ a gene stands. Then one model is fitted to all labels and written; it has no sco
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from cytolabe.errors import UsageError
 from cytolabe.files import remove_directory, replace_file, tsv_text
 from cytolabe.flow.fine_tuning_files import fine_tuning_options
 from cytolabe.flow.gene_table import GeneTable, read_gene_table
+from cytolabe.flow.split_records import REPORT_NAME
 from cytolabe.flow.training_files import TrainingOrder, read_training_file
+from cytolabe.flow.training_pages import GeneClassesFound, TrainedNetwork, write_page_of_genes
 from cytolabe.genes.reference import load_reference
 from cytolabe.metrics import Interval
 from cytolabe.models.geneformer.checkpoint import GeneformerCheckpoint, from_pretrained
 from cytolabe.models.geneformer.fine_tuning import history
-from cytolabe.models.geneformer.gene_classes import fit_gene_classes
+from cytolabe.models.geneformer.gene_classes import FittedGeneClasses, fit_gene_classes
 from cytolabe.models.geneformer.gene_scores import GeneClassScores, GeneQuestion, score_gene_classes
 from cytolabe.models.geneformer.head_files import MODEL_CARD_NAME, fine_tuned_card, save_gene_classes
 from cytolabe.models.geneformer.source import GeneformerLearning
@@ -31,9 +34,11 @@ from cytolabe.models.geneformer.tokenizer import TokenizedCells
 from cytolabe.models.hub import weight_files
 from cytolabe.models.protocols import NOT_CONVERGED
 from cytolabe.models.scopes import fit_scope
+from cytolabe.models.training_state import Progress
 from cytolabe.provenance import artifact_of, canonical_json, jsonable
 from cytolabe.randomness import rng_for
 from cytolabe.records import Artifact, Fold, ScoreStatus
+from cytolabe.report import Fitted
 from cytolabe.snapshot.cell_table import cell_table
 from cytolabe.snapshot.frozen import Snapshot
 
@@ -90,7 +95,7 @@ def train_gene_classes(frozen: Snapshot, config: GeneClassesConfig, order: Train
         If the table puts a gene into two classes, a class has too few genes, or a data set is a panel (rule R3).
     """
     order.refuse_model(MODEL_CARD_NAME)
-    _, fold = order.chosen(frozen)
+    document, fold = order.chosen(frozen)
     out, seed = order.out, order.seed
     table = read_gene_table(config.genes, load_reference(next(iter(frozen.entries.values())).record.organism))
     checkpoint = from_pretrained(config.learning.checkpoint, expected=config.learning.expected)
@@ -116,11 +121,14 @@ def train_gene_classes(frozen: Snapshot, config: GeneClassesConfig, order: Train
     out.mkdir(parents=True, exist_ok=True)
     replace_file(out / _ANSWERS, _answers(scores))
     replace_file(out / _SCORES, canonical_json(jsonable(told)))
-    card = save_gene_classes(fitted, out, shape=checkpoint.shape, card=card, about=made.about())
+    page = made.page(scores, fitted, told=told, rule=document.rule)
+    card = save_gene_classes(
+        fitted, out, shape=checkpoint.shape, card=card, about=made.about(), beside=lambda card: write_page_of_genes(page, out, card)
+    )  # fmt: skip
     remove_directory(order.checkpoints)
     return {
         **told, "model": str(out), "weights": card.weights_digest, "dictionaries": dict(checkpoint.card.dictionaries),
-        "scopes": jsonable(scopes), "genes": str(out / _ANSWERS),
+        "scopes": jsonable(scopes), "genes": str(out / _ANSWERS), "report": str(out / REPORT_NAME),
     }  # fmt: skip
 
 
@@ -169,7 +177,27 @@ class _Training:
             "started_from": self.checkpoint.card.weights, "has_score_of_its_own": False,
         }  # fmt: skip
 
-    def told(self, scores: GeneClassScores, *, n_cells: int, notes: Sequence[str]) -> dict[str, object]:
+    def page(
+        self, scores: GeneClassScores, fitted: FittedGeneClasses, *, told: Mapping[str, Any], rule: str
+    ) -> GeneClassesFound:
+        """Return what the page says."""
+        learning, n_folds, n_cells = self.config.learning, self.config.n_folds, int(told["n_cells"])
+        progress = fitted.progress or Progress()
+        networks = [one.name for one in scores.scores if one.name not in ("abundance", "majority")]
+        made = TrainedNetwork(
+            network=fitted.network, learning=learning, checkpoint=self.checkpoint, seed=self.seed, progress=progress, looked_at="held-out genes",
+            pooling="none: a head at every position, and the mean over the cells that have a gene", notes=tuple(told["notes"]),
+            fitted=(
+                *(Fitted(name=name, told="genes of the other folds", n_fits=n_folds, n_cells=n_cells, n_steps=learning.n_steps) for name in networks),
+                Fitted(name=networks[0], told="all genes (the network that is kept)", n_fits=1, n_cells=n_cells, n_steps=len(progress.steps)),
+            ),
+        )  # fmt: skip
+        return GeneClassesFound(
+            frozen=self.frozen, fold=self.fold, rule=rule, scores=scores, reasons=tuple(told["reasons"]), n_folds=n_folds, n_cells=n_cells,
+            left_out=told["left_out"], files=(_ANSWERS, _SCORES), made=made,
+        )  # fmt: skip
+
+    def told(self, scores: GeneClassScores, *, n_cells: int, notes: Sequence[str]) -> dict[str, Any]:
         """Return what is said of the scores."""
         reasons = ["one seed (rule R13b)"]
         reasons += [f"{NOT_CONVERGED}: see notes"] if any(NOT_CONVERGED in note for note in scores.notes) else []
@@ -189,7 +217,7 @@ class _Training:
                 {
                     "name": one.name, "macro_f1": one.macro_f1, **_bounds("macro_f1", one.macro_f1_interval),
                     "auroc": one.auroc, **_bounds("auroc", one.auroc_interval), **_bounds("gain", one.gain),
-                    "by_fold": list(one.by_fold),
+                    "accuracy": one.accuracy, "class_f1": dict(one.class_f1), "by_fold": list(one.by_fold),
                 }
                 for one in scores.scores
             ],

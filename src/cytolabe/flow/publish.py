@@ -17,9 +17,9 @@ from cytolabe.evaluate.documents import write_scores
 from cytolabe.evaluate.gene_space import gene_spaces_table
 from cytolabe.evaluate.kept_fits import KEPT_FITS, remove_kept_fits
 from cytolabe.evaluate.rare_types import rare_types
-from cytolabe.evaluate.verdicts import simulated_datasets
 from cytolabe.files import replace_file
 from cytolabe.flow.certificates import labels_of_levels, write_grounds
+from cytolabe.flow.claims import simulated_claim
 from cytolabe.flow.costs import write_costs
 from cytolabe.flow.ladder import LADDER_FILE, Ladder, write_ladder
 from cytolabe.flow.quality import quality_document
@@ -33,7 +33,6 @@ from cytolabe.records import UNKNOWN, Artifact, NamedDigest
 from cytolabe.report import PlantedFault, ReportContent, RunFacts, SourceRow, write_report
 from cytolabe.snapshot.access import access_of, declared_access
 from cytolabe.snapshot.run_ledger import body_of, record_id_of, write_run
-from cytolabe.snapshot.view import SnapshotView
 from cytolabe.split import write_split
 from cytolabe.store.tables import write_parquet
 
@@ -95,7 +94,7 @@ def report_content(evidence: StudyEvidence, *, planted: Sequence[PlantedFault] =
     published = exposure_to_ledger({str(name): int(n) for name, n in sizes.items()}, snapshot.datasets)
     return ReportContent(
         title=study.title or study.name,
-        claims=(*_simulated_claim(snapshot), *study.claims),
+        claims=(*simulated_claim(snapshot), *study.claims),
         snapshot_id=snapshot.snapshot_id,
         facts=RunFacts(
             cytolabe_version=code_identity()["version"],
@@ -142,16 +141,6 @@ def report_content(evidence: StudyEvidence, *, planted: Sequence[PlantedFault] =
         certificates=result.certificates,
         planted_faults=planted,
     )
-
-
-def _simulated_claim(snapshot: SnapshotView) -> tuple[str, ...]:
-    """Say first of all that cells are simulated, whatever the study says of itself."""
-    names = sorted(simulated_datasets(snapshot))
-    if not names:
-        return ()
-    which = "All" if len(names) == len(snapshot.datasets) else f"{len(names)} of {len(snapshot.datasets)}"
-    told = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return (f"SIMULATED: {which} data sets ({told}) are made up. No number on them says anything of real cells.",)
 
 
 def evidence_document(content: ReportContent) -> dict[str, object]:

@@ -13,7 +13,10 @@ from cytolabe.models.posterior import POSTERIOR_NAME
 from cytolabe.provenance import artifact_of, digest_of
 from cytolabe.records import Artifact, NamedDigest
 
-__all__ = ["audit_step", "embed_step", "export_step", "model_step", "split_step"]
+__all__ = ["REPORT_NAME", "audit_step", "embed_step", "export_step", "model_step", "split_step"]
+
+REPORT_NAME = "report.html"
+"""The page of a training, in the folder of its model."""
 
 
 def split_step(document: Mapping[str, Any], out: Path) -> Step:
@@ -70,6 +73,7 @@ def model_step(
         outputs=[
             # A scANVI keeps the scVI that it began with in a folder of its own.
             *(artifact_of(path, "weights") for path in sorted(out.rglob("*.safetensors"))),
+            *(artifact_of(path, "report") for path in sorted(out.glob(REPORT_NAME))),
             # Rows of single cells: whoever withdraws means this file, too.
             *(artifact_of(path, "posterior") for path in sorted(out.rglob(POSTERIOR_NAME))),
         ],

@@ -17,28 +17,41 @@ from cytolabe.report.terminal import (
     sources_table,
     verdict_lines,
 )
+from cytolabe.report.trained import Fitted, Trained
+from cytolabe.report.trained_cells import CellTasksPage, TaskSizes, render_cell_tasks, write_cell_tasks_page
+from cytolabe.report.trained_genes import GeneClassesPage, GeneRow, render_gene_classes, write_gene_classes_page
 
 __all__ = [
     "MAX_BYTES",
+    "CellTasksPage",
     "Confusion",
+    "Fitted",
+    "GeneClassesPage",
+    "GeneRow",
     "PlantedFault",
     "ReportContent",
     "ReviewSheet",
     "RunFacts",
     "SourceRow",
+    "TaskSizes",
+    "Trained",
     "faults_table",
     "findings_table",
     "ladder_tables",
     "leaderboard_markdown",
     "leaderboard_table",
     "render_annotation",
+    "render_cell_tasks",
     "render_costs",
+    "render_gene_classes",
     "render_report",
     "render_review_sheet",
     "sources_table",
     "verdict_lines",
     "write_annotation_page",
+    "write_cell_tasks_page",
     "write_costs_page",
+    "write_gene_classes_page",
     "write_report",
     "write_review_sheet",
 ]

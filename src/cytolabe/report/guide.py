@@ -5,7 +5,7 @@ The report and `docs/reading-a-report.md` speak of the same numbers under the sa
 
 from dataclasses import dataclass
 
-__all__ = ["GUIDE", "NOT_SHOWN", "STATUS_WORDS", "GuideEntry"]
+__all__ = ["GUIDE", "NOT_SHOWN", "STATUS_WORDS", "TRAINING_GUIDE", "GuideEntry"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,24 @@ GUIDE = (
         "whether the lab's label is right. Labels made from clusters or by another tool carry their own mistakes.",
     ),
 )
+
+TRAINING_GUIDE = (
+    GuideEntry(
+        "Gain over a control",
+        "Macro-F1 of the network minus that of a control on the same cells or genes, paired: what both find hard takes nothing away. An "
+        "interval above 0 says that the network knows more than the control, one that spans 0 that nothing tells them apart. The control "
+        "that matters is a network of the same shape with random weights that was fine-tuned alike: what does not stand above it has "
+        "learned nothing usable from what came before.",
+        "that another seed gives other networks: they are held fixed, and the interval is over donors or groups of genes alone.",
+    ),
+    GuideEntry(
+        "Held-out genes",
+        "Each gene is answered once, by a network that was fitted to the labels of other genes; genes of one group stay together. "
+        "“abundance” tells classes by how often and how high a gene stands alone, which is often much.",
+        "what genes share beyond their groups (pathways, ancestors), so intervals are too narrow; and who labelled the genes, and by what.",
+    ),
+)
+"""What the pages of trainings say beside."""
 
 STATUS_WORDS = (
     ("SCORED", "Measured under the stated split. Every test that applies was run and found nothing."),

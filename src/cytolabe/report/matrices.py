@@ -15,7 +15,7 @@ from cytolabe.report.content import Confusion
 from cytolabe.report.svg import Drawing, element
 from cytolabe.report.text import count, fraction, inert
 
-__all__ = ["MAX_CLASSES", "confusion_figure", "mistakes_sentence"]
+__all__ = ["CELL_TYPES", "MAX_CLASSES", "MatrixWords", "confusion_figure", "mistakes_sentence"]
 
 MAX_CLASSES = 40
 _SIDE = 26.0
@@ -24,6 +24,20 @@ _LETTER = 5.7
 _LINE_LENGTH = 35
 _MIN_ROW = 10
 """Mistakes of a type with fewer test cells are not worth a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixWords:
+    """What a matrix counts (`unit`), what a row is (`kind`, `kinds`), and what its resolution is called (`place`)."""
+
+    unit: str = "cell"
+    kind: str = "type"
+    kinds: str = "types"
+    place: str = "level"
+
+
+CELL_TYPES = MatrixWords()
+"""The words of a study: cells of types at a level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +50,7 @@ class _Shown:
     told: str
 
 
-def _shown(confusion: Confusion) -> _Shown:
+def _shown(confusion: Confusion, words: MatrixWords) -> _Shown:
     matrix = np.asarray(confusion.matrix)
     names = [inert(str(name)) for name in confusion.names]
     n_classes = len(names)
@@ -44,10 +58,10 @@ def _shown(confusion: Confusion) -> _Shown:
     kept = np.flatnonzero(matrix.sum(axis=1) + inside.sum(axis=0))
     told = ""
     if len(kept) < n_classes:
-        told = f"; {n_classes - len(kept)} types without a test cell and without an answer are left out"
+        told = f"; {n_classes - len(kept)} {words.kinds} without a test {words.unit} and without an answer are left out"
     if len(kept) > MAX_CLASSES:
         order = np.lexsort((kept, -matrix.sum(axis=1)[kept]))
-        told = f" ({MAX_CLASSES} commonest of {n_classes} types)"
+        told = f" ({MAX_CLASSES} commonest of {n_classes} {words.kinds})"
         kept = np.sort(kept[order[:MAX_CLASSES]])
     # Types without a test cell come last: they are only answers.
     kept = kept[np.argsort(matrix.sum(axis=1)[kept] == 0, kind="stable")]
@@ -60,16 +74,18 @@ def _shown(confusion: Confusion) -> _Shown:
     return _Shown(cells=cells, names=[names[k] for k in kept], has_other=has_other, told=told)
 
 
-def confusion_figure(confusion: Confusion) -> Markup:
+def confusion_figure(confusion: Confusion, *, words: MatrixWords = CELL_TYPES) -> Markup:
     """Draw a confusion matrix, rows scaled to 1. Beyond 40 classes the commonest are drawn and the title says so."""
-    shown = _shown(confusion)
+    shown = _shown(confusion, words)
     columns = [str(position + 1) for position in range(len(shown.names))]
     top = 20.0
     left = 34.0 + _LETTER * max((len(line) for name in shown.names for line in _two_lines(name)), default=0)
     width = left + _SIDE * (len(columns) + shown.has_other) + 66
-    title = f"Confusion matrix of {inert(confusion.model, 60)}, {inert(confusion.split, 60)}, level {confusion.resolution}{shown.told}"
+    place = f"{words.place} {inert(confusion.resolution, 60)}"
+    title = f"Confusion matrix of {inert(confusion.model, 60)}, {inert(confusion.split, 60)}, {place}{shown.told}"
     described = (
-        f"rows: true type; columns: answer, by the number of the row; figures: cells. {mistakes_sentence(confusion)}"
+        f"rows: true {words.kind}; columns: answer, by the number of the row; figures: {words.unit}s. "
+        f"{mistakes_sentence(confusion, words=words)}"
     )
     drawing = Drawing(title, described, width=width, height=top + _SIDE * len(shown.names) + 20)
     for column, name in enumerate(columns):
@@ -80,7 +96,7 @@ def confusion_figure(confusion: Confusion) -> Markup:
         drawing.text("* any other answer", left, top + _SIDE * len(shown.names) + 14, class_="tick")
     for row, name in enumerate(shown.names):
         _draw_name(drawing, name, row + 1, origin=(left, top + _SIDE * row))
-        _draw_row(drawing, shown.cells[row], row, origin=(left, top + _SIDE * row))
+        _draw_row(drawing, shown.cells[row], row, origin=(left, top + _SIDE * row), unit=words.unit)
     return drawing.markup()
 
 
@@ -107,7 +123,7 @@ def _two_lines(name: str) -> list[str]:
 
 
 def _draw_row(
-    drawing: Drawing, cells: Shaped[np.ndarray, " columns"], row: int, *, origin: tuple[float, float]
+    drawing: Drawing, cells: Shaped[np.ndarray, " columns"], row: int, *, origin: tuple[float, float], unit: str
 ) -> None:
     left, y = origin
     total = int(cells.sum())
@@ -131,7 +147,7 @@ def _draw_row(
                     class_="count on-strong" if share > 0.6 else "count",
                 ),
             )
-    told = f"n = {count(total)}" if total else "no test cell"
+    told = f"n = {count(total)}" if total else f"no test {unit}"
     x = left + (_SIDE * len(cells) + 6 if total else 4)
     drawing.text(told, x, y + side / 2 + 4, class_="tick")
 
@@ -144,7 +160,7 @@ def _short(value: int) -> str:
     return f"{value / 1000:.0f}k" if value < 1_000_000 else f"{value / 1_000_000:.1f}M"
 
 
-def mistakes_sentence(confusion: Confusion, *, n_mistakes: int = 3) -> str:
+def mistakes_sentence(confusion: Confusion, *, n_mistakes: int = 3, words: MatrixWords = CELL_TYPES) -> str:
     """Name the mistakes that take the largest share of a type with at least 10 test cells."""
     matrix = np.asarray(confusion.matrix)
     names = [inert(str(name), 80) for name in confusion.names]
@@ -156,7 +172,7 @@ def mistakes_sentence(confusion: Confusion, *, n_mistakes: int = 3) -> str:
         if column != row
     ]
     if not found:
-        return "No mistake on a type with at least 10 test cells."
+        return f"No mistake on a {words.kind} with at least {_MIN_ROW} test {words.unit}s."
     largest = sorted(found, key=lambda item: (-item[0], item[1], item[2]))[:n_mistakes]
     told = [
         f"{names[row]} called {names[column] if column < len(names) else 'something else'} "

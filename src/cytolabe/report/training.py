@@ -1,6 +1,6 @@
 """The loss of a training as a picture: what every step lost, and the looks at held-out persons above or below it.
 
-The file stands alone, so it carries its colors, for light and dark. Steps are thinned to the mean of neighbors where
+As a file it stands alone, so it carries its colors, for light and dark; on a page it takes those of the page. Steps are thinned to the mean of neighbors where
 there are more than the picture has room for; looks are all shown.
 """
 
@@ -12,12 +12,12 @@ from markupsafe import Markup
 from cytolabe.report.svg import Drawing, element
 from cytolabe.report.text import number
 
-__all__ = ["loss_picture"]
+__all__ = ["loss_figure", "loss_picture"]
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _RIGHT = 760.0, 340.0, 64.0, 34.0, 48.0, 20.0
 _POINTS = 400
 _STYLE = """svg{background:#fff;font:12px sans-serif}text{fill:#333}.grid{stroke:#ddd}.train{stroke:#7a9cc6;fill:none}
-.held{stroke:#d1701f;fill:none;stroke-width:2}.point{fill:#d1701f}.floor{stroke:#777;stroke-dasharray:6 4}
+.held{stroke:#d1701f;fill:none;stroke-width:2}.held-point{fill:#d1701f}.floor{stroke:#777;stroke-dasharray:6 4}
 @media(prefers-color-scheme:dark){svg{background:#16181c}text{fill:#ccc}.grid{stroke:#333}}"""
 
 
@@ -28,12 +28,34 @@ def loss_picture(
     title: str,
     floor: tuple[str, float | None] = ("", None),
 ) -> bytes:
-    """Draw the loss of every step (from 1), and of every look as (step, loss), as a file of SVG.
+    """Draw what `loss_figure` draws as a file of SVG.
+
+    Raises
+    ------
+    ValueError
+        If there is no step.
+    """
+    body = str(loss_figure(losses, looks, title=title, floor=floor))
+    head, _, rest = body.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).partition(">")
+    return f"{head}><style>{_STYLE}</style>{rest}\n".encode()
+
+
+def loss_figure(
+    losses: Sequence[float],
+    looks: Sequence[tuple[int, float]],
+    *,
+    title: str,
+    floor: tuple[str, float | None] = ("", None),
+    held_out: str = "held-out persons",
+) -> Markup:
+    """Draw the loss of every step (from 1), and of every look as (step, loss).
 
     Parameters
     ----------
     floor
         What a naive answer is called and costs on the same held-out cells: a dashed line. None draws none.
+    held_out
+        What was looked at.
 
     Raises
     ------
@@ -48,7 +70,7 @@ def loss_picture(
     naive = [] if floor[1] is None else [floor[1]]
     low, high = min([*means, *held, *naive]), max([*means, *held, *naive])
     told = f"loss fell from {number(means[0])} to {number(means[-1])} over {len(losses)} steps"
-    told += f"; best on held-out persons {number(min(held))}" if held else "; no cell was held out"
+    told += f"; best on {held_out} {number(min(held))}" if held else "; nothing was held out"
     told += "".join(f"; {floor[0]} {number(loss)}" for loss in naive)
     drawing = Drawing(title, told, width=_WIDTH, height=_HEIGHT)
 
@@ -65,7 +87,7 @@ def loss_picture(
         drawing.text(f"{step:.0f}", at(float(step), low)[0], _HEIGHT - _BOTTOM + 18, text_anchor="middle")
     drawing.text("step", _WIDTH / 2, _HEIGHT - 10.0, text_anchor="middle")
     dashed = f", dashed: {floor[0]}" if naive else ""
-    drawing.text(f"{title} · thin: training, thick: held-out persons{dashed}", _LEFT, 20.0)
+    drawing.text(f"{title} · thin: training, thick: {held_out}{dashed}", _LEFT, 20.0)
     for loss in naive:
         drawing.line(at(1.0, loss), at(float(len(losses)), loss), "floor")
     drawing.add(_curve([at(step, loss) for step, loss in zip(steps, means, strict=True)], "train"))
@@ -73,13 +95,11 @@ def loss_picture(
         drawing.add(_curve([at(float(step), loss) for step, loss in looks], "held"))
         drawing.add(
             *(
-                element("circle", cx=x, cy=y, r=3, class_="point")
+                element("circle", cx=x, cy=y, r=3, class_="held-point")
                 for x, y in (at(float(step), loss) for step, loss in looks)
             )
         )
-    body = str(drawing.markup()).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    head, _, rest = body.partition(">")
-    return f"{head}><style>{_STYLE}</style>{rest}\n".encode()
+    return drawing.markup()
 
 
 def _curve(points: Sequence[tuple[float, float]], kind: str) -> Markup:

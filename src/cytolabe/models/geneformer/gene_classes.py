@@ -28,6 +28,7 @@ from cytolabe.models.geneformer.tokenizer import TokenizedCells
 from cytolabe.models.held_out import hold_out_persons
 from cytolabe.models.learning import array_digest, balanced_weights, run_training
 from cytolabe.models.scopes import refuse_too_few_cells
+from cytolabe.models.training_state import Progress
 from cytolabe.provenance import digest_of
 from cytolabe.randomness import derive_seed, rng_for
 
@@ -115,6 +116,8 @@ class FittedGeneClasses:
     genes: tuple[str, ...]
     """Genes whose label was read, those that chose when to stop among them."""
     notes: tuple[str, ...]
+    progress: Progress | None = None
+    """How the training went; None for what was read from a folder."""
 
     def predict(self, cells: TokenizedCells, genes: Sequence[str]) -> GeneAnswers:
         """Return the class probabilities of genes, from the cells that have them.
@@ -244,11 +247,11 @@ def fit_gene_classes(
         fit_rows=fit, held_out_rows=held if len(held) else fit, size=learning.minibatch, seed=seed,
         class_weights=balanced_weights(present, len(classes)) if learning.balanced else np.ones(len(classes), dtype=np.float32),
     )  # fmt: skip
-    _, told = run_training(learning, objective, seed=seed)
+    progress, told = run_training(learning, objective, seed=seed)
     stopped = f"{len(held_genes)} of {len(labels)} training genes chose when to stop"
     return FittedGeneClasses(
         network=network, dictionaries=checkpoint.dictionaries, classes=classes, genes=tuple(sorted(labels)),
-        notes=(*checkpoint.notes, note, stopped, told),
+        notes=(*checkpoint.notes, note, stopped, told), progress=progress,
     )  # fmt: skip
 
 

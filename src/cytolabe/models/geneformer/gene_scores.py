@@ -23,7 +23,9 @@ from sklearn.preprocessing import StandardScaler
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.metrics import (
     Interval,
+    accuracy,
     auroc,
+    f1_per_class,
     macro_f1,
     percentile_interval,
     resampled_auroc,
@@ -69,6 +71,10 @@ class GeneScore:
     """Macro-F1 of each fold."""
     predicted: tuple[str, ...]
     probability: Float[np.ndarray, "genes classes"]
+    accuracy: float
+    """Share of the genes that were called what they are."""
+    class_f1: Mapping[str, float | None]
+    """F1 of each class."""
     macro_f1_interval: Interval | None = None
     """Over groups of genes; None under 20 of them."""
     auroc_interval: Interval | None = None
@@ -239,6 +245,7 @@ def _score(
     return GeneScore(
         name=name, macro_f1=macro_f1(truth, predicted, classes=classes), auroc=float(np.mean(known)) if known else None,
         by_fold=tuple(by_fold), predicted=tuple(predicted.tolist()), probability=probability,
+        accuracy=accuracy(truth, predicted), class_f1=f1_per_class(truth, predicted, classes=classes),
     )  # fmt: skip
 
 

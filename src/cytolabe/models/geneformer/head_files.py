@@ -10,7 +10,7 @@ Nothing is a pickle. Loading makes an empty network of the described shape and f
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -83,7 +83,13 @@ def fine_tuned_card(
 
 
 def save_gene_classes(
-    fitted: FittedGeneClasses, directory: Path, *, shape: GeneformerShape, card: ModelCard, about: Mapping[str, object]
+    fitted: FittedGeneClasses,
+    directory: Path,
+    *,
+    shape: GeneformerShape,
+    card: ModelCard,
+    about: Mapping[str, object],
+    beside: Callable[[ModelCard], None] = lambda _: None,
 ) -> ModelCard:
     """Write a Geneformer that tells classes of genes, and return its card with the digest of its weights.
 
@@ -91,6 +97,8 @@ def save_gene_classes(
     ----------
     about
         What else a reader shall find in `head.json`: options, split, snapshot, seed.
+    beside
+        Writes what names the weights by digest, before the card makes the folder a model.
 
     Raises
     ------
@@ -98,7 +106,8 @@ def save_gene_classes(
         If the folder holds another model.
     """
     description = {"classes": fitted.classes, "genes": fitted.genes, "notes": fitted.notes, "about": about}
-    return write_head(fitted, directory, shape=shape, card=card, description={"format": _GENES, **description})
+    full = {"format": _GENES, **description}
+    return write_head(fitted, directory, shape=shape, card=card, description=full, beside=beside)
 
 
 def load_gene_classes(directory: Path) -> FittedGeneClasses:
@@ -132,6 +141,7 @@ def save_cell_tasks(
     checkpoint: GeneformerCheckpoint,
     card: ModelCard,
     about: Mapping[str, object],
+    beside: Callable[[ModelCard], None] = lambda _: None,
 ) -> ModelCard:
     """Write a Geneformer that answers questions about cells, and return its card with the digest of its weights.
 
@@ -141,6 +151,8 @@ def save_cell_tasks(
         What it was fine-tuned from: its shape and its dictionaries.
     about
         What else a reader shall find in `head.json`: options, split, snapshot, seed.
+    beside
+        Writes what names the weights by digest, before the card makes the folder a model.
 
     Raises
     ------
@@ -159,9 +171,8 @@ def save_cell_tasks(
     network: Any = heads.network
     description = {"tasks": tasks, "pooling": network.pooling, "notes": heads.notes, "about": about}
     stored = _Stored(network=network, dictionaries=checkpoint.dictionaries)
-    return write_head(
-        stored, directory, shape=checkpoint.shape, card=card, description={"format": _CELLS, **description}
-    )
+    full = {"format": _CELLS, **description}
+    return write_head(stored, directory, shape=checkpoint.shape, card=card, description=full, beside=beside)
 
 
 def load_cell_tasks(directory: Path) -> tuple[TaskHeads, Dictionaries]:
@@ -216,8 +227,11 @@ def write_head(
     shape: GeneformerShape,
     card: ModelCard,
     description: Mapping[str, object],
+    beside: Callable[[ModelCard], None] = lambda _: None,
 ) -> ModelCard:
     """Write weights, dictionaries, description and card, and return the card with the digest of the weights.
+
+    `beside` is called with that card before it is written: the card comes last, so that a folder without it is no model.
 
     Raises
     ------
@@ -233,6 +247,7 @@ def write_head(
     full = {**description, "shape": shape.config, "dictionaries": digests, "weights": _digest(weights)}
     create_new(directory / DESCRIPTION_NAME, canonical_json(jsonable(full)))
     found = replace(card, weights_digest=_digest(weights))
+    beside(found)
     create_new(directory / MODEL_CARD_NAME, canonical_json(jsonable(asdict(found))))
     return found
 
