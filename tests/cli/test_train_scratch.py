@@ -146,7 +146,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(call, desk
         ("few", ("accumulation = 2", ""), ("--fold", 2, "--processes", 2), 2, "a step has 1. Say accumulation = 2"),
         ("engine", ("", ""), ("--fold", 2, "--engine", "dask"), 2, "none of local, ray"),
         ("address", ("", ""), ("--fold", 2, "--address", "head:6379"), 2, "needs --engine ray"),
-        ("task", ("", ""), ("--fold", 2, "--task", "sex"), 2, "--task and --checkpoint are for geneformer_cells"),
+        ("task", ("", ""), ("--fold", 2, "--task", "sex"), 2, "--task is for geneformer_cells"),
         ("panel", ('panels = "flag"', ""), ("--fold", 2), 1, "R3"),
     ):
         text = (desk / f"{model}.toml").read_text()
