@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cytolabe.config.study import read_study
+from cytolabe.errors import UsageError
 from cytolabe.evaluate import ModelPlan, evaluate_study, kept_fits
 from cytolabe.evaluate.results import ALL_FOLDS
 from cytolabe.flow.recording import model_parents, parameters_of
@@ -38,6 +39,12 @@ def evaluated(study, *, folder=None, models=None, lines=None):
     plan = dataclasses.replace(study.plan, kept_fits=folder, models=models or study.plan.models)
     say = (lines if lines is not None else []).append
     return evaluate_study(study.snapshot, **study.arguments(plan=plan, on_progress=say))
+
+
+def test_a_probe_on_a_program_that_names_cells_is_refused(program, simulated_study):
+    models = (ModelPlan(name="external:names+knn", options=options(program, "predict_labels")),)
+    with pytest.raises(UsageError, match=r"external:names names cells itself and takes no probe. Leave out \+knn"):
+        evaluated(simulated_study(models=models))
 
 
 def test_programs_stand_among_the_scores_of_a_study(program, simulated_study):

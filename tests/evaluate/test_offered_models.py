@@ -7,7 +7,8 @@ import pytest
 
 from cytolabe.config.study import ModelSpec, Study
 from cytolabe.errors import UsageError
-from cytolabe.evaluate import ModelPlan, evaluate_study, fitting, kept_fits
+from cytolabe.evaluate import EvaluationPlan, ModelPlan, annotator_plans, evaluate_study, fitting, kept_fits
+from cytolabe.evaluate.plan import with_probes
 from cytolabe.evaluate.results import ALL_FOLDS
 from cytolabe.flow.recording import model_parents
 from cytolabe.flow.study import run_study
@@ -45,6 +46,18 @@ def test_a_model_of_another_package_stands_among_the_scores_and_a_broken_one_bes
     assert {row.status for row in broken} == {"FAILED"}
     assert all("other-lab 1.0 cannot be made" in row.reason for row in broken if row.split != ALL_FOLDS)
     assert all(row.value is None for row in broken)
+
+
+def test_a_probe_on_an_annotator_of_another_package_is_refused_and_an_embedder_gets_both(install_package, offered_code):
+    names = offered_code().replace('source="lab of B"', 'source="lab of B", capabilities=("predict_labels",)')
+    install_package("lab-models", "lab_mean = made_up_naming:Mean", "made_up_naming", code=names)
+    install_package("lab-b", "other_mean = made_up_embed:Mean", "made_up_embed", code=offered_code("other_mean"))
+    plan = EvaluationPlan(study="s", models=(ModelPlan(name="lab_mean+knn"),))
+    with pytest.raises(UsageError, match=r"lab_mean names cells itself and takes no probe. Leave out \+knn"):
+        annotator_plans(plan)
+    plan = EvaluationPlan(study="s", models=(ModelPlan(name="lab_mean"), ModelPlan(name="other_mean")))
+    found = with_probes(annotator_plans(plan), card_of=lambda one: card_named(one.component))
+    assert [one.name for one in found][2:] == ["lab_mean", "other_mean+knn", "other_mean+logistic"]
 
 
 def test_a_joint_method_of_another_package_is_handed_all_cells_with_their_batches_and_no_label_or_person(

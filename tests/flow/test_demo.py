@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from cytolabe.errors import UsageError
+from cytolabe.config.study import ModelSpec
+from cytolabe.errors import CytolabeError, UsageError
 from cytolabe.flow.certificates import write_counts
 from cytolabe.flow.demo import planted_faults, run_demo
 from cytolabe.flow.publish import publish_run
@@ -92,6 +95,19 @@ def test_a_model_that_no_study_can_have_is_told_before_a_file_is_read(tmp_path, 
     with pytest.raises(UsageError, match=told):
         run_study(dataclasses.replace(quick_study, models=models), tmp_path / "out", sources=())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_probe_on_a_file_that_names_cells_is_told_before_a_file_of_the_study_is_read(tmp_path, quick_study):
+    given, embedded = tmp_path / "names.parquet", tmp_path / "embedded.parquet"
+    pq.write_table(pa.table({"cell_id": ["a:1"], "term": ["CL:0000084"]}), given)
+    pq.write_table(pa.table({"cell_id": ["a:1"], "d0": [0.5]}), embedded)
+    for path, told in (
+        (given, r"mine names cells itself and takes no probe. Leave out \+knn"),
+        (embedded, "None of 0"),
+    ):
+        mine = ModelSpec(name="mine+knn", kind="precomputed", path=path)
+        with pytest.raises(CytolabeError, match=told):
+            run_study(dataclasses.replace(quick_study, models=(mine,)), tmp_path / "out", sources=())
 
 
 def test_every_score_stands_under_a_certificate_of_the_run(demo):

@@ -31,7 +31,7 @@ from cytolabe.evaluate.batches import merged_batches, why_nested
 from cytolabe.evaluate.controls import CeilingPlan, ceiling_plan
 from cytolabe.evaluate.costs import StudyCosts, machine_facts
 from cytolabe.evaluate.dimensions import dimension_tests, merged_codes, with_dimensions
-from cytolabe.evaluate.fitting import EMBEDS, ModelRunner, Models
+from cytolabe.evaluate.fitting import ModelRunner, Models
 from cytolabe.evaluate.folds import FoldData, PolicyData, fold_data, open_set_table, policy_data
 from cytolabe.evaluate.integration import integration_scores
 from cytolabe.evaluate.kept_fits import KeptFits, TaskFits, kept_fits
@@ -39,7 +39,7 @@ from cytolabe.evaluate.labels import LevelLabels, level_labels, support_table
 from cytolabe.evaluate.limited import limited_scores, refuse_unknown_annotators
 from cytolabe.evaluate.measures import Cells, measures_of
 from cytolabe.evaluate.naming import term_names
-from cytolabe.evaluate.plan import FLOOR_MODELS, PROBES, AnnotatorPlan, EvaluationPlan, ModelPlan, annotator_plans
+from cytolabe.evaluate.plan import FLOOR_MODELS, AnnotatorPlan, EvaluationPlan, ModelPlan, annotator_plans, with_probes
 from cytolabe.evaluate.results import Confusion, StudyResult
 from cytolabe.evaluate.scoring import RowContext
 from cytolabe.evaluate.thresholds import THRESHOLDS
@@ -176,7 +176,7 @@ def _prepared(snapshot: SnapshotView, split: Split, plan: EvaluationPlan, *, res
         raise UsageError(msg)
     refuse_malformed_folds(split, len(snapshot.cells))
     models = Models()
-    annotators = _expanded(annotator_plans(plan), models)
+    annotators = with_probes(annotator_plans(plan), card_of=models.card)
     refuse_unknown_annotators(plan, annotators)
     cards = {annotator.name: models.card(annotator) for annotator in annotators}
     levels = tuple(level_labels(snapshot.cells, resolutions, name) for name in names)
@@ -197,18 +197,6 @@ def _prepared(snapshot: SnapshotView, split: Split, plan: EvaluationPlan, *, res
 
 def _say_nothing(line: str) -> None:
     del line
-
-
-def _expanded(annotators: Sequence[AnnotatorPlan], models: Models) -> tuple[AnnotatorPlan, ...]:
-    """Put every probe on a model without one that turns out to be an embedder (a file of embeddings)."""
-    found: list[AnnotatorPlan] = []
-    for annotator in annotators:
-        card = models.card(annotator)
-        if card is not None and EMBEDS in card.capabilities and not annotator.probe:
-            found += [dataclasses.replace(annotator, name=f"{annotator.name}+{probe}", probe=probe) for probe in PROBES]
-        else:
-            found.append(annotator)
-    return tuple(found)
 
 
 def _tasks(study: _Study, duplicates: DuplicateReport) -> list[_Task]:

@@ -4,8 +4,8 @@ An embedder alone is no annotator: `pca` in a plan stands for `pca+knn` and `pca
 `metadata_only` run whether or not a plan names them: a score without its floor is not published.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,20 @@ from cytolabe.config.limited_labels import LimitedLabels
 from cytolabe.errors import UsageError
 from cytolabe.evaluate.gene_space import GENE_POLICIES
 from cytolabe.models.cards import CARDS
+from cytolabe.models.registry import card_named
+from cytolabe.records import ModelCard
 
 __all__ = [
     "FLOOR_MODELS",
+    "NAMED_BY_PLAN",
     "PROBES",
     "AnnotatorPlan",
     "EvaluationPlan",
     "ModelPlan",
     "annotator_plans",
     "default_models",
+    "refuse_idle_probe",
+    "with_probes",
 ]
 
 FLOOR_MODELS = ("majority", "metadata_only")
@@ -31,7 +36,7 @@ FLOOR_MODELS = ("majority", "metadata_only")
 PROBES = ("knn", "logistic")
 """What turns an embedding into terms."""
 
-_NAMED_BY_PLAN = ("precomputed", "external")
+NAMED_BY_PLAN = ("precomputed", "external")
 """Models of which a plan may hold several, each with a card of its own under the name that the plan gives it."""
 _EMBEDDERS = ("pca", "harmony", "scvi")
 
@@ -123,9 +128,48 @@ def annotator_plans(plan: EvaluationPlan) -> tuple[AnnotatorPlan, ...]:
     return tuple(found)
 
 
-def _embeds(component: str) -> bool:
-    """Tell whether a model of the registry embeds cells; what a file holds, its own card says."""
-    return component in CARDS and "embed_cells" in CARDS[component].capabilities
+def with_probes(
+    annotators: Sequence[AnnotatorPlan], *, card_of: Callable[[AnnotatorPlan], ModelCard | None]
+) -> tuple[AnnotatorPlan, ...]:
+    """Put every probe on a model without one that turns out to be an embedder (a file of embeddings).
+
+    Raises
+    ------
+    UsageError
+        If one with a probe turns out to name cells itself.
+    """
+    found: list[AnnotatorPlan] = []
+    for annotator in annotators:
+        card = card_of(annotator)
+        refuse_idle_probe(annotator.name, card)
+        probes = PROBES if _embeds(card) and not annotator.probe else ()
+        found += [replace(annotator, name=f"{annotator.name}+{probe}", probe=probe) for probe in probes] or [annotator]
+    return tuple(found)
+
+
+def refuse_idle_probe(name: str, card: ModelCard | None) -> None:
+    """Refuse a probe on a model that names cells itself: the row would be called by what it never had.
+
+    Parameters
+    ----------
+    name
+        `<model>+<probe>` as the plan has it.
+    card
+        Of the model; None where there is none to ask, which another message tells.
+
+    Raises
+    ------
+    UsageError
+        If the model embeds no cells.
+    """
+    base, _, probe = name.partition("+")
+    if probe and card is not None and not _embeds(card):
+        msg = f"Model {name!r}: {base} names cells itself and takes no probe. Leave out +{probe}."
+        raise UsageError(msg)
+
+
+def _embeds(card: ModelCard | None) -> bool:
+    return card is not None and "embed_cells" in card.capabilities
 
 
 def _annotators(model: ModelPlan, plan: EvaluationPlan) -> list[AnnotatorPlan]:
@@ -134,11 +178,11 @@ def _annotators(model: ModelPlan, plan: EvaluationPlan) -> list[AnnotatorPlan]:
     if probe and probe not in PROBES:
         msg = f"Model {model.name!r}: probe {probe!r} is none of {', '.join(PROBES)}."
         raise UsageError(msg)
-    if probe and component in CARDS and component not in _NAMED_BY_PLAN and not _embeds(component):
-        msg = f"Model {model.name!r}: {component} names cells itself and takes no probe. Leave out +{probe}."
-        raise UsageError(msg)
-    probes = (probe,) if probe else PROBES if _embeds(component) else ("",)
-    named = {**model.options, "name": base} if component in _NAMED_BY_PLAN else model.options
+    # What a file or a program is, its own card says, when it is made; a package's model that cannot be made has no probe.
+    card = None if component in NAMED_BY_PLAN else card_named(component)
+    refuse_idle_probe(model.name, card)
+    probes = (probe,) if probe else PROBES if component in CARDS and _embeds(card) else ("",)
+    named = {**model.options, "name": base} if component in NAMED_BY_PLAN else model.options
     return [
         AnnotatorPlan(
             name=f"{base}+{one}" if one else base,

@@ -20,7 +20,9 @@ from cytolabe.config.study import ModelSpec, Study
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate import EvaluationPlan, ModelPlan, StudyResult, annotator_plans, evaluate_study
 from cytolabe.evaluate.collapse import collapse_findings, collapsed_embeddings
+from cytolabe.evaluate.fitting import Models
 from cytolabe.evaluate.kept_fits import KEPT_FITS
+from cytolabe.evaluate.plan import NAMED_BY_PLAN, refuse_idle_probe
 from cytolabe.flow.contribute import SourceOutcome, contribute
 from cytolabe.flow.interpret import interpret_labels, interpret_persons, links_of, resolutions_of
 from cytolabe.flow.quality import DatasetQuality, flagged_positions, quality_of_snapshot
@@ -191,8 +193,12 @@ def _refuse_other_atlas(out: Path, others: set[str]) -> None:
 
 
 def _refuse_unknown_models(study: Study) -> None:
+    models = Models()
     for annotator in annotator_plans(plan_of_study(study, n_workers=1)):
         model_options(annotator.component)
+        # A file is read for it, and a program is asked nothing: only where a probe is named, which says that it embeds.
+        if annotator.probe and annotator.component in NAMED_BY_PLAN:
+            refuse_idle_probe(annotator.name, models.card(annotator))
 
 
 def plan_of_study(study: Study, *, n_workers: int) -> EvaluationPlan:
