@@ -41,7 +41,7 @@ def test_a_folder_its_picture_and_a_run_that_names_both_networks(trained):
     assert document["n_labelled"] + document["n_unlabelled"] == document["n_cells"]
     assert sum(one["n_train"] for one in document["classes"]) == document["n_labelled"]
     names = {path.relative_to(folder / "model").as_posix() for path in (folder / "model").rglob("*") if path.is_file()}
-    own = {"model_card.json", "scanvi.json", "weights.safetensors", "loss.svg"}
+    own = {"model_card.json", "scanvi.json", "weights.safetensors", "loss.svg", "split.json"}
     assert names == {*own, "scvi/model_card.json", "scvi/scvi.json", "scvi/weights.safetensors"}
     layout = Layout(folder / "atlas")
     run = next(run for run in read_runs(layout) if run.kind == "train")

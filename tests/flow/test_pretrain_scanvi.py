@@ -1,6 +1,7 @@
 """A scANVI trained on one side of a split and its labels: what it saw and learned, that its folder opens, and what a file may say."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -68,6 +69,8 @@ def test_the_card_names_classes_cells_without_a_label_and_the_training_cells_of_
     assert details["dictionary.classes"] == document["dictionaries"]["classes"]
     assert said["card"]["weights_digest"] == document["weights"]
     described = json.loads((out / "scanvi.json").read_bytes())
+    assert described["training"].pop("split") == "sha256:" + hashlib.sha256(split.read_bytes()).hexdigest()
+    assert (out / "split.json").read_bytes() == split.read_bytes()
     assert described["training"] == {
         "snapshot_id": labs.snapshot_id, "split_id": document["split_id"], "task": "cell_type", "level": "mid", "seed": 3,
     }  # fmt: skip

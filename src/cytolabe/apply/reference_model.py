@@ -98,7 +98,7 @@ def inductive_embedder(model: str, options: Mapping[str, object]) -> Embedder:
         hint = (
             "annotate itself puts the hierarchical regression on an embedding: say --model pca"
             if model == "hierarchical"
-            else "annotate needs a model that embeds cells, for example pca"
+            else "annotate needs a model that embeds cells, for example pca, or a scANVI that is stored (--option checkpoint=FOLDER)"
         )
         msg = f"{model} predicts labels and embeds no cells; {hint}."
         raise UsageError(msg)

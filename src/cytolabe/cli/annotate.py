@@ -29,7 +29,10 @@ def annotate(
         Path | None, typer.Option("--report", help="A page that says how far to trust it, x.html.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="A model that embeds a cell by itself: pca, or scgpt or geneformer with a checkpoint.")
+        str,
+        typer.Option(
+            help="A model that embeds a cell by itself: pca, or scgpt or geneformer with a checkpoint; or scanvi with a folder of train scanvi."
+        ),
     ] = "pca",
     option: ModelOptions = None,
     precision: Annotated[

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cytolabe.apply.reference_model import ReferenceModel, ReferencePlan, fit_reference_model
+from cytolabe.apply.reference_model import ReferencePlan, fit_reference_model
+from cytolabe.apply.scoring_model import ScoringModel
 from cytolabe.apply.views import query_view
 from cytolabe.errors import RefusedError
 from cytolabe.evaluate.decisions import AnswerSpace, HeldOutCells
@@ -27,7 +28,7 @@ class Laboratory:
     plan: ReferencePlan
     ontology: Ontology
 
-    def fit(self, chosen: np.ndarray) -> ReferenceModel:
+    def fit(self, chosen: np.ndarray) -> ScoringModel:
         """Fit on some of the reference cells (a mask)."""
         return fit_reference_model(
             self.snapshot,
@@ -37,7 +38,7 @@ class Laboratory:
             ontology=self.ontology,
         )
 
-    def scores(self, model: ReferenceModel, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def scores(self, model: ScoringModel, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scores and distances of some of the reference cells, a block at a time."""
         rows = self.reference.rows[chosen]
         pieces = [

@@ -14,6 +14,7 @@ import pandas as pd
 
 from cytolabe.apply.counts import RememberedCounts
 from cytolabe.apply.reference_model import ReferencePlan, inductive_embedder
+from cytolabe.apply.scoring_model import ScoringModel
 from cytolabe.audit.duplicates import identical_pairs
 from cytolabe.errors import RefusedError, UsageError
 from cytolabe.evaluate.collapse import collapsed_embedding
@@ -22,8 +23,20 @@ from cytolabe.evaluate.held_out import Laboratory, held_out_cells
 from cytolabe.evaluate.held_out_record import HeldOutRecord, held_out_record
 from cytolabe.evaluate.open_types import open_set
 from cytolabe.evaluate.reference_cells import ReferenceCells, reference_cells
+from cytolabe.flow.annotate_stored import (
+    NOT_LEFT_OUT,
+    NOT_MOVED,
+    StoredLaboratory,
+    laboratory_of,
+    mapped_query,
+    refuse_unmeasured,
+    stored_annotator,
+    stored_sides,
+    unread_reference,
+)
 from cytolabe.flow.answer_columns import answer_columns, answered_blocks
 from cytolabe.flow.query_file import GeneGate, QueryFile, gene_gate, read_query
+from cytolabe.models.scanvi_source import StoredScanviAnnotator
 from cytolabe.ontology.answers import answer_terms
 from cytolabe.ontology.graph import Ontology, load_ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
@@ -79,8 +92,8 @@ class Annotation:
     not_evaluated: tuple[str, ...]
 
 
-def check_plan(plan: AnnotationPlan) -> None:
-    """Refuse a plan that cannot be meant, before anything is read.
+def check_plan(plan: AnnotationPlan) -> StoredScanviAnnotator | None:
+    """Refuse a plan that cannot be meant, before anything is read; return the stored annotator that it names, if it does.
 
     Raises
     ------
@@ -96,7 +109,10 @@ def check_plan(plan: AnnotationPlan) -> None:
     if not plan.prefix.isidentifier():
         msg = f"--prefix {plan.prefix!r}: the columns need a name of letters, digits and _."
         raise UsageError(msg)
-    inductive_embedder(plan.model, plan.options)
+    annotator = stored_annotator(plan.model, plan.options)
+    if annotator is None:
+        inductive_embedder(plan.model, plan.options)
+    return annotator
 
 
 def annotate_query(
@@ -113,26 +129,22 @@ def annotate_query(
     UnreadableInputError
         If the query cannot be read safely.
     """
-    check_plan(plan)
+    annotator = check_plan(plan)
     ontology = load_ontology("CL")
     rows = frozen.rows(plan.where) if plan.where else np.arange(frozen.n_cells, dtype=np.int64)
     query = read_query(path, on_progress=on_progress)
     on_progress("looking for copies among the labelled cells of the atlas")
-    pairs = identical_pairs(frozen)
-    reference = reference_cells(frozen, rows=rows, pairs=pairs, ontology=ontology, held_out=plan.held_out)
-    genes, totals = _atlas_genes(frozen, reference)
-    gate = gene_gate(query, genes, totals, organism=_organism(frozen, reference))
-    laboratory, space = _laboratory(frozen, reference, plan, gate=gate, ontology=ontology)
+    ground = _Ground(
+        frozen=frozen, query=query, plan=plan, rows=rows, pairs=identical_pairs(frozen), ontology=ontology, on_progress=on_progress
+    )  # fmt: skip
+    laboratory, space, gate = ground.fitted_here() if annotator is None else ground.stored(annotator)
+    reference = laboratory.reference
     held = held_out_cells(laboratory, space, on_progress=on_progress)
     names = dict(zip(space.answers.terms, space.answers.names, strict=True))
     record = held_out_record(held, decide_crosswise(held, space, wish=plan.wish), space, names=names)
     decisions = fit_decisions(held, space, wish=plan.wish)
-    table, not_asked = open_set(
-        laboratory, space, held, wish=plan.wish, max_types=plan.max_open_types, on_progress=on_progress
-    )
-    moved, why_not = _as_new_dataset(laboratory, space, held, wish=plan.wish, pairs=pairs, on_progress=on_progress)
-    on_progress(f"fitting {plan.model} on {len(reference.rows):,} labelled cells")
-    model = laboratory.fit(np.ones(len(reference.rows), dtype=bool))
+    table, moved, untried = ground.tried(laboratory, space, held)
+    model, told = ground.model(laboratory)
     columns = answer_columns(
         answered_blocks(query, model, decisions, space=space, on_progress=on_progress),
         space,
@@ -156,9 +168,9 @@ def annotate_query(
         columns=columns,
         findings=(collapsed_embedding(plan.model, model.collapse),) if model.collapse else (),
         notes=_qualified_first(
-            gate.notes, reference.notes, model.notes, _warnings(columns, plan), _release_note(frozen, ontology)
+            gate.notes, reference.notes, told, model.notes, _warnings(columns, plan), _release_note(frozen, ontology)
         ),
-        not_evaluated=(*_never_answered(space, decisions), *not_asked, *why_not, *_NEVER_EVALUATED),
+        not_evaluated=(*_never_answered(space, decisions), *untried, *_NEVER_EVALUATED),
     )
 
 
@@ -168,33 +180,101 @@ _NEVER_EVALUATED = (
 )
 
 
-def _laboratory(
-    frozen: Snapshot, reference: ReferenceCells, plan: AnnotationPlan, *, gate: GeneGate, ontology: Ontology
-) -> tuple[Laboratory, AnswerSpace]:
-    tree = hierarchy_of(reference.terms.tolist(), ontology=ontology)
-    if len(tree.classes) < 2:
-        msg = f"The labelled cells of the atlas are all {tree.classes[0]} or above it: there is nothing to tell apart. Choose more of the atlas."
-        raise RefusedError(msg)
-    return Laboratory(
-        snapshot=RememberedCounts(frozen),
-        reference=reference,
-        plan=ReferencePlan(
-            genes=gate.genes, classes=tree.classes, model=plan.model, options=plan.options, seed=plan.seed
-        ),
-        ontology=ontology,
-    ), AnswerSpace.of(tree, answer_terms(tree, ontology=ontology), ontology=ontology)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Ground:
+    """What an annotation rests on: the atlas cells that may be used, and the file."""
+
+    frozen: Snapshot
+    query: QueryFile
+    plan: AnnotationPlan
+    rows: np.ndarray
+    pairs: pd.DataFrame
+    ontology: Ontology
+    on_progress: Progress
+
+    def fitted_here(self) -> tuple[Laboratory, AnswerSpace, GeneGate]:
+        """Return what fits a model on the labelled cells over the genes that the file and all of their data sets measure."""
+        frozen, plan = self.frozen, self.plan
+        reference = reference_cells(
+            frozen, rows=self.rows, pairs=self.pairs, ontology=self.ontology, held_out=plan.held_out
+        )
+        genes = _atlas_genes(frozen, reference)
+        gate = gene_gate(
+            self.query, genes, _totals(frozen, reference, genes), organism=_organism(frozen, reference)
+        )  # fmt: skip
+        return *self._laboratory(reference, gate), gate
+
+    def stored(self, annotator: StoredScanviAnnotator) -> tuple[Laboratory, AnswerSpace, GeneGate]:
+        """Return what holds a stored model to the labelled cells of nobody whom it has read."""
+        frozen = self.frozen
+        sides = stored_sides(frozen, Path(str(self.plan.options["checkpoint"])), annotator, pairs=self.pairs)
+        reference = unread_reference(
+            frozen, sides, rows=self.rows, pairs=self.pairs, ontology=self.ontology, held_out=self.plan.held_out
+        )
+        genes = tuple(sorted(annotator.stored.base.read_genes))
+        gate = gene_gate(
+            self.query, genes, _totals(frozen, reference, genes), organism=_organism(frozen, reference)
+        )  # fmt: skip
+        refuse_unmeasured(self.query, gate, genes)
+        base, space = self._laboratory(reference, gate, classes=annotator.stored.classes)
+        candidates = self.rows[sides.unread[self.rows]]
+        return laboratory_of(frozen, sides, base, candidates=candidates, on_progress=self.on_progress), space, gate
+
+    def _laboratory(
+        self, reference: ReferenceCells, gate: GeneGate, *, classes: tuple[str, ...] = ()
+    ) -> tuple[Laboratory, AnswerSpace]:
+        tree = hierarchy_of(reference.terms.tolist(), ontology=self.ontology, classes=classes)
+        if len(tree.classes) < 2:
+            msg = f"The labelled cells of the atlas are all {tree.classes[0]} or above it: there is nothing to tell apart. Choose more of the atlas."
+            raise RefusedError(msg)
+        plan = self.plan
+        return Laboratory(
+            snapshot=RememberedCounts(self.frozen),
+            reference=reference,
+            plan=ReferencePlan(
+                genes=gate.genes, classes=tree.classes, model=plan.model, options=plan.options, seed=plan.seed
+            ),
+            ontology=self.ontology,
+        ), AnswerSpace.of(tree, answer_terms(tree, ontology=self.ontology), ontology=self.ontology)
+
+    def tried(
+        self, laboratory: Laboratory, space: AnswerSpace, held: HeldOutCells
+    ) -> tuple[pd.DataFrame, HeldOutRecord | None, tuple[str, ...]]:
+        """Leave types and data sets out; a stored model cannot be fitted without them, and says so."""
+        wish, told = self.plan.wish, self.on_progress
+        if isinstance(laboratory, StoredLaboratory):
+            table, _ = open_set(laboratory, space, held, wish=wish, max_types=0)
+            return table, None, (NOT_LEFT_OUT, NOT_MOVED)
+        table, not_asked = open_set(
+            laboratory, space, held, wish=wish, max_types=self.plan.max_open_types, on_progress=told
+        )
+        moved, why_not = _as_new_dataset(laboratory, space, held, wish=wish, pairs=self.pairs, on_progress=told)
+        return table, moved, (*not_asked, *why_not)
+
+    def model(self, laboratory: Laboratory) -> tuple[ScoringModel, tuple[str, ...]]:
+        """Return what answers for the file, and what a reader must know of how it came about."""
+        if isinstance(laboratory, StoredLaboratory):
+            model, composition = mapped_query(self.query, laboratory, on_progress=self.on_progress)
+            return model, (*laboratory.notes, composition)
+        n_cells = len(laboratory.reference.rows)
+        self.on_progress(f"fitting {self.plan.model} on {n_cells:,} labelled cells")
+        return laboratory.fit(np.ones(n_cells, dtype=bool)), ()
 
 
-def _atlas_genes(frozen: Snapshot, reference: ReferenceCells) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the genes that all data sets of the labelled cells measure, and their counts over these cells."""
+def _atlas_genes(frozen: Snapshot, reference: ReferenceCells) -> tuple[str, ...]:
+    """Return the genes that all data sets of the labelled cells measure, sorted."""
     numbers = np.unique(frozen.locate(reference.rows)[0])
     names = [list(frozen.entries)[number] for number in numbers]
-    genes = tuple(sorted(set.intersection(*(set(frozen.measured_genes(name)) for name in names))))
+    return tuple(sorted(set.intersection(*(set(frozen.measured_genes(name)) for name in names))))
+
+
+def _totals(frozen: Snapshot, reference: ReferenceCells, genes: tuple[str, ...]) -> np.ndarray:
+    """Return the counts of each gene over the labelled cells."""
     totals = np.zeros(len(genes))
     for start in range(0, len(reference.rows) if genes else 0, _BLOCK_CELLS):
         block = frozen.counts(reference.rows[start : start + _BLOCK_CELLS], genes)
         totals += np.asarray(block.sum(axis=0), dtype=np.float64).ravel()
-    return genes, totals
+    return totals
 
 
 def _organism(frozen: Snapshot, reference: ReferenceCells) -> str:

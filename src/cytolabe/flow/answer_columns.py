@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cytolabe.apply.reference_model import ReferenceModel
+from cytolabe.apply.scoring_model import ScoringModel
 from cytolabe.evaluate.decisions import AnswerSpace, Decided, Decisions, Wish, decide
 from cytolabe.flow.query_file import QueryFile
 from cytolabe.models.protocols import TECHNICAL_COLUMNS, QueryView
@@ -41,7 +41,7 @@ class AnsweredBlock:
 
 def answered_blocks(
     query: QueryFile,
-    model: ReferenceModel,
+    model: ScoringModel,
     decisions: Decisions,
     *,
     space: AnswerSpace,

@@ -10,6 +10,7 @@ data set is its batch; where every batch of all training cells does, it is refus
 """
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,14 @@ from cytolabe.records import Fold
 from cytolabe.report.training import loss_picture
 from cytolabe.snapshot.frozen import Snapshot
 
-__all__ = ["ScanviTraining", "pretrain_scanvi", "read_scanvi_training"]
+__all__ = ["SPLIT_NAME", "ScanviTraining", "pretrain_scanvi", "read_scanvi_training"]
 
 _TOP = ("n_latent", "n_hidden", "n_layers", "n_top_genes", "latent_posterior", "hierarchical", "task", "level")
 _TRAINING = ("max_epochs", "label_epochs", "patience")
 _PICTURE = "loss.svg"
+
+SPLIT_NAME = "split.json"
+"""The split that the model was trained by, as it lies in its folder: it says which cells it has read, by a rule."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,13 +114,16 @@ def pretrain_scanvi(frozen: Snapshot, config: ScanviTraining, order: TrainingOrd
     )
     fitted = config.fit(view, query=None, seed=order.seed)
     fitted = dataclasses.replace(fitted, _met=dict.fromkeys([*notes, *fitted.notes]))
+    content = order.split.read_bytes()
+    create_new(order.out / SPLIT_NAME, content)
     told: dict[str, object] = {
+        "split": "sha256:" + hashlib.sha256(content).hexdigest(),
         "snapshot_id": frozen.snapshot_id, "split_id": fold.split_id, "task": config.task, "level": side.level, "seed": order.seed,
     }  # fmt: skip
     _draw(fitted, order.out / _PICTURE)
     card = save_scanvi(fitted, order.out, reference=view if config.latent_posterior else None, training=told)
     return {
-        **told,
+        **{name: value for name, value in told.items() if name != "split"},
         "n_cells": len(side.rows),
         "n_labelled": fitted.n_labelled,
         "n_unlabelled": fitted.n_unlabelled,

@@ -3,7 +3,7 @@
 A cell without counts has no composition: it gets the shares of the classes in training, and is counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,6 +49,8 @@ class FittedScanvi:
     n_labelled: int = 0
     n_unlabelled: int = 0
     """Training cells with a label, and those that it learned from without one (`UNLABELLED`, never a class)."""
+    training: Mapping[str, object] = field(default_factory=dict)
+    """What a folder says of the training beside the model: the question, and the side of which split."""
     n_stored: int = 0
     """Weights that came from a folder, and were not trained by this fit."""
     _met: dict[str, None] = field(default_factory=dict)
@@ -128,6 +130,25 @@ class FittedScanvi:
             self._met[f"{n_empty} of {filled.size} cells have no counts in these genes: class shares used"] = None
         refuse_not_finite(probability, model="scANVI")
         return AnnotatorOutput(classes=self.classes, probability=probability / probability.sum(axis=1, keepdims=True))
+
+    def embed(self, query: QueryView) -> Float[np.ndarray, "cells dims"]:
+        """Return the mean of scANVI's posterior of each cell, NaN for a cell without counts in its genes.
+
+        Raises
+        ------
+        UnmeasuredGeneError
+            If the view has other genes than the fit.
+        RefusedError
+            If a cell's batch was in neither view of the fit.
+        """
+        refuse_other_genes(query, self.base.genes)
+        filled = has_counts(query.counts[:, self.base.columns])
+        refuse_unseen_batches(batch_levels(query.technical)[filled], self.batches, model="scANVI")
+        embedding = np.full((len(filled), self.base.settings.n_latent), np.nan)
+        if filled.any():
+            table = cells_table(query, columns=self.base.columns, batches=self.batches)
+            embedding[filled] = training.posterior_moments(self.model, table, more={"label": UNLABELLED})[0]
+        return embedding
 
     def latent_posterior(self, view: QueryView) -> LatentPosterior:
         """Return mean and variance of scANVI's own posterior of each training cell, which is not that of the scVI it began with.

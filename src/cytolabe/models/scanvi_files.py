@@ -67,7 +67,7 @@ def save_scanvi(
         "shares": fitted.shares,
         "n_labelled": fitted.n_labelled,
         "n_unlabelled": fitted.n_unlabelled,
-        "training": dict(training or {}),
+        "training": dict(fitted.training if training is None else training),
         "batches": fitted.batches,
         "registered": [str(label) for label in registered],
         "hierarchy": fitted.hierarchy,
@@ -98,6 +98,7 @@ def load_scanvi(directory: Path) -> FittedScanvi:
         registered = [str(label) for label in said["registered"]]
         shares = np.array(said["shares"], dtype=np.float64)
         n_cells = {name: int(said[name]) for name in ("n_labelled", "n_unlabelled")}
+        told = dict(said["training"])
         scopes, notes = scopes_of(said), dict.fromkeys(said["notes"])
         hierarchy = None if said["hierarchy"] is None else _hierarchy(said["hierarchy"])
         expected, found = str(said["base_weights"]), weights_digest(base.model)
@@ -110,7 +111,7 @@ def load_scanvi(directory: Path) -> FittedScanvi:
     model = _blank(base, batches, registered=registered, hierarchy=hierarchy)
     stored.fill(model)
     return FittedScanvi(
-        classes=classes, shares=shares, base=base, batches=batches, model=model, scopes=scopes, hierarchy=hierarchy, _met=notes, **n_cells
+        classes=classes, shares=shares, base=base, batches=batches, model=model, scopes=scopes, hierarchy=hierarchy, _met=notes, training=told, **n_cells
     )  # fmt: skip
 
 
