@@ -62,7 +62,7 @@ class MappedScanvi:
 
     def annotate(self, view: QueryView) -> tuple[Float[np.ndarray, "cells classes"], Float[np.ndarray, " cells"]]:
         """Return the logarithm of each probability, and the distance of each cell to training cells; of a cell without counts it is 0."""
-        asked = as_one_batch(view)
+        asked = _as_one_batch(view)
         scores = np.log(np.maximum(self.fitted.predict(asked).probability, _LEAST_PROBABILITY))
         return scores, self.novelty.distance(np.nan_to_num(self.fitted.embed(asked)))
 
@@ -77,7 +77,7 @@ class StoredReference:
 
     def mapped(self, cells: QueryView) -> MappedScanvi:
         """Return the model after surgery on cells of one file, none of whose labels is read. Cells without counts fit nothing."""
-        asked = as_one_batch(cells)
+        asked = _as_one_batch(cells)
         seed = derive_seed(self.seed, "annotate", "map") % 2**31
         fitted = self.annotator.mapper.map_query(self.bare.fitted, asked, seed=seed)
         return dataclasses.replace(self.bare, fitted=fitted, n_mapped=len(cells.cell_ids))
@@ -113,7 +113,7 @@ def stored_reference(
     return StoredReference(annotator=annotator, bare=bare, seed=seed)
 
 
-def as_one_batch(view: QueryView) -> QueryView:
+def _as_one_batch(view: QueryView) -> QueryView:
     """Return the cells under one batch that no model was trained on, whatever batches they name: that of their file."""
     # No data set has an empty id, so no batch of training is called like this one.
     return dataclasses.replace(view, technical=view.technical.assign(dataset_id="", batch=_NEW_BATCH))
