@@ -172,7 +172,7 @@ def test_the_curve_and_its_picture_tell_every_step(trained):
     assert document["best_step"] in (4, 8, 12)
     picture = ET.fromstring((out / "loss.svg").read_bytes())  # noqa: S314 - our own bytes
     kinds = [element.get("class") for element in picture.iter()]
-    assert kinds.count("point") == 3
+    assert kinds.count("held-point") == 3
     assert kinds.count("floor") == 1
     assert curve["floor_loss"] == pytest.approx(document["floor_loss"]) != pytest.approx(document["held_out_loss"])
     assert {"train", "held"} <= set(kinds)
