@@ -73,14 +73,36 @@ def test_a_killed_training_goes_on_to_the_same_curve_and_the_same_weights(tmp_pa
     curve = train(whole, plan, seed=3)
     with pytest.raises(Killed):
         train(Line(die_at=die_at), plan, seed=3, folder=tmp_path)
-    taken_up = Line(seed=9)  # other weights, which the checkpoint replaces, unless there is none yet
-    if not list(tmp_path.glob("step-*")):
-        taken_up = Line()
+    taken_up = Line()
     resumed = train(taken_up, plan, seed=3, folder=tmp_path)
     assert resumed.steps == curve.steps
     assert (resumed.best_step, resumed.best_loss) == (curve.best_step, curve.best_loss)
     assert same(taken_up.weights(), whole.weights())
     assert len(curve.steps) == 12
+
+
+def frozen(line):
+    line.network[0].weight.requires_grad = False
+    return line
+
+
+@pytest.mark.parametrize(
+    "other",
+    [lambda: Line(seed=9), lambda: Line(dropout=0.2), lambda: frozen(Line())],
+    ids=["weights", "dropout", "frozen"],
+)
+def test_a_training_that_begins_with_another_network_does_not_go_on_with_the_checkpoint(tmp_path, other):
+    """Data and options are the same: the answer would be called fine-tuned from weights that it never saw."""
+    plan = dataclasses.replace(PLAN, accumulation=2)
+    with pytest.raises(Killed):
+        train(Line(die_at=17), plan, seed=3, folder=tmp_path)
+    with pytest.raises(ConflictError, match="began with another network"):
+        train(other(), plan, seed=3, folder=tmp_path)
+    assert train(Line(), plan, seed=3, folder=tmp_path).steps == train(Line(), plan, seed=3).steps
+    # What a finished training leaves is taken up by itself alone, too.
+    assert len(train(Line(), plan, seed=3, folder=tmp_path).steps) == 12
+    with pytest.raises(ConflictError):
+        train(other(), plan, seed=3, folder=tmp_path)
 
 
 def test_the_loop_is_adamw_with_the_schedule_of_transformers(tmp_path):

@@ -5,7 +5,8 @@ accumulation changes memory and nothing else), clips it, and moves the weights b
 Biases and norms are not decayed. Every `check_every` steps the loss on held-out persons is taken; the weights of the
 best look are kept, and training ends after `patience` looks without a better one.
 
-Nothing random is carried along: draws are seeded by (seed, step, place of the minibatch in it), minibatches by (seed, epoch). So a run
+A checkpoint is gone on with by the training that it is of, and by no other: the same data, options, plan, seed, and network to begin
+with. Nothing random is carried along: draws are seeded by (seed, step, place of the minibatch in it), minibatches by (seed, epoch). So a run
 that was killed goes on from its last checkpoint and gives the loss curve and the weights of one that was not, to the
 bit, on the same machine with the same number of threads.
 """
@@ -14,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,7 +24,7 @@ import numpy as np
 from cytolabe.errors import ModelFailedError, UsageError
 from cytolabe.models.extras import import_extra
 from cytolabe.models.peers import Peers, joined_by_peers
-from cytolabe.models.training_state import Progress, Step, load_progress, save_progress
+from cytolabe.models.training_state import Progress, Step, beginning_of, load_progress, save_progress
 from cytolabe.provenance import digest_of
 from cytolabe.randomness import derive_seed
 
@@ -157,6 +159,9 @@ def train(
     """
     refuse_unshareable(objective, plan, n_processes=n_processes)
     job = TrainingJob(objective=objective, plan=plan, seed=seed, folder=folder)
+    if folder is not None:
+        # Before other processes are handed the job: the first may have read a checkpoint by the time they begin.
+        _ = job.identity
     with joined_by_peers(_train_beside, job, n_processes=n_processes) as peers:
         return train_part(job, peers, on_step=on_step)
 
@@ -195,10 +200,13 @@ class TrainingJob:
         """What moves."""
         return self.objective.network
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """Digest of data, options, plan and seed, which a checkpoint carries."""
-        return digest_of([self.objective.identity, self.plan, self.seed])
+        """Digest of data, options, plan, seed and the network as it is before the first step, which a checkpoint carries.
+
+        It is taken once, before a checkpoint is read: afterwards the network is another one.
+        """
+        return digest_of([self.objective.identity, self.plan, self.seed, beginning_of(self.network)])
 
 
 def _train_beside(job: TrainingJob, peers: Peers) -> None:
@@ -208,7 +216,8 @@ def _train_beside(job: TrainingJob, peers: Peers) -> None:
 
 def train_part(job: TrainingJob, peers: Peers, *, on_step: Callable[[Step], None]) -> Progress:
     """Do the part of one process of a training; the first keeps the checkpoints. See `train`."""
-    objective, plan, folder, identity = job.objective, job.plan, job.folder, job.identity
+    objective, plan, folder = job.objective, job.plan, job.folder
+    identity = "" if folder is None else job.identity
     run = _Run(objective=objective, plan=plan, seed=job.seed, peers=peers)
     network, is_first = objective.network, peers.rank == 0
     if folder is not None:

@@ -5,6 +5,7 @@ whoever is killed finds the last whole one. Tensors are safetensors, everything 
 written so that it is read back to the bit.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,9 +16,9 @@ from cytolabe.errors import ConflictError, IntegrityError
 from cytolabe.files import publish_directory, remove_directory, replace_file, staged_directory
 from cytolabe.models.extras import import_extra
 from cytolabe.models.weights import read_weights, stored_bytes
-from cytolabe.provenance import canonical_json
+from cytolabe.provenance import canonical_json, digest_of
 
-__all__ = ["Progress", "Step", "load_progress", "save_progress"]
+__all__ = ["Progress", "Step", "beginning_of", "load_progress", "save_progress"]
 
 FORMAT = "cytolabe-training-1"
 _STATE, _NETWORK, _BEST, _OPTIMIZER = "state.json", "network.safetensors", "best.safetensors", "optimizer.safetensors"
@@ -48,6 +49,18 @@ class Progress:
     best_loss: float | None = None
     n_looks_without_gain: int = 0
     best_weights: dict[str, Any] = field(default_factory=dict)
+
+
+def beginning_of(network: Any) -> str:  # noqa: ANN401 - a module of torch
+    """Return the digest of a network: its weights by name, which of them move, and what it drops in training."""
+    torch, digest = import_extra("torch"), hashlib.sha256()
+    moving = {name for name, weight in network.named_parameters() if weight.requires_grad}
+    for name, weight in network.state_dict().items():
+        values = weight.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)} {name in moving}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    dropped = [[name, part.p] for name, part in network.named_modules() if isinstance(part, torch.nn.Dropout)]
+    return digest_of([digest.hexdigest(), dropped])
 
 
 def save_progress(folder: Path, progress: Progress, *, network: Any, optimizer: Any, identity: str) -> None:  # noqa: ANN401
@@ -94,7 +107,7 @@ def load_progress(folder: Path, progress: Progress, *, network: Any, optimizer: 
         msg = f"{place}: {_STATE} is missing or damaged ({type(error).__name__}). Remove this checkpoint; training begins anew."
         raise IntegrityError(msg) from None
     if not is_ours:
-        msg = f"{folder} holds a training of other data, options or seed. Give this one a folder of its own."
+        msg = f"{folder} holds a training of other data, options or seed, or that began with another network. Give this one a folder of its own."
         raise ConflictError(msg)
     network.load_state_dict(read_weights(place / _NETWORK)[0])
     _put_moments(network, optimizer, read_weights(place / _OPTIMIZER)[0])
