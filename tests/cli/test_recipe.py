@@ -79,3 +79,12 @@ def test_files_that_contradict_each_other_are_refused_before_anything_is_read(fi
     assert called.code == 2
     assert "both have the name 'asked'" in called.err
     assert not (tmp_path / "out" / "atlas").exists()
+
+
+def test_specifications_of_a_study_are_scored_on_the_data_of_the_recipe(files, call, labs, tmp_path):
+    study, recipe = files
+    out = tmp_path / "out"
+    called = call("specification", study, "--recipe", recipe, "--data", labs, "--out", out, "--workers", 1, "--json")
+    assert called.code == 0, called.err
+    assert {row["model"] for row in called.document["rows"]} == {"majority", "metadata_only", "centroid"}
+    assert called.document["decision_level"] == "broad"

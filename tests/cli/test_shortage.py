@@ -79,6 +79,22 @@ def test_perturb_says_checkpoint_and_options(told, frozen, tmp_path):
     assert "fewer --cells (200) or --matched (100)" in error["message"]
 
 
+def test_omics_says_file_kind_and_options(told, tmp_path):
+    file = tmp_path / "cite.h5ad"
+    file.touch()
+    words = ("omics", file, "--proteins", "p", "-o", tmp_path / "o.parquet", "--model-kind", "scgpt")
+    error = told("cytolabe.flow.omics.embed_omics", of_torch, *words)
+    assert error["message"].startswith("embedding cite.h5ad by scgpt: ")
+    assert "tokens_per_minibatch, max_length or preset below what it was" in error["message"]
+
+
+def test_network_says_checkpoint_genes_and_cells(told, frozen, tmp_path):
+    words = ("network", "geneformer", frozen, "--checkpoint", tmp_path / "weights", "-o", tmp_path / "n")
+    error = told("cytolabe.flow.network.network_of_snapshot", of_numpy, *words)
+    assert error["message"].startswith("reading genes off geneformer (weights): ")
+    assert "--most-frequent (200), fewer --cells (1000; 0 = all)" in error["message"]
+
+
 def test_a_study_says_its_file_and_workers(told, tmp_path):
     study = tmp_path / "own.toml"
     study.write_text('[study]\nname = "own"\ndata = "."\ndecision_level = "fine"\n[[model]]\nname = "pca+knn"\n')

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from cytolabe.cli.lifecycle import record_artifact, record_run
-from cytolabe.cli.options import AsJson, AsRecorded, AtlasOrFile, ModelOptions, Seed, SnapshotName, model_options
+from cytolabe.cli.options import (
+    AsJson,
+    AsRecorded,
+    AtlasOrFile,
+    ModelOptions,
+    Seed,
+    SnapshotName,
+    model_options,
+    told_model,
+)
 from cytolabe.cli.output import made_folder, print_document, progress
 
 __all__ = ["network"]
@@ -40,6 +49,7 @@ def network(
     as_json: AsJson = False,
 ) -> int:
     """Write embeddings of genes and the attention between them over cells; features, and no claim about regulation."""
+    from cytolabe.engine import naming_shortage
     from cytolabe.flow.network import AskedNetwork, network_of_file, network_of_snapshot, network_step
     from cytolabe.models.gene_features import AttentionRule
     from cytolabe.snapshot.atlas import open_atlas
@@ -51,12 +61,16 @@ def network(
         genes=named, n_most_frequent=0 if named else most_frequent, where=where, n_cells=cells, layer=layer,
         attention=AttentionRule(measure=attention, heads=_heads(heads)), n_neighbors=neighbors, seed=seed,
     )  # fmt: skip
+    told = f"reading genes off {told_model(model, checkpoint)}"
+    smaller = f"Less: fewer --genes or --most-frequent ({most_frequent}), fewer --cells ({cells}; 0 = all), or --option max_length below what it was."
     if isinstance(source, Path) and source.is_file():
-        document = network_of_file(source, asked, out=out, on_progress=progress())
+        with naming_shortage(told, smaller=smaller):
+            document = network_of_file(source, asked, out=out, on_progress=progress())
     else:
         opened = open_atlas(source)
         frozen = opened.snapshot(snapshot, as_recorded=as_recorded)
-        document = network_of_snapshot(frozen, asked, out=out, on_progress=progress())
+        with naming_shortage(told, smaller=smaller):
+            document = network_of_snapshot(frozen, asked, out=out, on_progress=progress())
         made = str(document["content"])
         record_artifact(opened, "gene features", made, snapshot_id=frozen.snapshot_id, name=out.name)
         record_run(

@@ -10,6 +10,9 @@ from cytolabe.cli.output import print_document, print_findings, print_table, pro
 
 __all__ = ["omics"]
 
+_SMALLER = {"totalvi": "n_top_genes or n_hidden", "scgpt": "tokens_per_minibatch, max_length or preset"}
+"""Options that bound the memory of a training, by kind."""
+
 _ON_LOGS = {
     "totalvi": (
         ("r totalVI", "totalvi_r"), ("r regression", "regression_r"), ("error totalVI", "totalvi_error"),
@@ -60,6 +63,7 @@ def omics(
     as_json: AsJson = False,
 ) -> int:
     """Embed RNA with proteins or peaks of the same cells, and tell how well hidden proteins are expected."""
+    from cytolabe.engine import naming_shortage
     from cytolabe.flow.omics import embed_omics
     from cytolabe.flow.omics_file import AskedOmics
 
@@ -68,7 +72,11 @@ def omics(
         proteins=proteins, names=protein_names, peaks=peaks, peak_names=peak_names, batch=batch, person=person, label=label,
         held_out=hold_out, kind=model_kind, options=model_options(option or []), seed=seed, model=model, save=save,
     )  # fmt: skip
-    document, findings = embed_omics(file, asked, out=out, on_progress=progress())
+    smaller = (
+        f"Less: --option {_SMALLER.get(model_kind, 'n_top_genes')} below what it was, or fewer cells in {file.name}."
+    )
+    with naming_shortage(f"embedding {file.name} by {model_kind}", smaller=smaller):
+        document, findings = embed_omics(file, asked, out=out, on_progress=progress())
     if as_json:
         print_document(document)
     else:

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["benchmark", "demo", "embed", "specification"]
 
+RecipePath = Annotated[
+    Path | None,
+    typer.Option(
+        help="Another study file: its data sets, persons, levels, contexts and protocol, in place of the study's own."
+    ),
+]
+
 
 def demo(
     out: OutPath = Path("demo-out"),
@@ -58,12 +65,7 @@ def benchmark(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
     out: OutPath,
     data: Annotated[Path | None, typer.Option(help="Folder of the contributions, in place of the study's own.")] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            help="Another study file: its data sets, persons, levels, contexts and protocol, in place of the study's own."
-        ),
-    ] = None,
+    recipe: RecipePath = None,
     cache: CachePath = None,
     ladder: Annotated[
         bool, typer.Option("--ladder", help="Run the models on random, person, batch, data-set and time splits, too.")
@@ -93,18 +95,20 @@ def specification(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
     out: OutPath,
     data: Annotated[Path | None, typer.Option(help="Folder of the contributions, in place of the study's own.")] = None,
+    recipe: RecipePath = None,
     cache: CachePath = None,
     workers: Workers = 2,
     as_json: AsJson = False,
 ) -> int:
     """Score a study under every gene policy, mapping set and refusal setting."""
+    from cytolabe.config import read_study_on_recipe
     from cytolabe.config.study import read_study
     from cytolabe.flow.specification import run_specification, spread_table
     from cytolabe.flow.study import study_sources
 
     made_folder(out, "--out")
     tell = progress()
-    asked = read_study(study, data=data)
+    asked = read_study(study, data=data) if recipe is None else read_study_on_recipe(study, recipe=recipe, data=data)
     sources = study_sources(asked, cache=cache, on_progress=tell)
     document = run_specification(asked, out, sources=sources, n_workers=workers, on_progress=tell)
     if as_json:
