@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from cytolabe.errors import IntegrityError, UsageError
-from cytolabe.flow.annotate_stored import _unread, stored_annotator, stored_sides
+from cytolabe.errors import IntegrityError, RefusedError, UsageError
+from cytolabe.evaluate.reference_cells import ReferenceCells
+from cytolabe.flow.annotate_stored import StoredSides, _projected, _unread, stored_annotator, stored_sides
 from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
+from cytolabe.ontology.graph import load_ontology
 from cytolabe.snapshot.atlas import open_atlas
 
 pytestmark = [
@@ -181,6 +183,24 @@ def test_nobody_who_was_read_is_held_out_by_person_by_library_or_as_a_copy():
     read = np.array([0, 2])
     assert np.flatnonzero(_unread(cells, read, pairs=none)).tolist() == [4, 5]
     assert np.flatnonzero(_unread(cells, read, pairs=one)).tolist() == [4]
+
+
+def test_cells_of_types_that_it_does_not_have_calibrate_nothing(desk):
+    annotator = stored_annotator("scanvi", {"checkpoint": desk[0] / "model"})
+    sides = StoredSides(
+        annotator=annotator, train_rows=np.array([4]), labels=np.full(5, "", dtype=object), unread=np.arange(5) < 4
+    )
+    of_both = ReferenceCells(
+        rows=np.arange(4), terms=np.array([TERMS["B cells"], TERMS["NK cells"], TERMS["B cells"], "CL:0000182"], dtype=object),
+        units=np.array(["a", "a", "b", "b"], dtype=object), folds=np.array([0, 0, 1, 1]), is_truth=np.ones(4, dtype=bool),
+        kinds={"person": 2}, left_out={}, notes=(),
+    )  # fmt: skip
+    kept = _projected(of_both, sides, ontology=load_ontology("CL"))
+    assert kept.rows.tolist() == [0, 1, 2]
+    assert kept.left_out == {"a type that the stored model does not have": 1}
+    of_one = dataclasses.replace(of_both, terms=np.where(of_both.units == "b", "CL:0000182", of_both.terms))
+    with pytest.raises(RefusedError, match=r"2 are of types that it has, of 1 person\(s\)"):
+        _projected(of_one, sides, ontology=load_ontology("CL"))
 
 
 def test_a_file_without_a_gene_that_it_reads_and_what_is_no_stored_scanvi_are_refused(annotate, call, desk):
