@@ -12,12 +12,12 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from cytolabe.errors import IntegrityError, RefusedError, UsageError
-from cytolabe.evaluate.reference_cells import ReferenceCells
-from cytolabe.flow.annotate_stored import StoredSides, _projected, _unread, stored_annotator, stored_sides
+from cytolabe.flow.annotate_stored import _unread, stored_annotator, stored_sides, unread_reference
 from cytolabe.flow.interpret import reconcile_atlas
 from cytolabe.flow.sources import ingest_sources
 from cytolabe.genes.reference import load_reference
 from cytolabe.ontology.graph import load_ontology
+from cytolabe.records import Fold
 from cytolabe.snapshot.atlas import open_atlas
 
 pytestmark = [
@@ -129,7 +129,9 @@ def test_where_nobody_is_left_whom_it_has_not_read_there_is_no_annotation(annota
     read = next(one for one in ("lab1", "lab2") if f"{one}|" in desk[2]["batches"][0])
     (held,) = {"lab1", "lab2"} - {read}
     error = annotate("--where", f"dataset_id = '{read}'").document["error"]
-    assert "has read everybody of the 90 atlas cells: nobody is left to calibrate it on" in error["message"]
+    assert (
+        "has read everybody of the 90 atlas cells, or they are not of the test side: nobody is left" in error["message"]
+    )
     assert "cytolabe train scanvi" in error["message"]
     error = annotate("--where", f"donor_id = 'donor{held[-1]}0'").document["error"]
     assert "Of 30 atlas cells, 30 are of nobody whom the stored scANVI has read" in error["message"]
@@ -174,33 +176,53 @@ def test_a_folder_that_proves_nothing_is_refused(annotate, desk, tmp_path):
 
 def test_nobody_who_was_read_is_held_out_by_person_by_library_or_as_a_copy():
     cells = pd.DataFrame({
-        "dataset_id": ["a", "a", "b", "b", "b", "c"],
-        "batch": ["1", "2", "1", "1", "2", "1"],
-        "person_id": ["p", "p", "unknown", "unknown", "unknown", "q"],
-        "person_state": ["resolved", "resolved", "unknown", "unknown", "unknown", "resolved"],
+        "dataset_id": ["a", "a", "b", "b", "b", "c", "c", "b"],
+        "batch": ["1", "2", "1", "1", "2", "1", "2", "1"],
+        "person_id": ["p", "p", "unknown", "unknown", "unknown", "unknown", "unknown", "q"],
+        "person_state": ["resolved", "resolved", "unknown", "unknown", "unknown", "unknown", "unknown", "resolved"],
     })  # fmt: skip
-    none, one = pd.DataFrame({"a_row": [], "b_row": []}, dtype=np.int64), pd.DataFrame({"a_row": [2], "b_row": [5]})
-    read = np.array([0, 2])
-    assert np.flatnonzero(_unread(cells, read, pairs=none)).tolist() == [4, 5]
-    assert np.flatnonzero(_unread(cells, read, pairs=one)).tolist() == [4]
+    fold = Fold(
+        split_id="s", held_out="x", groups_train=(), groups_test=(), train_rows=np.array([0, 2]), test_rows=np.array([1, 3, 4, 5, 6, 7])
+    )  # fmt: skip
+    none = pd.DataFrame({"a_row": [], "b_row": []}, dtype=np.int64)
+
+    def unread(pairs=none, held_out="person", fold=fold):
+        return np.flatnonzero(_unread(cells, fold, pairs=pairs, held_out=held_out)).tolist()
+
+    # The known person in the library of cell 2 may be the one who was read there.
+    assert unread() == [4, 5, 6]
+    assert unread(fold=dataclasses.replace(fold, test_rows=np.array([4, 6]))) == [4, 6]
+    assert unread(held_out="dataset") == [5, 6]
+    # A copy was read, and so was the library that it lies in, under another name.
+    assert unread(pd.DataFrame({"a_row": [2], "b_row": [5]})) == [4, 6]
+    cells.loc[6, "batch"] = "1"
+    assert unread(pd.DataFrame({"a_row": [5], "b_row": [2]})) == [4]
 
 
 def test_cells_of_types_that_it_does_not_have_calibrate_nothing(desk):
-    annotator = stored_annotator("scanvi", {"checkpoint": desk[0] / "model"})
-    sides = StoredSides(
-        annotator=annotator, train_rows=np.array([4]), labels=np.full(5, "", dtype=object), unread=np.arange(5) < 4
-    )
-    of_both = ReferenceCells(
-        rows=np.arange(4), terms=np.array([TERMS["B cells"], TERMS["NK cells"], TERMS["B cells"], "CL:0000182"], dtype=object),
-        units=np.array(["a", "a", "b", "b"], dtype=object), folds=np.array([0, 0, 1, 1]), is_truth=np.ones(4, dtype=bool),
-        kinds={"person": 2}, left_out={}, notes=(),
-    )  # fmt: skip
-    kept = _projected(of_both, sides, ontology=load_ontology("CL"))
-    assert kept.rows.tolist() == [0, 1, 2]
-    assert kept.left_out == {"a type that the stored model does not have": 1}
-    of_one = dataclasses.replace(of_both, terms=np.where(of_both.units == "b", "CL:0000182", of_both.terms))
-    with pytest.raises(RefusedError, match=r"2 are of types that it has, of 1 person\(s\)"):
-        _projected(of_one, sides, ontology=load_ontology("CL"))
+    folder, atlas, _ = desk
+    frozen, pairs = open_atlas(atlas).snapshot("latest"), pd.DataFrame({"a_row": [], "b_row": []}, dtype=np.int64)
+    annotator = stored_annotator("scanvi", {"checkpoint": folder / "model"})
+    sides = stored_sides(frozen, folder / "model", annotator, pairs=pairs)
+    fewer = dataclasses.replace(annotator.stored, classes=(TERMS["B cells"], TERMS["NK cells"]))
+    sides = dataclasses.replace(sides, annotator=dataclasses.replace(annotator, stored=fewer))
+
+    def chosen(rows):
+        return unread_reference(
+            frozen, sides, rows=rows, pairs=pairs, ontology=load_ontology("CL"), held_out="person"
+        )  # fmt: skip
+
+    kept = chosen(np.arange(frozen.n_cells))
+    assert set(kept.terms.tolist()) == set(fewer.classes)
+    assert kept.left_out == {"a type that the stored model does not have": 30}
+    assert (kept.n_units, kept.kinds, kept.n_folds) == (3, {"person": 3}, 3)
+    donors = frozen.cells["donor_id"].where(sides.unread, "")
+    first = donors == sorted(set(donors))[1]
+    monocytes = (frozen.cells["contributor_label"] == "Monocytes") & (donors != "")
+    with pytest.raises(
+        RefusedError, match=r"20 others are of a type that it does not have. All 20 labelled cells are of one person"
+    ):
+        chosen(np.flatnonzero(first & ~monocytes | ~first & monocytes))
 
 
 def test_a_file_without_a_gene_that_it_reads_and_what_is_no_stored_scanvi_are_refused(annotate, call, desk):

@@ -35,14 +35,13 @@ _NEW_BATCH = "a file"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MappedScanvi:
-    """A stored scANVI that knows the batch of one file. `n_mapped` cells of the file fitted the weights of this batch."""
+    """A stored scANVI that knows the batch of one file."""
 
     genes: tuple[str, ...]
     fitted: FittedScanvi
     novelty: NoveltyReference
     collapse: str
     card: ModelCard
-    n_mapped: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -80,7 +79,7 @@ class StoredReference:
         asked = _as_one_batch(cells)
         seed = derive_seed(self.seed, "annotate", "map") % 2**31
         fitted = self.annotator.mapper.map_query(self.bare.fitted, asked, seed=seed)
-        return dataclasses.replace(self.bare, fitted=fitted, n_mapped=len(cells.cell_ids))
+        return dataclasses.replace(self.bare, fitted=fitted)
 
 
 def stored_reference(

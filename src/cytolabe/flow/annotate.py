@@ -207,7 +207,8 @@ class _Ground:
     def stored(self, annotator: StoredScanviAnnotator) -> tuple[Laboratory, AnswerSpace, GeneGate]:
         """Return what holds a stored model to the labelled cells of nobody whom it has read."""
         frozen = self.frozen
-        sides = stored_sides(frozen, Path(str(self.plan.options["checkpoint"])), annotator, pairs=self.pairs)
+        folder = Path(str(self.plan.options["checkpoint"]))
+        sides = stored_sides(frozen, folder, annotator, pairs=self.pairs, held_out=self.plan.held_out)
         reference = unread_reference(
             frozen, sides, rows=self.rows, pairs=self.pairs, ontology=self.ontology, held_out=self.plan.held_out
         )

@@ -3,7 +3,7 @@
 A model that is fitted here is held to persons that were left out of its fit. A stored one was fitted before, labels and all, and would be
 sure of the cells that it read. So the folder has to prove which these are: it has the split that it was trained by, the split gives the
 same rows of this snapshot, and their digest is the one in the card. Held out are then the labelled cells of nobody who was read:
-no training cell, no copy of one, no known person of theirs, and no library that has one. Where nothing proves it, there is no annotation.
+no training cell, no copy of one, no known person of theirs, and no library that has one, all of the test side. Where nothing proves it, there is no annotation.
 
 Held-out cells are mapped data set by data set, each as one new batch, as the file is (`apply.stored_annotator`). Nothing is fitted again, so no type can be left
 out and asked for.
@@ -37,7 +37,7 @@ from cytolabe.ontology.graph import Ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
 from cytolabe.provenance import cells_digest
 from cytolabe.randomness import rng_for
-from cytolabe.records import UNKNOWN
+from cytolabe.records import UNKNOWN, Fold
 from cytolabe.snapshot.frozen import Snapshot
 from cytolabe.split import read_split
 
@@ -57,8 +57,8 @@ __all__ = [
 NOT_LEFT_OUT = "types left out of training and asked for: a stored model is not fitted again"
 
 NOT_MOVED = (
-    "answers for a data set that the atlas does not have, as a number of its own: held-out data sets are mapped whole already, and --hold-out dataset "
-    "calibrates across them"
+    "answers for a data set that the atlas does not have, as a number of its own: held-out cells of a data set are mapped together already, and "
+    "--hold-out dataset calibrates on data sets of which nothing was read"
 )
 
 _NO_TYPE = "a type that the stored model does not have"
@@ -68,7 +68,7 @@ _ANOTHER = "Train one on a split of this snapshot (cytolabe train scanvi), or ch
 
 def stored_annotator(model: str, options: Mapping[str, object]) -> StoredScanviAnnotator | None:
     """Return the stored model that options name; None where they name none, and a model is fitted here."""
-    if not options.get("checkpoint"):
+    if model != "scanvi" or not options.get("checkpoint"):
         return None
     made = make_model(model, **options)
     return made if isinstance(made, StoredScanviAnnotator) else None
@@ -87,9 +87,9 @@ class StoredSides:
 
 
 def stored_sides(
-    frozen: Snapshot, folder: Path, annotator: StoredScanviAnnotator, *, pairs: pd.DataFrame
+    frozen: Snapshot, folder: Path, annotator: StoredScanviAnnotator, *, pairs: pd.DataFrame, held_out: str = "person"
 ) -> StoredSides:
-    """Find out which cells of a snapshot a stored scANVI has read.
+    """Find out which cells of a snapshot a stored scANVI has read; with `held_out` of `dataset` nothing of their data sets is unread.
 
     Raises
     ------
@@ -121,30 +121,44 @@ def stored_sides(
             f"they could not be held out. {_ANOTHER}"
         )
         raise UsageError(msg)
-    rows = np.sort(chosen_fold(read_split(path, frozen), str(said["split_id"])).train_rows)
+    fold = chosen_fold(read_split(path, frozen), str(said["split_id"]))
+    rows = np.sort(fold.train_rows)
     digest = cells_digest(frozen.cells["cell_id"].to_numpy(dtype=object)[rows].tolist())
     if digest not in {scope.cells_digest for scope in annotator.stored.scopes}:
         msg = f"{path} gives {len(rows):,} training cells (digest {digest}) that the card does not name. Take the folder as it was saved."
         raise IntegrityError(msg)
     (task,) = labels_of_tasks(frozen, (CELL_TYPE,), level=str(said["level"]))
     return StoredSides(
-        annotator=annotator, train_rows=rows, labels=task.labels, unread=_unread(frozen.cells, rows, pairs=pairs)
+        annotator=annotator, train_rows=rows, labels=task.labels,
+        unread=_unread(frozen.cells, fold, pairs=pairs, held_out=held_out),
     )  # fmt: skip
 
 
-def _unread(cells: pd.DataFrame, rows: np.ndarray, *, pairs: pd.DataFrame) -> np.ndarray:
-    """Tell which cells are of nobody who was read."""
+def _unread(cells: pd.DataFrame, fold: Fold, *, pairs: pd.DataFrame, held_out: str) -> np.ndarray:
+    """Tell which cells of the test side are of nobody who was read.
+
+    A copy of a cell that was read was read, too, and proves that its library and its person were (rule R8). In a library of which cells
+    without a known person were read, a known person may be one of them.
+    """
     is_read = np.zeros(len(cells), dtype=bool)
-    is_read[rows] = True
+    is_read[fold.train_rows] = True
+    copies = pairs[["a_row", "b_row"]].to_numpy(dtype=np.int64)
+    is_read[copies[is_read[copies].any(axis=1)].ravel()] = True
     persons = cells["person_id"].to_numpy(dtype=object)
     is_known = (cells["person_state"] == "resolved").to_numpy(dtype=bool) & (persons != UNKNOWN)
     libraries = (cells["dataset_id"] + "|" + cells["batch"]).to_numpy(dtype=object)
-    of_read = np.isin(persons.astype(str), sorted({str(one) for one in persons[is_read & is_known]}))
-    in_read = np.isin(libraries.astype(str), sorted({str(one) for one in libraries[is_read]}))
-    touched = is_read | (is_known & of_read) | (~is_known & in_read)
-    copies = pairs[["a_row", "b_row"]].to_numpy(dtype=np.int64)
-    touched[copies[is_read[copies].any(axis=1)].ravel()] = True
-    return np.asarray(~touched)
+    touched = is_read | (is_known & _among(persons, is_read & is_known))
+    touched |= np.where(is_known, _among(libraries, is_read & ~is_known), _among(libraries, is_read))
+    if held_out == "dataset":
+        touched |= _among(cells["dataset_id"].to_numpy(dtype=object), is_read)
+    is_test = np.zeros(len(cells), dtype=bool)
+    is_test[fold.test_rows] = True
+    return np.asarray(is_test & ~touched)
+
+
+def _among(words: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Tell which words are those of some chosen cells."""
+    return np.isin(words.astype(str), sorted({str(one) for one in words[chosen]}))
 
 
 def unread_reference(
@@ -166,40 +180,31 @@ def unread_reference(
     own = rows[sides.unread[rows]]
     remedy = "Train it on a split whose test side has labelled cells of two persons at least (cytolabe split, cytolabe train scanvi)."
     if not len(own):
-        msg = f"The stored scANVI has read everybody of the {len(rows):,} atlas cells: nobody is left to calibrate it on. {remedy}"
+        msg = f"The stored scANVI has read everybody of the {len(rows):,} atlas cells, or they are not of the test side: nobody is left to calibrate it on. {remedy}"
         raise RefusedError(msg)
+    n_other = 0
     try:
-        found = reference_cells(frozen, rows=own, pairs=pairs, ontology=ontology, held_out=held_out)
+        while True:
+            found = reference_cells(frozen, rows=own, pairs=pairs, ontology=ontology, held_out=held_out)
+            terms, is_known = _at_level(found, sides, ontology=ontology)
+            if is_known.all():
+                break
+            # Chosen anew: units, folds and what is said of them are those of the cells that stay.
+            n_other, own = n_other + int((~is_known).sum()), np.setdiff1d(own, found.rows[~is_known])
     except RefusedError as error:
-        msg = f"Of {len(rows):,} atlas cells, {len(own):,} are of nobody whom the stored scANVI has read, and it can be calibrated on these alone. {error} {remedy}"
+        beside = f" {n_other:,} others are of a type that it does not have." if n_other else ""
+        msg = f"Of {len(rows):,} atlas cells, {len(own):,} are of nobody whom the stored scANVI has read, and it can be calibrated on these alone.{beside} {error} {remedy}"
         raise RefusedError(msg) from None
-    return _projected(found, sides, ontology=ontology)
+    left_out = {**found.left_out, **({_NO_TYPE: n_other} if n_other else {})}
+    return dataclasses.replace(found, terms=terms, left_out=left_out)
 
 
-def _projected(reference: ReferenceCells, sides: StoredSides, *, ontology: Ontology) -> ReferenceCells:
-    """Return reference cells under labels at the level of the stored model, without those of types that it does not have.
-
-    Raises
-    ------
-    RefusedError
-        If fewer than two units are left.
-    """
+def _at_level(reference: ReferenceCells, sides: StoredSides, *, ontology: Ontology) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of reference cells at the level of the stored model, and which of them stand for types that it has."""
     at_level = sides.labels[reference.rows]
     terms = np.where(at_level != "", at_level, reference.terms)
     tree = hierarchy_of(terms.tolist(), ontology=ontology, classes=sides.annotator.stored.classes)
-    kept = np.isin(terms.astype(str), tree.labels)
-    n_units = len(set(reference.units[kept].tolist()))
-    if n_units < 2:
-        msg = (
-            f"Of the {len(reference.rows):,} labelled atlas cells that the stored scANVI has not read, {int(kept.sum()):,} are of types that it has, of {n_units} "
-            "person(s) or what stands for them: it cannot be calibrated on two. Train it on a split whose test side has more persons."
-        )
-        raise RefusedError(msg)
-    left_out = {**reference.left_out, **({_NO_TYPE: int((~kept).sum())} if not kept.all() else {})}
-    return dataclasses.replace(
-        reference, rows=reference.rows[kept], terms=terms[kept], units=reference.units[kept],
-        folds=np.unique(reference.folds[kept], return_inverse=True)[1], is_truth=reference.is_truth[kept], left_out=left_out,
-    )  # fmt: skip
+    return terms, np.isin(terms.astype(str), tree.labels)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -222,7 +227,7 @@ class StoredLaboratory(Laboratory):
         """What a reader must know of how it was held to cells."""
         n_read = next(scope.n_cells for scope in self.stored.annotator.stored.scopes)
         return (
-            f"the stored scANVI was trained on {n_read:,} atlas cells and their labels; held out are {len(self.reference.rows):,} others, none a copy of these or of a person known to be among them",
+            f"the stored scANVI was trained on {n_read:,} atlas cells and their labels; held out are {len(self.reference.rows):,} others of the test side, none an identical copy of these or of a person known to be among them",
             "held-out cells were mapped data set by data set, each as one new batch, as this file is",
         )
 

@@ -80,17 +80,20 @@ class Answered:
 def stands(gains: Mapping[str, Gain | None]) -> str:
     """Say of which controls a model stands above (an interval of the difference lies above 0), and of which not.
 
-    A difference above 0 without an interval is neither: it is told as higher.
+    A difference above 0 without an interval is neither: it is told as higher. A control without a difference was not compared with.
     """
     above = [
         what for what, gain in gains.items() if gain is not None and gain.interval is not None and gain.interval.low > 0
     ]
     higher = [what for what, gain in gains.items() if gain is not None and gain.interval is None and gain.value > 0]
-    rest = [what for what in gains if what not in above and what not in higher]
+    missing = [what for what, gain in gains.items() if gain is None]
+    rest = [what for what in gains if what not in above and what not in higher and what not in missing]
     told = [f"stands above {_listed(above, 'and')}"] if above else []
     told += [f"is higher than {_listed(higher, 'and')}, without an interval"] if higher else []
     told += [f"does not stand above {_listed(rest, 'or')}"] if rest else []
     sentence = ", but ".join(["; ".join(told[:-1]), told[-1]]) if len(told) > 1 and rest else "; ".join(told)
+    if missing:
+        sentence = f"{sentence}{'; ' if sentence else ''}was not compared with {_listed(missing, 'and')}"
     return f"{sentence[:1].upper()}{sentence[1:]}" if sentence else "No control stands beside it"
 
 

@@ -129,7 +129,7 @@ def _answered(page: CellTasksPage, task: str) -> Answered:
     accuracy = select(page.content, page.split, resolution=task, metric="accuracy").get(page.model)
     told = [told_score(own)]
     told += [told_score(accuracy, name="accuracy")] if accuracy is not None and accuracy.value is not None else []
-    against = {f"its floors ({highest} is the highest)" if highest else "its floors": gains.get(highest)}
+    against = {f"its highest floor ({highest})" if highest else "its floors": gains.get(highest)}
     against |= {_RANDOM: gains.get(page.random)} if page.random in scores else {}
     details = [compared(gain, what) for what, gain in against.items()]
     details += [] if page.random in scores else ["no network with random weights stands beside it"]
