@@ -20,6 +20,7 @@ from cytolabe.models.fitted_scanvi import FittedScanvi
 from cytolabe.models.novelty import MAX_REFERENCE_CELLS, NoveltyReference, novelty_reference
 from cytolabe.models.protocols import QueryView
 from cytolabe.models.scanvi_source import StoredScanviAnnotator
+from cytolabe.models.scopes import batch_levels
 from cytolabe.randomness import derive_seed, rng_for
 from cytolabe.records import ModelCard
 from cytolabe.snapshot.view import SnapshotView
@@ -120,8 +121,7 @@ def _as_one_batch(view: QueryView) -> QueryView:
 
 def _known_batches(view: QueryView, fitted: FittedScanvi) -> QueryView:
     """Return training cells under the batches that the model knows: a data set may have taken the place of its libraries (R12)."""
-    own = view.technical["dataset_id"].astype(str) + "|" + view.technical["batch"].astype(str)
-    merged = ~own.isin(fitted.batches)
+    merged = ~np.isin(batch_levels(view.technical).astype(str), fitted.batches)
     return dataclasses.replace(
         view,
         technical=view.technical.assign(batch=view.technical["batch"].where(~merged, view.technical["dataset_id"])),

@@ -32,7 +32,7 @@ from cytolabe.flow.task_labels import labels_of_tasks
 from cytolabe.models.protocols import TECHNICAL_COLUMNS, QueryView
 from cytolabe.models.registry import make_model
 from cytolabe.models.scanvi_source import StoredScanviAnnotator
-from cytolabe.models.scopes import has_counts
+from cytolabe.models.scopes import batch_levels, has_counts
 from cytolabe.ontology.graph import Ontology
 from cytolabe.ontology.hierarchy import hierarchy_of
 from cytolabe.provenance import cells_digest
@@ -146,7 +146,7 @@ def _unread(cells: pd.DataFrame, fold: Fold, *, pairs: pd.DataFrame, held_out: s
     is_read[copies[is_read[copies].any(axis=1)].ravel()] = True
     persons = cells["person_id"].to_numpy(dtype=object)
     is_known = (cells["person_state"] == "resolved").to_numpy(dtype=bool) & (persons != UNKNOWN)
-    libraries = (cells["dataset_id"] + "|" + cells["batch"]).to_numpy(dtype=object)
+    libraries = batch_levels(cells)
     touched = is_read | (is_known & _among(persons, is_read & is_known))
     touched |= np.where(is_known, _among(libraries, is_read & ~is_known), _among(libraries, is_read))
     if held_out == "dataset":
